@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * flat: all parameters of a model side by side in one f32 buffer, and their gradients in another of the same layout.
+ * What optimizers, clipping, collectives, hashing and checkpoints work on.
+ *
+ * Layout: parameters (no buffers) in order of registration, each starting at a multiple of GD_FLAT_ALIGN elements,
+ * gaps zero. Owned handle.
+ */
+#ifndef GRADD_FLAT_H
+#define GRADD_FLAT_H
+
+#include "gradd/nn.h"
+
+enum { GD_FLAT_ALIGN = 16, GD_NORM_BLOCK = 16384 };
+
+typedef struct gd_flat_segment {
+    char *name; /* full name */
+    gd_tensor_t *parameter; /* alias of the flat buffer, and the module's own tensor */
+    int64_t offset;
+    int64_t numel;
+} gd_flat_segment_t;
+
+typedef struct gd_flat {
+    gd_flat_segment_t *segments;
+    int n_segments;
+    int64_t numel; /* with gaps: a multiple of GD_FLAT_ALIGN */
+    float *parameters; /* [numel], 64-byte aligned */
+} gd_flat_t;
+
+/* Moves the module's parameters into one buffer: the modules' tensors become aliases of it, values kept. */
+status_t gd_flat_open(gd_module_t *root, gd_flat_t **flat_p);
+void gd_flat_close(gd_flat_t *flat);
+/* Points every parameter's grad into gradients[numel] (64-byte aligned), fresh: the next backward overwrites it. */
+status_t gd_flat_set_gradients(gd_flat_t *flat, float *gradients);
+/* After backward: zeroes the segments that no contribution was written to, and the gaps. */
+void gd_flat_finish_gradients(gd_flat_t *flat);
+/* SHA-256 over name, NUL, and bytes of each parameter, in name order. */
+status_t gd_flat_sha256(const gd_flat_t *flat, char hex_p[65]);
+/* sqrt of the sum of squares: per GD_NORM_BLOCK elements in f64, then over blocks in order. */
+double gd_flat_norm(const float *x, int64_t numel);
+
+#endif

@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * nn: modules: named parameters, buffers and children with a forward function.
+ *
+ * Ownership: gd_module_t is counted; a parent owns references to its children. A module of one's own is a struct that
+ * begins with gd_module_t, a gd_module_ops_t, and a constructor that calls gd_module_new and adds parameters.
+ * Names are PyTorch's: "0.weight", "features.3.bias", "running_mean".
+ */
+#ifndef GRADD_NN_H
+#define GRADD_NN_H
+
+#include "gradd/ops.h"
+
+typedef struct gd_module gd_module_t;
+
+typedef struct gd_module_ops {
+    const char *kind; /* "linear" */
+    /* Borrows x; y_p receives a new reference. */
+    status_t (*forward)(gd_module_t *self, gd_tensor_t *x, gd_tensor_t **y_p);
+    /* Frees what the struct owns besides parameters, buffers and children; NULL: nothing. */
+    void (*release)(gd_module_t *self);
+    /* Appends "in 3, out 5" for error messages and summaries; NULL: nothing. */
+    void (*describe)(const gd_module_t *self, strbuf_t *text);
+} gd_module_ops_t;
+
+typedef enum gd_init_kind {
+    GD_INIT_ZEROS,
+    GD_INIT_ONES,
+    GD_INIT_CONSTANT,        /* a */
+    GD_INIT_NORMAL,          /* mean a, standard deviation b */
+    GD_INIT_UNIFORM,         /* [a, b) */
+    GD_INIT_XAVIER_UNIFORM,  /* gain a */
+    GD_INIT_XAVIER_NORMAL,   /* gain a */
+    GD_INIT_KAIMING_UNIFORM, /* negative slope a; PyTorch's default for linear and conv is a = sqrt(5) */
+    GD_INIT_KAIMING_NORMAL,  /* negative slope a, fan-in */
+    GD_INIT_COUNT
+} gd_init_kind_t;
+
+typedef struct gd_init {
+    gd_init_kind_t kind;
+    double a, b;
+} gd_init_t;
+
+/* Embedded at the start of every module's struct. Fields are read by all, changed only through the functions. */
+typedef struct gd_parameter {
+    char *name; /* the own name, "weight" */
+    gd_tensor_t *tensor;
+    gd_init_t init;
+    bool is_buffer;
+} gd_parameter_t;
+
+struct gd_module {
+    const gd_module_ops_t *ops;
+    int n_refs;
+    char *path; /* "transformer.h.0.attn", set by gd_module_set_paths; "" before */
+    uint32_t layer; /* hash of path: the random-number layer */
+    gd_parameter_t *parameters; /* and buffers, in order of registration */
+    int n_parameters;
+    char **child_names;
+    gd_module_t **children;
+    int n_children;
+    /* Batch statistics: see gd_module_statistics_size. Set by modules that have running buffers. */
+    gd_tensor_t *batch_mean, *batch_var;
+    double momentum;
+    int64_t statistics_count; /* elements per channel behind batch_var */
+};
+
+/* A zeroed struct of `size` bytes that begins with gd_module_t. */
+status_t gd_module_new(const gd_module_ops_t *ops, size_t size, gd_module_t **module_p);
+gd_module_t *gd_module_ref(gd_module_t *module);
+gd_module_t *gd_module_unref(gd_module_t *module);
+
+/* f32, requires grad (parameters), zero until gd_module_initialise. *tensor_p: borrowed from the module. */
+status_t gd_module_add_parameter(gd_module_t *module, const char *name, int n_dims, const int64_t *shape,
+                                 gd_init_t init, gd_tensor_t **tensor_p);
+status_t gd_module_add_buffer(gd_module_t *module, const char *name, int n_dims, const int64_t *shape, double value,
+                              gd_tensor_t **tensor_p);
+/* Shares another module's parameter (a tied head): same tensor, listed once, under its first owner's name. */
+status_t gd_module_share_parameter(gd_module_t *module, const char *name, gd_tensor_t *tensor);
+/* Takes a reference of its own to child. */
+status_t gd_module_add_child(gd_module_t *module, const char *name, gd_module_t *child);
+
+/* Calls forward; an error gets the module's path and kind in front. */
+status_t gd_module_forward(gd_module_t *module, gd_tensor_t *x, gd_tensor_t **y_p);
+
+/* Sets path and layer in the whole tree; call once after building, before training. */
+status_t gd_module_set_paths(gd_module_t *root);
+/* Draws every parameter by its init from (seed, hash of its full name): independent of order and of other layers. */
+status_t gd_module_initialise(gd_module_t *root, uint64_t seed);
+
+/* Calls visit for each parameter and buffer once, depth first, in order of registration; stops at the first error.
+ * slot: &parameter->tensor, so that a visitor can replace it. */
+typedef status_t (*gd_parameter_visit_func_t)(const char *full_name, gd_parameter_t *parameter, gd_module_t *owner,
+                                              void *arg);
+status_t gd_module_visit(gd_module_t *root, gd_parameter_visit_func_t visit, void *arg);
+
+/*
+ * Batch statistics. In training, batch_norm leaves its batch's mean and variance (biased) in the module. The size of
+ * all of them together is 2·ΣC floats. A step's microbatches export theirs, and every rank applies all of them in
+ * microbatch order: running = (1 - momentum) running + momentum · batch, with the unbiased variance. So the running
+ * buffers don't depend on the layout.
+ */
+int64_t gd_module_statistics_size(gd_module_t *root);
+status_t gd_module_statistics_export(gd_module_t *root, float *record_p);
+status_t gd_module_statistics_apply(gd_module_t *root, const float *record);
+
+/* Constructors. Weights and layouts as in PyTorch's modules of the same name. */
+status_t gd_linear_new(int64_t n_in, int64_t n_out, bool has_bias, gd_module_t **module_p);
+status_t gd_conv2d_new(int64_t c_in, int64_t c_out, const int kernel[2], const gd_conv2d_options_t *options,
+                       bool has_bias, gd_module_t **module_p);
+status_t gd_batch_norm2d_new(int64_t channels, double epsilon, double momentum, gd_module_t **module_p);
+status_t gd_layer_norm_new(int64_t width, double epsilon, bool has_bias, gd_module_t **module_p);
+status_t gd_embedding_new(int64_t count, int64_t width, gd_module_t **module_p);
+/* y[B,T,C] = x[B,T,C] + weight[0 … T-1]; ST_ERR_SHAPE when T > count. */
+status_t gd_position_embedding_new(int64_t count, int64_t width, gd_module_t **module_p);
+/* Children "qkv" (linear C → 3C) and "proj" (linear C → C). */
+status_t gd_attention_new(int64_t width, int n_heads, bool is_causal, bool has_bias, double dropout,
+                          gd_module_t **module_p);
+status_t gd_max_pool2d_new(const gd_pool2d_options_t *options, gd_module_t **module_p);
+status_t gd_avg_pool2d_new(const gd_pool2d_options_t *options, gd_module_t **module_p);
+status_t gd_global_avg_pool2d_new(gd_module_t **module_p); /* [B,C,H,W] → [B,C,1,1] */
+status_t gd_dropout_new(double p, gd_module_t **module_p);
+status_t gd_flatten_new(gd_module_t **module_p); /* [B,…] → [B,rest] */
+typedef enum gd_activation {
+    GD_ACTIVATION_RELU,
+    GD_ACTIVATION_GELU,
+    GD_ACTIVATION_GELU_TANH,
+    GD_ACTIVATION_TANH,
+    GD_ACTIVATION_SIGMOID,
+    GD_ACTIVATION_SILU,
+    GD_ACTIVATION_COUNT
+} gd_activation_t;
+status_t gd_activation_new(gd_activation_t activation, gd_module_t **module_p);
+/* Runs its children in order of being added. */
+status_t gd_sequential_new(gd_module_t **module_p);
+/* x + children in order (x). Shapes must agree: ST_ERR_SHAPE names both. */
+status_t gd_residual_new(gd_module_t **module_p);
+/* Sets how a parameter added by a constructor is initialised; ST_ERR_NOT_FOUND for an unknown own name. */
+status_t gd_module_set_init(gd_module_t *module, const char *name, gd_init_t init);
+
+#endif

@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * ops: the ops as functions, thin wrappers over gd_op_apply. Each records a graph where gradients are enabled.
+ * y_p receives a new reference. Binary ops broadcast by NumPy's rules and need equal dtypes.
+ * Shape letters: B batch, T time, C channels, V vocabulary, H heads (height for images), W width, N rows, K inner.
+ */
+#ifndef GRADD_OPS_H
+#define GRADD_OPS_H
+
+#include "gradd/tensor.h"
+
+/* Views (reshape copies when it must). One size of reshape may be -1. permute: order[n_dims] of x. slice: negative
+ * start/stop count from the end and are clamped; step ≥ 1. expand: size -1 keeps. */
+status_t gd_reshape(gd_tensor_t *x, int n_dims, const int64_t *shape, gd_tensor_t **y_p);
+status_t gd_permute(gd_tensor_t *x, const int *order, gd_tensor_t **y_p);
+status_t gd_transpose(gd_tensor_t *x, int axis_a, int axis_b, gd_tensor_t **y_p);
+status_t gd_slice(gd_tensor_t *x, int axis, int64_t start, int64_t stop, int64_t step, gd_tensor_t **y_p);
+status_t gd_expand(gd_tensor_t *x, int n_dims, const int64_t *shape, gd_tensor_t **y_p);
+status_t gd_squeeze(gd_tensor_t *x, int axis, gd_tensor_t **y_p);
+status_t gd_unsqueeze(gd_tensor_t *x, int axis, gd_tensor_t **y_p);
+status_t gd_contiguous(gd_tensor_t *x, gd_tensor_t **y_p); /* x itself when it is */
+status_t gd_cast(gd_tensor_t *x, gd_dtype_t dtype, gd_tensor_t **y_p);
+
+status_t gd_add(gd_tensor_t *a, gd_tensor_t *b, gd_tensor_t **y_p);
+status_t gd_sub(gd_tensor_t *a, gd_tensor_t *b, gd_tensor_t **y_p);
+status_t gd_mul(gd_tensor_t *a, gd_tensor_t *b, gd_tensor_t **y_p);
+status_t gd_div(gd_tensor_t *a, gd_tensor_t *b, gd_tensor_t **y_p);
+status_t gd_scale(gd_tensor_t *x, double factor, double offset, gd_tensor_t **y_p); /* y = factor x + offset */
+status_t gd_neg(gd_tensor_t *x, gd_tensor_t **y_p);
+status_t gd_exp(gd_tensor_t *x, gd_tensor_t **y_p);
+status_t gd_log(gd_tensor_t *x, gd_tensor_t **y_p);
+status_t gd_sqrt(gd_tensor_t *x, gd_tensor_t **y_p);
+status_t gd_pow(gd_tensor_t *x, double exponent, gd_tensor_t **y_p);
+
+/* Over the n_axes axes (0: all of them); keep_dims leaves them with size 1. */
+status_t gd_sum(gd_tensor_t *x, int n_axes, const int *axes, bool keep_dims, gd_tensor_t **y_p);
+status_t gd_mean(gd_tensor_t *x, int n_axes, const int *axes, bool keep_dims, gd_tensor_t **y_p);
+
+status_t gd_relu(gd_tensor_t *x, gd_tensor_t **y_p);
+/* tanh_approximation: as GPT-2 uses it; otherwise the exact erf form. */
+status_t gd_gelu(gd_tensor_t *x, bool tanh_approximation, gd_tensor_t **y_p);
+status_t gd_tanh(gd_tensor_t *x, gd_tensor_t **y_p);
+status_t gd_sigmoid(gd_tensor_t *x, gd_tensor_t **y_p);
+status_t gd_silu(gd_tensor_t *x, gd_tensor_t **y_p);
+status_t gd_softmax(gd_tensor_t *x, int axis, gd_tensor_t **y_p);
+status_t gd_log_softmax(gd_tensor_t *x, int axis, gd_tensor_t **y_p);
+/* y = x · mask / (1 - p), mask from key; x itself when p = 0. The caller decides on training or evaluation. */
+status_t gd_dropout(gd_tensor_t *x, double p, gd_rng_key_t key, gd_tensor_t **y_p);
+
+/* a[…,M,K] b[…,K,N] → y[…,M,N]; leading axes broadcast; 2-d and batched; transposed views are taken without a copy. */
+status_t gd_matmul(gd_tensor_t *a, gd_tensor_t *b, gd_tensor_t **y_p);
+/* x[…,K], weight[N,K] (PyTorch's layout), bias[N] or NULL → y[…,N]. */
+status_t gd_linear(gd_tensor_t *x, gd_tensor_t *weight, gd_tensor_t *bias, gd_tensor_t **y_p);
+
+/* Over the last axis: x[…,C], weight[C] or NULL, bias[C] or NULL. */
+status_t gd_layer_norm(gd_tensor_t *x, gd_tensor_t *weight, gd_tensor_t *bias, double epsilon, gd_tensor_t **y_p);
+/* x[B,C,…]; weight[C], bias[C]. Training: normalises by the batch's mean[C] and biased variance[C] and hands both out
+ * (f32, no graph). Evaluation (is_training false): running_mean[C] and running_var[C] are used; mean_p, var_p NULL. */
+status_t gd_batch_norm(gd_tensor_t *x, gd_tensor_t *weight, gd_tensor_t *bias, gd_tensor_t *running_mean,
+                       gd_tensor_t *running_var, bool is_training, double epsilon, gd_tensor_t **y_p,
+                       gd_tensor_t **mean_p, gd_tensor_t **var_p);
+
+typedef struct gd_conv2d_options {
+    int stride[2];   /* 0: 1 */
+    int padding[2];
+    int dilation[2]; /* 0: 1 */
+    int groups;      /* 0: 1 */
+} gd_conv2d_options_t;
+/* x[B,C,H,W], weight[O,C/groups,KH,KW], bias[O] or NULL → y[B,O,H',W']; options NULL: stride 1, no padding. */
+status_t gd_conv2d(gd_tensor_t *x, gd_tensor_t *weight, gd_tensor_t *bias, const gd_conv2d_options_t *options,
+                   gd_tensor_t **y_p);
+
+typedef struct gd_pool2d_options {
+    int kernel[2];
+    int stride[2]; /* 0: the kernel's size */
+    int padding[2];
+} gd_pool2d_options_t;
+status_t gd_max_pool2d(gd_tensor_t *x, const gd_pool2d_options_t *options, gd_tensor_t **y_p);
+status_t gd_avg_pool2d(gd_tensor_t *x, const gd_pool2d_options_t *options, gd_tensor_t **y_p); /* padding counts */
+
+/* qkv[B,T,3C]: queries, keys, values of n_heads heads side by side → y[B,T,C]; scale 1/sqrt(C/n_heads). */
+status_t gd_attention(gd_tensor_t *qkv, int n_heads, bool is_causal, gd_tensor_t **y_p);
+
+/* ids[…] (i64, i32 or u8), weight[V,C] → y[…,C]. ST_ERR_DATA names the first id outside 0 … V-1. */
+status_t gd_embedding(gd_tensor_t *ids, gd_tensor_t *weight, gd_tensor_t **y_p);
+
+/*
+ * logits[N,V] (or […,V]), targets[N] (i64 or i32) → 0-d: sum over the targets of -log softmax, times scale. Targets
+ * equal to ignore_index don't count. label_smoothing in [0, 1). ST_ERR_DATA names the first label outside 0 … V-1.
+ * n_correct_p (may be NULL): number of rows whose largest logit is the target's (the first of equal ones).
+ */
+status_t gd_cross_entropy(gd_tensor_t *logits, gd_tensor_t *targets, double scale, int64_t ignore_index,
+                          double label_smoothing, gd_tensor_t **loss_p, int64_t *n_correct_p);
+/* 0-d: scale · sum (x - y)². */
+status_t gd_mse(gd_tensor_t *x, gd_tensor_t *y, double scale, gd_tensor_t **loss_p);
+
+#endif

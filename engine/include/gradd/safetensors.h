@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * safetensors: named tensors in a file: 8-byte little-endian header length, JSON header {"name": {"dtype", "shape",
+ * "data_offsets"}, "__metadata__": {string: string}}, then the bytes. Readers check every offset, overlap and size
+ * against the file; ST_ERR_CORRUPT names the file and what is wrong. Headers over 100 MB are refused.
+ */
+#ifndef GRADD_SAFETENSORS_H
+#define GRADD_SAFETENSORS_H
+
+#include "gradd/tensor.h"
+
+typedef struct gd_safetensors_entry {
+    const char *name;
+    gd_dtype_t dtype;
+    int n_dims;
+    int64_t shape[GD_MAX_DIMS];
+    const void *data; /* contiguous, little-endian */
+} gd_safetensors_entry_t;
+
+/*
+ * Writes path (created or truncated), in the given order with data 64-byte aligned, and fsyncs it. metadata: n pairs
+ * of key and value. hex_p, when not NULL, receives the file's SHA-256. Errors: ST_ERR_NOSPACE, ST_ERR_IO, … naming path.
+ */
+status_t gd_safetensors_write(const char *path, const gd_safetensors_entry_t *entries, int n_entries,
+                              const char *const (*metadata)[2], int n_metadata, char hex_p[65]);
+
+/* Owned handle; maps the file. Entries are borrowed from it, sorted by name. */
+typedef struct gd_safetensors gd_safetensors_t;
+status_t gd_safetensors_open(const char *path, gd_safetensors_t **file_p);
+void gd_safetensors_close(gd_safetensors_t *file);
+int gd_safetensors_count(const gd_safetensors_t *file);
+const gd_safetensors_entry_t *gd_safetensors_at(const gd_safetensors_t *file, int index);
+/* NULL when there is none of that name. */
+const gd_safetensors_entry_t *gd_safetensors_find(const gd_safetensors_t *file, const char *name);
+const char *gd_safetensors_metadata(const gd_safetensors_t *file, const char *key);
+
+#endif

@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* fixture: log sink, descriptor and memory counts around each test. */
+#include "tests/support/fixture.h"
+
+#include <dirent.h>
+#include <ftw.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "base/mem.h"
+
+enum { MAX_EXPECTED = 8 };
+
+static const char *expected[MAX_EXPECTED];
+static int n_expected;
+static int n_unexpected;
+static int n_descriptors;
+static int64_t n_blocks;
+static char folder[64];
+
+static void log_check(log_level_t level, const char *line, void *arg)
+{
+    (void)arg;
+    if (level > LOG_LEVEL_WARN) {
+        return;
+    }
+    for (int i = 0; i < n_expected; i++) {
+        if (strstr(line, expected[i]) != NULL) {
+            return;
+        }
+    }
+    n_unexpected++;
+    (void)fprintf(stderr, "unexpected log line: %s\n", line);
+}
+
+static int descriptors_count(void)
+{
+    int n = 0;
+    DIR *dir = opendir("/proc/self/fd");
+    if (dir == NULL) {
+        return 0;
+    }
+    while (readdir(dir) != NULL) {
+        n++;
+    }
+    (void)closedir(dir);
+    return n;
+}
+
+int fixture_setup(void **state)
+{
+    (void)state;
+    n_expected = 0;
+    n_unexpected = 0;
+    folder[0] = '\0';
+    status_clear();
+    log_set_sink(log_check, NULL);
+    n_descriptors = descriptors_count();
+    n_blocks = mem_live_count();
+    return 0;
+}
+
+static int entry_remove(const char *path, const struct stat *info, int type, struct FTW *ftw)
+{
+    (void)info;
+    (void)type;
+    (void)ftw;
+    return remove(path);
+}
+
+int fixture_teardown(void **state)
+{
+    (void)state;
+    log_set_sink(NULL, NULL);
+    if (folder[0] != '\0') {
+        (void)nftw(folder, entry_remove, 16, FTW_DEPTH | FTW_PHYS);
+    }
+    int leaked_descriptors = descriptors_count() - n_descriptors;
+    int64_t leaked_blocks = mem_live_count() - n_blocks;
+    if (n_unexpected > 0 || leaked_descriptors > 0 || leaked_blocks > 0) {
+        (void)fprintf(stderr, "fixture: %d unexpected log lines, %d leaked descriptors, %lld leaked blocks\n",
+                      n_unexpected, leaked_descriptors, (long long)leaked_blocks);
+        return -1;
+    }
+    return 0;
+}
+
+void fixture_expect_log(const char *text)
+{
+    assert_true(n_expected < MAX_EXPECTED);
+    expected[n_expected++] = text;
+}
+
+const char *fixture_folder(void)
+{
+    if (folder[0] == '\0') {
+        (void)snprintf(folder, sizeof(folder), "/tmp/gradd-test-XXXXXX");
+        assert_non_null(mkdtemp(folder));
+    }
+    return folder;
+}
+
+const char *fixture_data(const char *name)
+{
+    static char path[512];
+    const char *root = getenv("GRADD_DATA");
+    const char *source = getenv("GRADD_SOURCE");
+    if (root != NULL) {
+        (void)snprintf(path, sizeof(path), "%s/%s", root, name);
+    } else {
+        (void)snprintf(path, sizeof(path), "%s/../shared/data/%s", source != NULL ? source : ".", name);
+    }
+    return access(path, R_OK) == 0 ? path : NULL;
+}
+
+void fixture_assert_ok(status_t status, const char *call, const char *file, int line)
+{
+    if (status != ST_OK) {
+        print_error("%s gave %s: %s (at %s)\n", call, status_name(status), status_message(), status_place());
+        _fail(file, line);
+    }
+}
+
+void fixture_assert_fails(status_t status, status_t code, const char *text, const char *call, const char *file,
+                          int line)
+{
+    if (status != code || strstr(status_message(), text) == NULL) {
+        print_error("%s gave %s: \"%s\"; expected %s with \"%s\"\n", call, status_name(status), status_message(),
+                    status_name(code), text);
+        _fail(file, line);
+    }
+}
