@@ -61,8 +61,8 @@ typedef struct rpc_server_options {
     const char *address;
     const rpc_method_t *methods;
     int n_methods;
-    void *arg; /* for the handlers */
-    int max_calls; /* handlers at a time; 0: 256 */
+    void *arg;                          /* for the handlers */
+    int max_calls;                      /* handlers at a time; 0: 256 */
     const uint8_t *file_descriptor_set; /* serialised FileDescriptorSet, for reflection; NULL: none */
     size_t file_descriptor_set_size;
     const char *const *services; /* full names, NULL-terminated: for health and reflection */
@@ -100,8 +100,8 @@ void rpc_channel_close(rpc_channel_t *channel);
  * UNAVAILABLE names the address. *response_p: protobuf_c_message_free_unpacked(…, NULL).
  */
 status_t rpc_channel_call(rpc_channel_t *channel, const char *path, const ProtobufCMessage *request,
-                          const ProtobufCMessageDescriptor *response, int64_t timeout_ms,
-                          ProtobufCMessage **response_p, rpc_code_t *code_p);
+                          const ProtobufCMessageDescriptor *response, int64_t timeout_ms, ProtobufCMessage **response_p,
+                          rpc_code_t *code_p);
 /* Server stream (request given, sent at once) or bidi (request NULL). No deadline. */
 status_t rpc_stream_open(rpc_channel_t *channel, const char *path, const ProtobufCMessage *request,
                          const ProtobufCMessageDescriptor *response, rpc_stream_t **stream_p);

@@ -15,7 +15,7 @@ typedef Gradd__V1__JobSpec spec_job_t;
 enum { SPEC_MAX_TEXT_BYTES = 256 * 1024, SPEC_MAX_DEPTH = 32, SPEC_MAX_PROBLEMS = 50 };
 
 typedef struct spec_problem {
-    char *file; /* as the user named it */
+    char *file;       /* as the user named it */
     int line, column; /* 1-based; 0: the file as a whole */
     char *message;
 } spec_problem_t;
@@ -37,8 +37,8 @@ typedef struct spec_pair {
 typedef struct spec_source {
     const char *text;
     size_t text_length;
-    const char *file_name; /* NULL: "job.yaml" */
-    const char *directory; /* NULL: "."; model files and data paths are made absolute against it */
+    const char *file_name;  /* NULL: "job.yaml" */
+    const char *directory;  /* NULL: "."; model files and data paths are made absolute against it */
     const spec_pair_t *set; /* "training.steps" = "100" */
     int n_set;
     const spec_pair_t *environment; /* for ${NAME}; NULL-terminated lookups fall back to getenv */

@@ -6,7 +6,13 @@
 #ifndef GRADD_BASE_LOG_H
 #define GRADD_BASE_LOG_H
 
-typedef enum log_level { LOG_LEVEL_ERROR, LOG_LEVEL_WARN, LOG_LEVEL_INFO, LOG_LEVEL_DEBUG, LOG_LEVEL_COUNT } log_level_t;
+typedef enum log_level {
+    LOG_LEVEL_ERROR,
+    LOG_LEVEL_WARN,
+    LOG_LEVEL_INFO,
+    LOG_LEVEL_DEBUG,
+    LOG_LEVEL_COUNT
+} log_level_t;
 
 /* Gets a finished line without its newline. Called under the log's lock: must not log. */
 typedef void (*log_sink_func_t)(log_level_t level, const char *line, void *arg);

@@ -9,7 +9,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Returns NULL when memory is out (nothing is recorded; the caller knows what it was for). size 0 gives a valid pointer. */
+/* Returns NULL when memory is out (nothing is recorded; the caller knows what it was for). size 0 gives a valid
+ * pointer. */
 void *mem_alloc(size_t size_bytes);
 void *mem_zalloc(size_t size_bytes);
 /* Zeroed array of n × size bytes; NULL on overflow. */

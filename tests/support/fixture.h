@@ -40,8 +40,10 @@ const char *fixture_data(const char *name);
 
 /* Asserts ST_OK, printing the message otherwise; asserts a code and a part of its message. */
 #define assert_ok(call_x) fixture_assert_ok((call_x), #call_x, __FILE__, __LINE__)
-#define assert_fails(call_x, code_x, text_x) fixture_assert_fails((call_x), (code_x), (text_x), #call_x, __FILE__, __LINE__)
+#define assert_fails(call_x, code_x, text_x)                                                                           \
+    fixture_assert_fails((call_x), (code_x), (text_x), #call_x, __FILE__, __LINE__)
 void fixture_assert_ok(status_t status, const char *call, const char *file, int line);
-void fixture_assert_fails(status_t status, status_t code, const char *text, const char *call, const char *file, int line);
+void fixture_assert_fails(status_t status, status_t code, const char *text, const char *call, const char *file,
+                          int line);
 
 #endif

@@ -14,7 +14,7 @@
 enum { GD_FLAT_ALIGN = 16, GD_NORM_BLOCK = 16384 };
 
 typedef struct gd_flat_segment {
-    char *name; /* full name */
+    char *name;             /* full name */
     gd_tensor_t *parameter; /* alias of the flat buffer, and the module's own tensor */
     int64_t offset;
     int64_t numel;
@@ -23,7 +23,7 @@ typedef struct gd_flat_segment {
 typedef struct gd_flat {
     gd_flat_segment_t *segments;
     int n_segments;
-    int64_t numel; /* with gaps: a multiple of GD_FLAT_ALIGN */
+    int64_t numel;     /* with gaps: a multiple of GD_FLAT_ALIGN */
     float *parameters; /* [numel], 64-byte aligned */
 } gd_flat_t;
 

@@ -52,8 +52,8 @@ typedef struct gd_parameter {
 struct gd_module {
     const gd_module_ops_t *ops;
     int n_refs;
-    char *path; /* "transformer.h.0.attn", set by gd_module_set_paths; "" before */
-    uint32_t layer; /* hash of path: the random-number layer */
+    char *path;                 /* "transformer.h.0.attn", set by gd_module_set_paths; "" before */
+    uint32_t layer;             /* hash of path: the random-number layer */
     gd_parameter_t *parameters; /* and buffers, in order of registration */
     int n_parameters;
     char **child_names;

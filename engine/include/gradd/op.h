@@ -85,14 +85,15 @@ typedef struct gd_op {
     unsigned dtypes; /* bit per gd_dtype_t of the first input that the op computes in; 0: f32 and f64 */
     unsigned saves;
     gd_autocast_t autocast;
-    bool is_view;  /* no kernel: infer gives strides and offset */
+    bool is_view; /* no kernel: infer gives strides and offset */
     bool is_random;
-    /* Checks inputs and fills out[0 … n_out-1]. Errors name the op and the shapes: "matmul: a [3, 4] and b [5, 2]: …" */
+    /* Checks inputs and fills out[0 … n_out-1]. Errors name the op and the shapes: "matmul: a [3, 4] and b [5, 2]: …"
+     */
     status_t (*infer)(gd_tensor_t *const *in, int n_in, const gd_attrs_t *attrs, gd_meta_t *out);
     /* dx[i] for each needs[i]: new references, of in_meta[i]'s shape. dy[0] is there; NULL: not differentiable. */
     status_t (*backward)(gd_node_t *node, gd_tensor_t *dy, gd_tensor_t **dx);
-    float grad_tol;      /* relative, for f32 finite differences where the op has no f64 kernel; 0: 1e-2 */
-    const char *onnx;    /* ONNX operator, NULL: none by itself */
+    float grad_tol;   /* relative, for f32 finite differences where the op has no f64 kernel; 0: 1e-2 */
+    const char *onnx; /* ONNX operator, NULL: none by itself */
     gd_sample_t sample[GD_MAX_SAMPLES];
 } gd_op_t;
 

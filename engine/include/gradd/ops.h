@@ -61,7 +61,7 @@ status_t gd_batch_norm(gd_tensor_t *x, gd_tensor_t *weight, gd_tensor_t *bias, g
                        gd_tensor_t **mean_p, gd_tensor_t **var_p);
 
 typedef struct gd_conv2d_options {
-    int stride[2];   /* 0: 1 */
+    int stride[2]; /* 0: 1 */
     int padding[2];
     int dilation[2]; /* 0: 1 */
     int groups;      /* 0: 1 */

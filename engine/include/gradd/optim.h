@@ -15,8 +15,8 @@ typedef struct gd_optimizer_options {
     double momentum; /* sgd */
     bool is_nesterov;
     double beta1, beta2, epsilon; /* adamw; Loshchilov and Hutter, ICLR 2019 */
-    double weight_decay; /* sgd: added to the gradient; adamw: decoupled */
-    bool decay_matrices_only; /* weight decay for parameters of ≥ 2 dimensions only */
+    double weight_decay;          /* sgd: added to the gradient; adamw: decoupled */
+    bool decay_matrices_only;     /* weight decay for parameters of ≥ 2 dimensions only */
 } gd_optimizer_options_t;
 
 typedef struct gd_optimizer gd_optimizer_t;

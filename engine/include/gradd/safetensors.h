@@ -19,7 +19,8 @@ typedef struct gd_safetensors_entry {
 
 /*
  * Writes path (created or truncated), in the given order with data 64-byte aligned, and fsyncs it. metadata: n pairs
- * of key and value. hex_p, when not NULL, receives the file's SHA-256. Errors: ST_ERR_NOSPACE, ST_ERR_IO, … naming path.
+ * of key and value. hex_p, when not NULL, receives the file's SHA-256. Errors: ST_ERR_NOSPACE, ST_ERR_IO, … naming
+ * path.
  */
 status_t gd_safetensors_write(const char *path, const gd_safetensors_entry_t *entries, int n_entries,
                               const char *const (*metadata)[2], int n_metadata, char hex_p[65]);
