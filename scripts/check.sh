@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# The static checks, each a script of its own.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+failed=
+for check in includes size format tidy; do
+    echo "== check-$check"
+    "scripts/check-$check.sh" || failed="$failed $check"
+done
+if [ -n "$failed" ]; then
+    echo "checks failed:$failed" >&2
+    exit 1
+fi
+echo "all static checks passed"

@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# Builds and tests the asan and tsan presets (or those named), without the slow and end-to-end tests.
+set -euo pipefail
+case "${1:-}" in
+    -h | --help) echo "usage: scripts/sanitize.sh [asan] [tsan]"; exit 0 ;;
+esac
+cd "$(dirname "$0")/.."
+[ $# -gt 0 ] || set -- asan tsan
+root=$PWD
+export ASAN_OPTIONS="detect_leaks=1:strict_string_checks=1:detect_stack_use_after_return=1"
+export LSAN_OPTIONS="suppressions=$root/tests/support/lsan.supp:print_suppressions=0"
+export UBSAN_OPTIONS="print_stacktrace=1:halt_on_error=1"
+export TSAN_OPTIONS="suppressions=$root/tests/support/tsan.supp:second_deadlock_stack=1"
+for preset in "$@"; do
+    echo "== $preset"
+    scripts/build.sh "$preset"
+    ctest --preset "$preset" -j2 -LE 'slow|e2e|fault' --output-on-failure
+done
