@@ -1,0 +1,121 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""PyTorch's side of scripts/bench.sh: the same model, batch, optimizer and threads, in eager mode.
+
+Protocol on stdin/stdout: "run N" trains N steps and answers with N step times in ms on one line; "quit" ends.
+"""
+import argparse
+import math
+import sys
+import time
+
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+
+
+class Block(nn.Module):
+    def __init__(self, width, heads):
+        super().__init__()
+        self.heads = heads
+        self.ln_1 = nn.LayerNorm(width, bias=False)
+        self.qkv = nn.Linear(width, 3 * width, bias=False)
+        self.proj = nn.Linear(width, width, bias=False)
+        self.ln_2 = nn.LayerNorm(width, bias=False)
+        self.fc = nn.Linear(width, 4 * width, bias=False)
+        self.out = nn.Linear(4 * width, width, bias=False)
+
+    def forward(self, x):
+        b, t, c = x.shape
+        q, k, v = self.qkv(self.ln_1(x)).split(c, dim=2)
+        q, k, v = (u.view(b, t, self.heads, c // self.heads).transpose(1, 2) for u in (q, k, v))
+        y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        x = x + self.proj(y.transpose(1, 2).contiguous().view(b, t, c))
+        return x + self.out(F.gelu(self.fc(self.ln_2(x))))
+
+
+class Gpt(nn.Module):
+    def __init__(self, vocabulary=65, context=64, width=128, heads=4, layers=4):
+        super().__init__()
+        self.wte = nn.Embedding(vocabulary, width)
+        self.wpe = nn.Embedding(context, width)
+        self.blocks = nn.ModuleList(Block(width, heads) for _ in range(layers))
+        self.ln_f = nn.LayerNorm(width, bias=False)
+        self.head = nn.Linear(width, vocabulary, bias=False)
+        self.head.weight = self.wte.weight
+
+    def forward(self, ids):
+        x = self.wte(ids) + self.wpe(torch.arange(ids.shape[1]))
+        for block in self.blocks:
+            x = block(x)
+        return self.head(self.ln_f(x))
+
+
+class GptRecipe:
+    """nanoGPT's CPU recipe: 4 layers, 4 heads, width 128, context 64, batch 12, AdamW, clipping at 1."""
+
+    def __init__(self):
+        self.model = Gpt()
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-3, betas=(0.9, 0.99), weight_decay=0.1,
+                                           fused=True)
+        self.tokens = torch.randint(0, 65, (1_000_000,))
+
+    def step(self):
+        starts = torch.randint(0, len(self.tokens) - 65, (12,))
+        x = torch.stack([self.tokens[s:s + 64] for s in starts])
+        y = torch.stack([self.tokens[s + 1:s + 65] for s in starts])
+        loss = F.cross_entropy(self.model(x).view(-1, 65), y.view(-1))
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.optimizer.step()
+        return loss.item()
+
+
+class MnistCnn:
+    """configs/models/lenet.yaml at batch 64, AdamW as in configs/jobs/mnist-cnn.yaml."""
+
+    def __init__(self):
+        self.model = nn.Sequential(
+            nn.Conv2d(1, 32, 3, padding=1), nn.BatchNorm2d(32), nn.ReLU(), nn.MaxPool2d(2),
+            nn.Conv2d(32, 64, 3, padding=1), nn.BatchNorm2d(64), nn.ReLU(), nn.MaxPool2d(2),
+            nn.Flatten(), nn.Linear(64 * 49, 128), nn.ReLU(), nn.Dropout(0.25), nn.Linear(128, 10))
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-3, fused=True)
+        self.images = torch.rand(6400, 1, 28, 28)
+        self.labels = torch.randint(0, 10, (6400,))
+
+    def step(self):
+        index = torch.randint(0, 6400, (64,))
+        loss = F.cross_entropy(self.model(self.images[index]), self.labels[index])
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+        return loss.item()
+
+
+WORKLOADS = {"gpt-recipe": GptRecipe, "mnist-cnn": MnistCnn}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("name", choices=WORKLOADS)
+    parser.add_argument("--threads", type=int, default=2)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    torch.manual_seed(1337)
+    workload = WORKLOADS[arguments.name]()
+    for line in sys.stdin:
+        word = line.split()
+        if word[0] == "quit":
+            break
+        times = []
+        for _ in range(int(word[1])):
+            start = time.perf_counter()
+            loss = workload.step()
+            times.append(1e3 * (time.perf_counter() - start))
+        assert math.isfinite(loss)
+        print(" ".join(f"{t:.4f}" for t in times), flush=True)
+
+
+if __name__ == "__main__":
+    main()
