@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* cpu: picks the kernel table by instruction set, once; parallel loops and per-thread scratch memory for kernels. */
+#include "cpu/cpu.h"
+
+#include <omp.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+
+typedef struct isa {
+    const char *word; /* in GRADD_ISA */
+    const char *name;
+    const gd_kernel_func_t *kernel;
+} isa_t;
+
+/* From the least to the most demanding. */
+static const isa_t isas[] = {
+#ifdef __x86_64__
+    {"v2", "sse4", gd_cpu_kernels_v2},
+    {"v3", "avx2", gd_cpu_kernels_v3},
+    {"v4", "avx512", gd_cpu_kernels_v4},
+#else
+    {"base", "generic", gd_cpu_kernels_base},
+#endif
+};
+
+static pthread_once_t isa_once = PTHREAD_ONCE_INIT;
+static const isa_t *isa_chosen;
+
+static void isa_choose(void)
+{
+    size_t best = 0;
+#ifdef __x86_64__
+    __builtin_cpu_init();
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi") &&
+        __builtin_cpu_supports("bmi2")) {
+        best = 1;
+        if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+            __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
+            __builtin_cpu_supports("avx512vl")) {
+            best = 2;
+        }
+    }
+#endif
+    const char *wanted = getenv("GRADD_ISA");
+    for (size_t i = 0; wanted != NULL && i < best; i++) {
+        if (strcmp(wanted, isas[i].word) == 0) {
+            best = i;
+        }
+    }
+    isa_chosen = &isas[best];
+}
+
+static const isa_t *isa_get(void)
+{
+    (void)pthread_once(&isa_once, isa_choose);
+    return isa_chosen;
+}
+
+gd_kernel_func_t gd_cpu_kernel(gd_op_id_t id)
+{
+    return (unsigned)id < GD_OP_COUNT ? isa_get()->kernel[id] : NULL;
+}
+
+const char *gd_cpu_isa_name(void)
+{
+    return isa_get()->name;
+}
+
+void gd_cpu_parallel(int n_threads, int64_t n, int64_t grain, gd_cpu_body_func_t body, void *arg)
+{
+    const int64_t n_blocks = gd_cpu_n_blocks(n, grain);
+    if (n_threads > n_blocks) {
+        n_threads = (int)n_blocks;
+    }
+    if (n_threads <= 1) {
+        for (int64_t block = 0; block < n_blocks; block++) {
+            const int64_t begin = block * grain;
+            body(arg, begin, n - begin < grain ? n : begin + grain);
+        }
+        return;
+    }
+#pragma omp parallel for num_threads(n_threads) schedule(static)
+    for (int64_t block = 0; block < n_blocks; block++) {
+        const int64_t begin = block * grain;
+        body(arg, begin, n - begin < grain ? n : begin + grain);
+    }
+}
+
+typedef struct scratch {
+    struct {
+        void *data;
+        size_t size;
+    } slot[GD_CPU_SLOT_COUNT];
+} scratch_t;
+
+static _Thread_local scratch_t *scratch_own;
+static pthread_once_t scratch_once = PTHREAD_ONCE_INIT;
+static pthread_key_t scratch_key;
+
+static void scratch_release(void *arg)
+{
+    scratch_t *scratch = arg;
+    for (int i = 0; i < GD_CPU_SLOT_COUNT; i++) {
+        free(scratch->slot[i].data);
+    }
+    free(scratch);
+    scratch_own = NULL;
+}
+
+static void scratch_key_new(void)
+{
+    (void)pthread_key_create(&scratch_key, scratch_release);
+}
+
+/* Plain malloc, not mem_alloc: the memory lives as long as its thread, which is no leak. */
+void *gd_cpu_scratch(gd_cpu_slot_t slot, size_t size_bytes)
+{
+    if (scratch_own == NULL) {
+        (void)pthread_once(&scratch_once, scratch_key_new);
+        scratch_own = calloc(1, sizeof(*scratch_own));
+        if (scratch_own == NULL) {
+            return NULL;
+        }
+        (void)pthread_setspecific(scratch_key, scratch_own);
+    }
+    if (scratch_own->slot[slot].data == NULL || scratch_own->slot[slot].size < size_bytes) {
+        const size_t size = ((size_bytes > 4096 ? size_bytes : 4096) + 4095) & ~(size_t)4095;
+        free(scratch_own->slot[slot].data);
+        scratch_own->slot[slot].data = aligned_alloc(64, size);
+        scratch_own->slot[slot].size = scratch_own->slot[slot].data != NULL ? size : 0;
+    }
+    return scratch_own->slot[slot].data;
+}
+
+status_t gd_cpu_fail_dtype(const char *op, int32_t dtype)
+{
+    const char *name = gd_dtype_name((gd_dtype_t)dtype);
+    return ST_FAIL(ST_ERR_UNSUPPORTED, "%s: no CPU kernel for %s", op, name != NULL ? name : "this dtype");
+}
