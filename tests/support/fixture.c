@@ -117,6 +117,14 @@ const char *fixture_data(const char *name)
     return access(path, R_OK) == 0 ? path : NULL;
 }
 
+const char *fixture_golden(const char *name)
+{
+    static char path[512];
+    const char *source = getenv("GRADD_SOURCE");
+    (void)snprintf(path, sizeof(path), "%s/tests/golden/%s", source != NULL ? source : ".", name);
+    return path;
+}
+
 void fixture_assert_ok(status_t status, const char *call, const char *file, int line)
 {
     if (status != ST_OK) {

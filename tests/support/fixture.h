@@ -30,6 +30,9 @@ const char *fixture_folder(void);
 /* $GRADD_DATA or ../shared/data beside the source tree; NULL when `name` is not in it (the caller then skips). */
 const char *fixture_data(const char *name);
 
+/* tests/golden/<name>, borrowed until the next call; the scripts beside the files make them. */
+const char *fixture_golden(const char *name);
+
 /* Prints the reason and skips the running test. */
 #define FIXTURE_SKIP(...)                                                                                              \
     do {                                                                                                               \
