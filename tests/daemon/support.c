@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* support: waiting, scripts and processes for the daemon's tests. */
+#include "tests/daemon/support.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "daemon/process.h"
+
+extern char **environ;
+
+int64_t support_deadline(int64_t limit_ms)
+{
+    return clock_now_ns() + limit_ms * CLOCK_NS_PER_MS;
+}
+
+bool support_is_past(int64_t deadline)
+{
+    clock_sleep_ms(5);
+    return clock_now_ns() > deadline;
+}
+
+const char *support_path(const char *name)
+{
+    static char paths[8][512];
+    static int next;
+    char *path = paths[next++ % 8];
+    (void)snprintf(path, sizeof(paths[0]), "%s/%s", fixture_folder(), name);
+    return path;
+}
+
+const char *support_script(const char *name, const char *text)
+{
+    const char *path = support_path(name);
+    FILE *file = fopen(path, "we");
+    assert_non_null(file);
+    assert_true(fprintf(file, "#!/bin/sh\n%s\n", text) > 0);
+    assert_int_equal(fclose(file), 0);
+    assert_int_equal(chmod(path, 0755), 0);
+    return path;
+}
+
+const char *support_text(const char *path)
+{
+    static char text[65536];
+    text[0] = '\0';
+    FILE *file = fopen(path, "re");
+    if (file != NULL) {
+        text[fread(text, 1, sizeof(text) - 1, file)] = '\0';
+        (void)fclose(file);
+    }
+    return text;
+}
+
+long support_number(const char *path)
+{
+    return strtol(support_text(path), NULL, 10);
+}
+
+bool support_exists(const char *path)
+{
+    return access(path, F_OK) == 0;
+}
+
+bool support_is_alive(long pid)
+{
+    return pid > 0 && dmn_process_is_alive((pid_t)pid, 0);
+}
+
+const char *support_program(const char *name)
+{
+    static char path[512];
+    const char *folder = getenv("GRADD_BIN");
+    assert_non_null(folder);
+    (void)snprintf(path, sizeof(path), "%s/%s", folder, name);
+    return path;
+}
+
+pid_t support_spawn(const char *const *arguments)
+{
+    posix_spawn_file_actions_t actions;
+    assert_int_equal(posix_spawn_file_actions_init(&actions), 0);
+    assert_int_equal(posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, "/dev/null", O_WRONLY, 0), 0);
+    pid_t pid = -1;
+    assert_int_equal(posix_spawn(&pid, arguments[0], &actions, NULL, (char *const *)(uintptr_t)arguments, environ), 0);
+    assert_int_equal(posix_spawn_file_actions_destroy(&actions), 0);
+    return pid;
+}
