@@ -6,6 +6,6 @@
 #ifndef GRADD_CPU_VEC_KERNELS_H
 #define GRADD_CPU_VEC_KERNELS_H
 
-#include "cpu/cpu.h"
+#include "cpu/kernels.h"
 
 #endif

@@ -3,5 +3,6 @@
 #include "cpu/vec/kernels.h"
 
 const gd_kernel_func_t CPU_JOIN(gd_cpu_kernels_, GD_ISA)[GD_OP_COUNT] = {
-    [0] = NULL,
+    [GD_OP_MATMUL] = gd_cpu_matmul,
+    [GD_OP_LINEAR] = gd_cpu_linear,
 };

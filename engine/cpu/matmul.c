@@ -1,0 +1,296 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * matmul: the kernels of matmul and linear. They bring any strided operands into products of plain matrices: a batch
+ * that a shares with the rows is folded into them, neighbouring batch axes are merged, what is left is a loop; only a
+ * matrix with no adjacent axis at all is copied. f32 goes to oneDNN, f64 (for gradient checks) through plain loops.
+ */
+#include "cpu/kernels.h"
+
+#include <string.h>
+
+#include "cpu/onednn.h"
+
+/* One axis of the batch; a stride of 0 repeats the operand. */
+typedef struct axis {
+    int64_t size;
+    int64_t a, b, c;
+} axis_t;
+
+/* A product in elements, before it is cut into calls. */
+typedef struct product {
+    int32_t dtype;
+    int64_t m, n, k;
+    const char *a;
+    const char *b;
+    char *c;
+    const void *bias;
+    int64_t a_row, a_col, b_row, b_col, c_row;
+    axis_t axis[GD_MAX_DIMS];
+    int n_axes;
+    bool is_accumulating;
+    int n_threads;
+} product_t;
+
+static int64_t element_size(int32_t dtype)
+{
+    return dtype == GD_DTYPE_F64 ? 8 : 4;
+}
+
+/* Whether oneDNN reads the matrix as it lies; gives axes of size 1 the strides it expects. */
+static bool matrix_is_plain(int64_t rows, int64_t cols, int64_t *row_p, int64_t *col_p)
+{
+    if (cols == 1) {
+        *col_p = 1;
+        *row_p = rows == 1 ? 1 : *row_p;
+    } else if (rows == 1) {
+        *row_p = *col_p == 1 ? cols : 1;
+    }
+    return (*col_p == 1 && *row_p >= cols) || (*row_p == 1 && *col_p >= rows);
+}
+
+/* c (+)= a b over one matrix: rows of b are walked in order, so that the inner loop is along adjacent elements of c. */
+static void multiply_f64(const product_t *p)
+{
+    const double *a = (const double *)(const void *)p->a;
+    const double *b = (const double *)(const void *)p->b;
+    double *c = (double *)(void *)p->c;
+    const double *bias = p->bias;
+    for (int64_t m = 0; m < p->m; m++) {
+        double *row = c + m * p->c_row;
+        for (int64_t n = 0; n < p->n; n++) {
+            row[n] = (p->is_accumulating ? row[n] : 0.0) + (bias != NULL ? bias[n] : 0.0);
+        }
+        for (int64_t k = 0; k < p->k; k++) {
+            const double factor = a[m * p->a_row + k * p->a_col];
+            const double *b_row = b + k * p->b_row;
+            for (int64_t n = 0; n < p->n; n++) {
+                row[n] += factor * b_row[n * p->b_col];
+            }
+        }
+    }
+}
+
+/* The sum over no terms. */
+static void multiply_nothing(const product_t *p)
+{
+    for (int64_t m = 0; m < p->m && !p->is_accumulating; m++) {
+        float *row = (float *)(void *)p->c + m * p->c_row;
+        for (int64_t n = 0; n < p->n; n++) {
+            row[n] = p->bias != NULL ? ((const float *)p->bias)[n] : 0.0F;
+        }
+    }
+}
+
+static const float *pack_f32(const float *from, int64_t rows, int64_t cols, int64_t *row_p, int64_t *col_p, float *to)
+{
+    for (int64_t i = 0; i < rows; i++) {
+        for (int64_t j = 0; j < cols; j++) {
+            to[i * cols + j] = from[i * *row_p + j * *col_p];
+        }
+    }
+    *row_p = cols;
+    *col_p = 1;
+    return to;
+}
+
+static status_t multiply_f32(const product_t *p, const axis_t *batch)
+{
+    if (p->k == 0) {
+        multiply_nothing(p);
+        return ST_OK;
+    }
+    gd_gemm_t gemm = {
+        .n_batch = batch != NULL ? batch->size : 1,
+        .m = p->m,
+        .n = p->n,
+        .k = p->k,
+        .a = (const float *)(const void *)p->a,
+        .b = (const float *)(const void *)p->b,
+        .bias = p->bias,
+        .c = (float *)(void *)p->c,
+        .a_batch = batch != NULL ? batch->a : 0,
+        .b_batch = batch != NULL ? batch->b : 0,
+        .c_batch = batch != NULL ? batch->c : 0,
+        .a_row = p->a_row,
+        .a_col = p->a_col,
+        .b_row = p->b_row,
+        .b_col = p->b_col,
+        .c_row = p->c_row,
+        .is_accumulating = p->is_accumulating,
+        .n_threads = p->n_threads > 1 ? p->n_threads : 1,
+    };
+    const bool is_a_plain = matrix_is_plain(p->m, p->k, &gemm.a_row, &gemm.a_col);
+    const bool is_b_plain = matrix_is_plain(p->k, p->n, &gemm.b_row, &gemm.b_col);
+    if (!is_a_plain || !is_b_plain) { /* never with a batch: see multiply_batch */
+        const int64_t a_size = is_a_plain ? 0 : p->m * p->k;
+        const int64_t b_size = is_b_plain ? 0 : p->k * p->n;
+        float *packed = gd_cpu_scratch(GD_CPU_SLOT_KERNEL, (size_t)(a_size + b_size) * sizeof(float));
+        if (packed == NULL) {
+            return ST_FAIL(ST_ERR_NOMEM, "matmul: a copy of %lld elements", (long long)(a_size + b_size));
+        }
+        if (!is_a_plain) {
+            gemm.a = pack_f32(gemm.a, p->m, p->k, &gemm.a_row, &gemm.a_col, packed);
+        }
+        if (!is_b_plain) {
+            gemm.b = pack_f32(gemm.b, p->k, p->n, &gemm.b_row, &gemm.b_col, packed + a_size);
+        }
+    }
+    return gd_onednn_gemm(&gemm);
+}
+
+/* Runs the product over its batch axes from `axis` on. */
+static status_t multiply_batch(const product_t *p, int axis)
+{
+    if (axis == p->n_axes) {
+        if (p->dtype == GD_DTYPE_F64) {
+            multiply_f64(p);
+            return ST_OK;
+        }
+        return multiply_f32(p, NULL);
+    }
+    const axis_t *batch = &p->axis[axis];
+    if (p->dtype == GD_DTYPE_F32 && axis == p->n_axes - 1 && batch->a > 0 && batch->b > 0 && p->k > 0) {
+        int64_t row = p->a_row, col = p->a_col;
+        bool is_plain = matrix_is_plain(p->m, p->k, &row, &col);
+        row = p->b_row, col = p->b_col;
+        if (is_plain && matrix_is_plain(p->k, p->n, &row, &col)) {
+            return multiply_f32(p, batch);
+        }
+    }
+    status_t status = ST_OK;
+    for (int64_t i = 0; i < batch->size && status == ST_OK; i++) {
+        product_t one = *p;
+        const int64_t size = element_size(p->dtype);
+        one.a += i * batch->a * size;
+        one.b += i * batch->b * size;
+        one.c += i * batch->c * size;
+        status = multiply_batch(&one, axis + 1);
+    }
+    return status;
+}
+
+/* Merges neighbouring axes, and into the rows those that only a and c have. */
+static void product_simplify(product_t *p)
+{
+    int n = 0;
+    for (int i = 0; i < p->n_axes; i++) {
+        const axis_t axis = p->axis[i];
+        if (axis.size == 1) {
+            continue;
+        }
+        axis_t *outer = n > 0 ? &p->axis[n - 1] : NULL;
+        if (outer != NULL && outer->a == axis.a * axis.size && outer->b == axis.b * axis.size &&
+            outer->c == axis.c * axis.size) {
+            *outer = (axis_t){outer->size * axis.size, axis.a, axis.b, axis.c};
+        } else {
+            p->axis[n++] = axis;
+        }
+    }
+    while (n > 0 && p->axis[n - 1].b == 0 && p->axis[n - 1].a == p->m * p->a_row &&
+           p->axis[n - 1].c == p->m * p->c_row) {
+        p->m *= p->axis[--n].size;
+    }
+    p->n_axes = n;
+}
+
+/* The batch axes of a, b and c, aligned at their right ends; axes that an operand lacks repeat it. */
+static void product_set_axes(product_t *p, const gd_view_t *a, const gd_view_t *b, int b_batch_dims, const gd_view_t *c)
+{
+    p->n_axes = c->n_dims - 2;
+    for (int i = 0; i < p->n_axes; i++) {
+        const int a_axis = i - (c->n_dims - a->n_dims);
+        const int b_axis = i - (p->n_axes - b_batch_dims);
+        p->axis[i] = (axis_t){
+            .size = c->shape[i],
+            .a = a_axis >= 0 && a->shape[a_axis] > 1 ? a->stride[a_axis] : 0,
+            .b = b_axis >= 0 && b->shape[b_axis] > 1 ? b->stride[b_axis] : 0,
+            .c = c->stride[i],
+        };
+    }
+}
+
+static status_t product_run(product_t *p, const gd_view_t *c)
+{
+    if (gd_view_numel(c) == 0) {
+        return ST_OK;
+    }
+    product_simplify(p);
+    return multiply_batch(p, 0);
+}
+
+/* in: a[…,M,K], b[…,K,N]; out: y[…,M,N]. attrs: i0 add to y instead of overwriting it. */
+status_t gd_cpu_matmul(const gd_kernel_args_t *args)
+{
+    const gd_view_t *a = &args->in[0];
+    const gd_view_t *b = &args->in[1];
+    gd_view_t *c = &args->out[0];
+    if (c->dtype != GD_DTYPE_F32 && c->dtype != GD_DTYPE_F64) {
+        return gd_cpu_fail_dtype("matmul", c->dtype);
+    }
+    const int ra = a->n_dims - 2;
+    const int rb = b->n_dims - 2;
+    const int rc = c->n_dims - 2;
+    product_t p = {
+        .dtype = c->dtype,
+        .m = c->shape[rc],
+        .n = c->shape[rc + 1],
+        .k = a->shape[ra + 1],
+        .a = a->data,
+        .b = b->data,
+        .c = c->data,
+        .a_row = a->stride[ra],
+        .a_col = a->stride[ra + 1],
+        .b_row = b->stride[rb],
+        .b_col = b->stride[rb + 1],
+        .c_row = c->stride[rc],
+        .is_accumulating = args->attrs->i[0] != 0,
+        .n_threads = args->n_threads,
+    };
+    product_set_axes(&p, a, b, rb, c);
+    return product_run(&p, c);
+}
+
+/* in: x[…,K], weight[N,K], bias[N] or absent; out: y[…,N]. attrs: i0 add to y instead of overwriting it. */
+status_t gd_cpu_linear(const gd_kernel_args_t *args)
+{
+    const gd_view_t *x = &args->in[0];
+    const gd_view_t *weight = &args->in[1];
+    const gd_view_t *bias = args->n_in > 2 && args->in[2].data != NULL ? &args->in[2] : NULL;
+    gd_view_t *y = &args->out[0];
+    if (y->dtype != GD_DTYPE_F32 && y->dtype != GD_DTYPE_F64) {
+        return gd_cpu_fail_dtype("linear", y->dtype);
+    }
+    const int last = y->n_dims - 1;
+    const int64_t size = element_size(y->dtype);
+    product_t p = {
+        .dtype = y->dtype,
+        .m = last > 0 ? y->shape[last - 1] : 1,
+        .n = weight->shape[0],
+        .k = weight->shape[1],
+        .a = x->data,
+        .b = weight->data,
+        .c = y->data,
+        .bias = bias != NULL ? bias->data : NULL,
+        .a_row = last > 0 ? x->stride[last - 1] : weight->shape[1],
+        .a_col = x->stride[last],
+        .b_row = weight->stride[1],
+        .b_col = weight->stride[0],
+        .c_row = last > 0 ? y->stride[last - 1] : weight->shape[0],
+        .is_accumulating = args->attrs->i[0] != 0,
+        .n_threads = args->n_threads,
+    };
+    if (bias != NULL && bias->stride[0] != 1 && p.n > 1) {
+        char *packed = gd_cpu_scratch(GD_CPU_SLOT_WORKER, (size_t)(p.n * size));
+        if (packed == NULL) {
+            return ST_FAIL(ST_ERR_NOMEM, "linear: a copy of the bias");
+        }
+        for (int64_t i = 0; i < p.n; i++) {
+            memcpy(packed + i * size, (const char *)bias->data + i * bias->stride[0] * size, (size_t)size);
+        }
+        p.bias = packed;
+    }
+    if (last > 0) {
+        product_set_axes(&p, x, weight, 0, y);
+    }
+    return product_run(&p, y);
+}

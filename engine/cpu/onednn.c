@@ -1,0 +1,586 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* onednn: see onednn.h. */
+#include "cpu/onednn.h"
+
+#include <dnnl.h>
+#include <omp.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cpu/cpu.h"
+
+enum { MOST_PORTS = 4, MOST_KEY_WORDS = 24, N_SLOTS = 1024, MOST_ENTRIES = 512 };
+
+typedef enum kind { KIND_NONE, KIND_GEMM, KIND_CONV_FORWARD, KIND_CONV_INPUT, KIND_CONV_WEIGHT } kind_t;
+
+/* All that a primitive is made for; compared as bytes. */
+typedef struct key {
+    int64_t kind;
+    int64_t n_threads;
+    int64_t word[MOST_KEY_WORDS];
+} cache_key_t;
+
+/*
+ * One tensor of a primitive. Where the primitive wants another layout than ours, `blocked` is in that layout, in
+ * scratch memory, and `reorder` copies between the two.
+ */
+typedef struct port {
+    int arg;
+    bool is_output;
+    dnnl_memory_t plain;
+    void *plain_handle;
+    dnnl_memory_t blocked;
+    void *blocked_handle;
+    size_t blocked_size;
+    dnnl_primitive_t reorder;
+} port_t;
+
+typedef struct entry {
+    cache_key_t key;
+    dnnl_primitive_t primitive;
+    dnnl_memory_t scratchpad;
+    void *scratchpad_handle;
+    size_t scratchpad_size;
+    port_t port[MOST_PORTS];
+    int n_ports;
+    bool is_reference; /* oneDNN has only its slow generic code for this shape */
+} entry_t;
+
+/* A thread's stream and primitives. */
+typedef struct cache {
+    dnnl_stream_t stream;
+    entry_t *slot[N_SLOTS];
+    int n_entries;
+} cache_t;
+
+static pthread_once_t engine_once = PTHREAD_ONCE_INIT;
+static dnnl_engine_t engine;
+static dnnl_status_t engine_status;
+static pthread_key_t cache_thread_key;
+static _Thread_local cache_t *cache_own;
+
+/* The description of an entry under construction. */
+typedef struct plan {
+    const_dnnl_op_desc_t desc;
+    const_dnnl_primitive_desc_t hint;
+    dnnl_primitive_attr_t attr;
+} plan_t;
+
+static status_t fail_dnnl(dnnl_status_t status, const char *what)
+{
+    const status_t code = status == dnnl_out_of_memory ? ST_ERR_NOMEM : ST_ERR_INTERNAL;
+    return ST_FAIL(code, "oneDNN: %s fails with status %d", what, (int)status);
+}
+
+static void entry_release(entry_t *entry)
+{
+    for (int i = 0; i < entry->n_ports; i++) {
+        (void)dnnl_primitive_destroy(entry->port[i].reorder);
+        (void)dnnl_memory_destroy(entry->port[i].blocked);
+        (void)dnnl_memory_destroy(entry->port[i].plain);
+    }
+    (void)dnnl_memory_destroy(entry->scratchpad);
+    (void)dnnl_primitive_destroy(entry->primitive);
+    free(entry);
+}
+
+static void cache_clear(cache_t *cache)
+{
+    for (int i = 0; i < N_SLOTS; i++) {
+        if (cache->slot[i] != NULL) {
+            entry_release(cache->slot[i]);
+            cache->slot[i] = NULL;
+        }
+    }
+    cache->n_entries = 0;
+}
+
+static void cache_release(void *arg)
+{
+    cache_t *cache = arg;
+    cache_clear(cache);
+    (void)dnnl_stream_destroy(cache->stream);
+    free(cache);
+    cache_own = NULL;
+}
+
+static void engine_open(void)
+{
+    /* GRADD_ISA lowers oneDNN's instruction set too, so that a run can be repeated on a lesser machine. */
+    const char *isa = gd_cpu_isa_name();
+    if (strcmp(isa, "sse4") == 0) {
+        (void)dnnl_set_max_cpu_isa(dnnl_cpu_isa_sse41);
+    } else if (strcmp(isa, "avx2") == 0) {
+        (void)dnnl_set_max_cpu_isa(dnnl_cpu_isa_avx2);
+    }
+    (void)dnnl_set_primitive_cache_capacity(0);
+    engine_status = dnnl_engine_create(&engine, dnnl_cpu, 0);
+    (void)pthread_key_create(&cache_thread_key, cache_release);
+}
+
+/* Plain calloc, not mem_alloc: the cache lives as long as its thread, which is no leak. */
+static status_t cache_get(cache_t **cache_p)
+{
+    if (cache_own == NULL) {
+        (void)pthread_once(&engine_once, engine_open);
+        if (engine_status != dnnl_success) {
+            return fail_dnnl(engine_status, "opening the CPU engine");
+        }
+        cache_t *cache = calloc(1, sizeof(*cache));
+        if (cache == NULL) {
+            return ST_FAIL(ST_ERR_NOMEM, "oneDNN: primitive cache");
+        }
+        dnnl_status_t status = dnnl_stream_create(&cache->stream, engine, dnnl_stream_default_flags);
+        if (status != dnnl_success) {
+            free(cache);
+            return fail_dnnl(status, "opening a stream");
+        }
+        (void)pthread_setspecific(cache_thread_key, cache);
+        cache_own = cache;
+    }
+    *cache_p = cache_own;
+    return ST_OK;
+}
+
+/* The entry of key; where there is none, the empty slot for it. */
+static entry_t **cache_find(cache_t *cache, const cache_key_t *key)
+{
+    uint64_t hash = (uint64_t)key->kind * 31 + (uint64_t)key->n_threads;
+    for (int i = 0; i < MOST_KEY_WORDS; i++) { /* FNV-1a by words */
+        hash = (hash ^ (uint64_t)key->word[i]) * UINT64_C(0x100000001b3);
+    }
+    size_t i = (size_t)(hash ^ (hash >> 29)) % N_SLOTS;
+    while (cache->slot[i] != NULL && memcmp(&cache->slot[i]->key, key, sizeof(*key)) != 0) {
+        i = (i + 1) % N_SLOTS;
+    }
+    return &cache->slot[i];
+}
+
+static dnnl_status_t port_add(entry_t *entry, const_dnnl_primitive_desc_t pd, int arg, bool is_output,
+                              const dnnl_memory_desc_t *plain)
+{
+    port_t *port = &entry->port[entry->n_ports++];
+    port->arg = arg;
+    port->is_output = is_output;
+    const dnnl_memory_desc_t *wanted = dnnl_primitive_desc_query_md(pd, dnnl_query_exec_arg_md, arg);
+    dnnl_status_t status = dnnl_memory_create(&port->plain, plain, engine, DNNL_MEMORY_NONE);
+    if (status != dnnl_success || dnnl_memory_desc_equal(wanted, plain)) {
+        return status;
+    }
+    port->blocked_size = dnnl_memory_desc_get_size(wanted);
+    status = dnnl_memory_create(&port->blocked, wanted, engine, DNNL_MEMORY_NONE);
+    if (status != dnnl_success) {
+        return status;
+    }
+    dnnl_primitive_desc_t reorder_pd = NULL;
+    status = dnnl_reorder_primitive_desc_create(&reorder_pd, is_output ? wanted : plain, engine,
+                                                is_output ? plain : wanted, engine, NULL);
+    if (status == dnnl_success) {
+        status = dnnl_primitive_create(&port->reorder, reorder_pd);
+        (void)dnnl_primitive_desc_destroy(reorder_pd);
+    }
+    return status;
+}
+
+/* Makes the primitive and its scratchpad; the ports are added by the caller with *pd_p, which it destroys. */
+static dnnl_status_t entry_build(entry_t *entry, const plan_t *plan, dnnl_primitive_desc_t *pd_p)
+{
+    dnnl_status_t status = dnnl_primitive_attr_set_scratchpad_mode(plan->attr, dnnl_scratchpad_mode_user);
+    if (status == dnnl_success) {
+        status = dnnl_primitive_desc_create(pd_p, plan->desc, plan->attr, engine, plan->hint);
+    }
+    if (status == dnnl_success) {
+        status = dnnl_primitive_create(&entry->primitive, *pd_p);
+    }
+    if (status != dnnl_success) {
+        return status;
+    }
+    const char *implementation = "";
+    (void)dnnl_primitive_desc_query(*pd_p, dnnl_query_impl_info_str, 0, &implementation);
+    entry->is_reference = strncmp(implementation, "ref", 3) == 0;
+    const dnnl_memory_desc_t *md = dnnl_primitive_desc_query_md(*pd_p, dnnl_query_scratchpad_md, 0);
+    entry->scratchpad_size = md != NULL ? dnnl_memory_desc_get_size(md) : 0;
+    if (entry->scratchpad_size > 0) {
+        status = dnnl_memory_create(&entry->scratchpad, md, engine, DNNL_MEMORY_NONE);
+    }
+    return status;
+}
+
+static dnnl_status_t memory_point(dnnl_memory_t memory, void **handle_p, void *handle)
+{
+    if (*handle_p == handle) {
+        return dnnl_success;
+    }
+    *handle_p = handle;
+    return dnnl_memory_set_data_handle(memory, handle);
+}
+
+static dnnl_status_t port_reorder(const port_t *port, dnnl_stream_t stream)
+{
+    const dnnl_exec_arg_t args[2] = {
+        {DNNL_ARG_FROM, port->is_output ? port->blocked : port->plain},
+        {DNNL_ARG_TO, port->is_output ? port->plain : port->blocked},
+    };
+    return dnnl_primitive_execute(port->reorder, stream, 2, args);
+}
+
+/* handle[i]: our memory for port i. */
+static status_t entry_execute(entry_t *entry, cache_t *cache, void *const *handle)
+{
+    dnnl_exec_arg_t args[MOST_PORTS + 1];
+    dnnl_status_t status = dnnl_success;
+    int n_args = 0;
+    for (int i = 0; i < entry->n_ports && status == dnnl_success; i++) {
+        port_t *port = &entry->port[i];
+        status = memory_point(port->plain, &port->plain_handle, handle[i]);
+        if (port->blocked != NULL && status == dnnl_success) {
+            void *blocked = gd_cpu_scratch((gd_cpu_slot_t)(GD_CPU_SLOT_REORDER + i), port->blocked_size);
+            if (blocked == NULL) {
+                return ST_FAIL(ST_ERR_NOMEM, "oneDNN: %zu bytes for a blocked copy", port->blocked_size);
+            }
+            status = memory_point(port->blocked, &port->blocked_handle, blocked);
+            if (!port->is_output && status == dnnl_success) {
+                status = port_reorder(port, cache->stream);
+            }
+        }
+        args[n_args++] = (dnnl_exec_arg_t){port->arg, port->blocked != NULL ? port->blocked : port->plain};
+    }
+    if (entry->scratchpad != NULL && status == dnnl_success) {
+        void *scratchpad = gd_cpu_scratch(GD_CPU_SLOT_ONEDNN, entry->scratchpad_size);
+        if (scratchpad == NULL) {
+            return ST_FAIL(ST_ERR_NOMEM, "oneDNN: %zu bytes of scratchpad", entry->scratchpad_size);
+        }
+        status = memory_point(entry->scratchpad, &entry->scratchpad_handle, scratchpad);
+        args[n_args++] = (dnnl_exec_arg_t){DNNL_ARG_SCRATCHPAD, entry->scratchpad};
+    }
+    if (status == dnnl_success) {
+        status = dnnl_primitive_execute(entry->primitive, cache->stream, n_args, args);
+    }
+    for (int i = 0; i < entry->n_ports && status == dnnl_success; i++) {
+        if (entry->port[i].blocked != NULL && entry->port[i].is_output) {
+            status = port_reorder(&entry->port[i], cache->stream);
+        }
+    }
+    return status == dnnl_success ? ST_OK : fail_dnnl(status, "a primitive");
+}
+
+/* The cached entry of key, made by build(argument) at first use. */
+typedef dnnl_status_t (*build_func_t)(entry_t *entry, const void *argument);
+static status_t entry_get(cache_t *cache, const cache_key_t *key, build_func_t build, const void *argument,
+                          const char *what, entry_t **entry_p)
+{
+    /* libgomp's thread count is per calling thread; oneDNN reads it when it makes and when it runs a primitive */
+    if (omp_get_max_threads() != (int)key->n_threads) {
+        omp_set_num_threads((int)key->n_threads);
+    }
+    entry_t **slot = cache_find(cache, key);
+    if (*slot == NULL) {
+        if (cache->n_entries >= MOST_ENTRIES) {
+            cache_clear(cache);
+            slot = cache_find(cache, key);
+        }
+        entry_t *entry = calloc(1, sizeof(*entry));
+        if (entry == NULL) {
+            return ST_FAIL(ST_ERR_NOMEM, "oneDNN: cached primitive");
+        }
+        entry->key = *key;
+        dnnl_status_t status = build(entry, argument);
+        if (status != dnnl_success) {
+            entry_release(entry);
+            return fail_dnnl(status, what);
+        }
+        *slot = entry;
+        cache->n_entries++;
+    }
+    *entry_p = *slot;
+    return ST_OK;
+}
+
+static dnnl_status_t gemm_build(entry_t *entry, const void *argument)
+{
+    const gd_gemm_t *g = argument;
+    const int first = g->n_batch > 1 ? 0 : 1; /* without a batch: 2-d */
+    const int n_dims = 3 - first;
+    const dnnl_dims_t a_dims = {g->n_batch, g->m, g->k}, a_strides = {g->a_batch, g->a_row, g->a_col};
+    const dnnl_dims_t b_dims = {g->n_batch, g->k, g->n}, b_strides = {g->b_batch, g->b_row, g->b_col};
+    const dnnl_dims_t c_dims = {g->n_batch, g->m, g->n}, c_strides = {g->c_batch, g->c_row, 1};
+    const dnnl_dims_t bias_dims = {1, 1, g->n}, bias_strides = {g->n, g->n, 1};
+    dnnl_memory_desc_t a, b, c, bias;
+    dnnl_status_t status = dnnl_memory_desc_init_by_strides(&a, n_dims, a_dims + first, dnnl_f32, a_strides + first);
+    if (status == dnnl_success) {
+        status = dnnl_memory_desc_init_by_strides(&b, n_dims, b_dims + first, dnnl_f32, b_strides + first);
+    }
+    if (status == dnnl_success) {
+        status = dnnl_memory_desc_init_by_strides(&c, n_dims, c_dims + first, dnnl_f32, c_strides + first);
+    }
+    if (status == dnnl_success) {
+        status = dnnl_memory_desc_init_by_strides(&bias, n_dims, bias_dims + first, dnnl_f32, bias_strides + first);
+    }
+    dnnl_matmul_desc_t desc;
+    if (status == dnnl_success) {
+        status = dnnl_matmul_desc_init(&desc, &a, &b, g->bias != NULL ? &bias : NULL, &c);
+    }
+    dnnl_primitive_attr_t attr = NULL;
+    dnnl_post_ops_t post_ops = NULL;
+    dnnl_primitive_desc_t pd = NULL;
+    if (status == dnnl_success) {
+        status = dnnl_primitive_attr_create(&attr);
+    }
+    if (status == dnnl_success && g->is_accumulating) {
+        status = dnnl_post_ops_create(&post_ops);
+        if (status == dnnl_success) {
+            status = dnnl_post_ops_append_sum(post_ops, 1.0F);
+        }
+        if (status == dnnl_success) {
+            status = dnnl_primitive_attr_set_post_ops(attr, post_ops);
+        }
+    }
+    if (status == dnnl_success) {
+        const plan_t plan = {.desc = &desc, .attr = attr};
+        status = entry_build(entry, &plan, &pd);
+    }
+    if (status == dnnl_success) {
+        status = port_add(entry, pd, DNNL_ARG_SRC, false, &a);
+    }
+    if (status == dnnl_success) {
+        status = port_add(entry, pd, DNNL_ARG_WEIGHTS, false, &b);
+    }
+    if (status == dnnl_success) {
+        status = port_add(entry, pd, DNNL_ARG_DST, true, &c);
+    }
+    if (status == dnnl_success && g->bias != NULL) {
+        status = port_add(entry, pd, DNNL_ARG_BIAS, false, &bias);
+    }
+    (void)dnnl_primitive_desc_destroy(pd);
+    (void)dnnl_post_ops_destroy(post_ops);
+    (void)dnnl_primitive_attr_destroy(attr);
+    return status;
+}
+
+/* The members of a batch one by one, where oneDNN has no fast code for all at once. */
+static status_t gemm_loop(const gd_gemm_t *gemm)
+{
+    gd_gemm_t one = *gemm;
+    one.n_batch = 1;
+    status_t status = ST_OK;
+    for (int64_t i = 0; i < gemm->n_batch && status == ST_OK; i++) {
+        one.a = gemm->a + i * gemm->a_batch;
+        one.b = gemm->b + i * gemm->b_batch;
+        one.c = gemm->c + i * gemm->c_batch;
+        status = gd_onednn_gemm(&one);
+    }
+    return status;
+}
+
+status_t gd_onednn_gemm(const gd_gemm_t *gemm)
+{
+    cache_t *cache = NULL;
+    status_t status = cache_get(&cache);
+    if (status != ST_OK) {
+        return status;
+    }
+    const bool is_batched = gemm->n_batch > 1;
+    const cache_key_t key = {
+        .kind = KIND_GEMM,
+        .n_threads = gemm->n_threads,
+        .word = {gemm->n_batch, gemm->m, gemm->n, gemm->k, is_batched ? gemm->a_batch : 0, gemm->a_row, gemm->a_col,
+                 is_batched ? gemm->b_batch : 0, gemm->b_row, gemm->b_col, is_batched ? gemm->c_batch : 0, gemm->c_row,
+                 gemm->bias != NULL, gemm->is_accumulating},
+    };
+    entry_t *entry = NULL;
+    status = entry_get(cache, &key, gemm_build, gemm, "making a matrix product", &entry);
+    if (status != ST_OK) {
+        return status;
+    }
+    if (entry->is_reference && is_batched) {
+        return gemm_loop(gemm);
+    }
+    /* oneDNN takes pointers to mutable memory for inputs too; it doesn't write to them */
+    void *handle[MOST_PORTS] = {(void *)(uintptr_t)gemm->a, (void *)(uintptr_t)gemm->b, gemm->c,
+                                (void *)(uintptr_t)gemm->bias};
+    return entry_execute(entry, cache, handle);
+}
+
+/* What a convolution's primitive is made from. */
+typedef struct conv_plan {
+    const gd_conv_t *conv;
+    kind_t kind;
+    bool has_bias;
+} conv_plan_t;
+
+typedef struct conv_descs {
+    dnnl_memory_desc_t x, weight, bias, y;                 /* ours */
+    dnnl_memory_desc_t any_x, any_weight, any_bias, any_y; /* the layout is oneDNN's choice */
+} conv_descs_t;
+
+static dnnl_status_t conv_describe(const gd_conv_t *c, conv_descs_t *d)
+{
+    const dnnl_dims_t x = {c->batch, c->c_in, c->in[0], c->in[1]};
+    const dnnl_dims_t y = {c->batch, c->c_out, c->out[0], c->out[1]};
+    const dnnl_dims_t w = {c->c_out, c->c_in, c->kernel[0], c->kernel[1]};
+    const dnnl_dims_t wg = {c->groups, c->c_out / c->groups, c->c_in / c->groups, c->kernel[0], c->kernel[1]};
+    const dnnl_dims_t bias = {c->c_out};
+    const bool is_grouped = c->groups > 1;
+    const int n = is_grouped ? 5 : 4;
+    const struct {
+        dnnl_memory_desc_t *md;
+        int n_dims;
+        const dnnl_dim_t *dims;
+        dnnl_format_tag_t tag;
+    } all[] = {
+        {&d->x, 4, x, dnnl_nchw},
+        {&d->y, 4, y, dnnl_nchw},
+        {&d->weight, n, is_grouped ? wg : w, is_grouped ? dnnl_goihw : dnnl_oihw},
+        {&d->bias, 1, bias, dnnl_a},
+        {&d->any_x, 4, x, dnnl_format_tag_any},
+        {&d->any_y, 4, y, dnnl_format_tag_any},
+        {&d->any_weight, n, is_grouped ? wg : w, dnnl_format_tag_any},
+        {&d->any_bias, 1, bias, dnnl_a},
+    };
+    dnnl_status_t status = dnnl_success;
+    for (size_t i = 0; i < sizeof(all) / sizeof(all[0]) && status == dnnl_success; i++) {
+        status = dnnl_memory_desc_init_by_tag(all[i].md, all[i].n_dims, all[i].dims, dnnl_f32, all[i].tag);
+    }
+    return status;
+}
+
+static dnnl_status_t conv_desc_init(const conv_plan_t *plan, kind_t kind, const conv_descs_t *d,
+                                    dnnl_convolution_desc_t *desc)
+{
+    const gd_conv_t *c = plan->conv;
+    const dnnl_dims_t stride = {c->stride[0], c->stride[1]};
+    const dnnl_dims_t dilate = {c->dilation[0] - 1, c->dilation[1] - 1};
+    const dnnl_dims_t pad = {c->padding[0], c->padding[1]};
+    const dnnl_memory_desc_t *bias = plan->has_bias ? &d->any_bias : NULL;
+    switch (kind) {
+    case KIND_CONV_INPUT:
+        return dnnl_dilated_convolution_backward_data_desc_init(desc, dnnl_convolution_direct, &d->any_x,
+                                                                &d->any_weight, &d->any_y, stride, dilate, pad, pad);
+    case KIND_CONV_WEIGHT:
+        return dnnl_dilated_convolution_backward_weights_desc_init(
+            desc, dnnl_convolution_direct, &d->any_x, &d->any_weight, bias, &d->any_y, stride, dilate, pad, pad);
+    default:
+        return dnnl_dilated_convolution_forward_desc_init(desc, dnnl_forward_training, dnnl_convolution_direct,
+                                                          &d->any_x, &d->any_weight, bias, &d->any_y, stride, dilate,
+                                                          pad, pad);
+    }
+}
+
+static dnnl_status_t conv_ports(entry_t *entry, const conv_plan_t *plan, const conv_descs_t *d,
+                                dnnl_primitive_desc_t pd)
+{
+    dnnl_status_t status = dnnl_success;
+    switch (plan->kind) {
+    case KIND_CONV_INPUT:
+        status = port_add(entry, pd, DNNL_ARG_DIFF_DST, false, &d->y);
+        if (status == dnnl_success) {
+            status = port_add(entry, pd, DNNL_ARG_WEIGHTS, false, &d->weight);
+        }
+        return status == dnnl_success ? port_add(entry, pd, DNNL_ARG_DIFF_SRC, true, &d->x) : status;
+    case KIND_CONV_WEIGHT:
+        status = port_add(entry, pd, DNNL_ARG_DIFF_DST, false, &d->y);
+        if (status == dnnl_success) {
+            status = port_add(entry, pd, DNNL_ARG_SRC, false, &d->x);
+        }
+        if (status == dnnl_success) {
+            status = port_add(entry, pd, DNNL_ARG_DIFF_WEIGHTS, true, &d->weight);
+        }
+        return status == dnnl_success && plan->has_bias ? port_add(entry, pd, DNNL_ARG_DIFF_BIAS, true, &d->bias)
+                                                        : status;
+    default:
+        status = port_add(entry, pd, DNNL_ARG_SRC, false, &d->x);
+        if (status == dnnl_success) {
+            status = port_add(entry, pd, DNNL_ARG_WEIGHTS, false, &d->weight);
+        }
+        if (status == dnnl_success) {
+            status = port_add(entry, pd, DNNL_ARG_DST, true, &d->y);
+        }
+        return status == dnnl_success && plan->has_bias ? port_add(entry, pd, DNNL_ARG_BIAS, false, &d->bias) : status;
+    }
+}
+
+static dnnl_status_t conv_build(entry_t *entry, const void *argument)
+{
+    const conv_plan_t *plan = argument;
+    conv_descs_t d;
+    dnnl_convolution_desc_t forward_desc;
+    dnnl_convolution_desc_t desc;
+    dnnl_primitive_attr_t attr = NULL;
+    dnnl_primitive_desc_t forward_pd = NULL;
+    dnnl_primitive_desc_t pd = NULL;
+    dnnl_status_t status = conv_describe(plan->conv, &d);
+    if (status == dnnl_success) {
+        status = conv_desc_init(plan, plan->kind, &d, &desc);
+    }
+    if (status == dnnl_success) {
+        status = dnnl_primitive_attr_create(&attr);
+    }
+    if (status == dnnl_success && plan->kind != KIND_CONV_FORWARD) { /* backward needs forward's as a hint */
+        status = conv_desc_init(plan, KIND_CONV_FORWARD, &d, &forward_desc);
+        if (status == dnnl_success) {
+            status = dnnl_primitive_desc_create(&forward_pd, &forward_desc, NULL, engine, NULL);
+        }
+    }
+    if (status == dnnl_success) {
+        const plan_t primitive_plan = {.desc = &desc, .attr = attr, .hint = forward_pd};
+        status = entry_build(entry, &primitive_plan, &pd);
+    }
+    if (status == dnnl_success) {
+        status = conv_ports(entry, plan, &d, pd);
+    }
+    (void)dnnl_primitive_desc_destroy(pd);
+    (void)dnnl_primitive_desc_destroy(forward_pd);
+    (void)dnnl_primitive_attr_destroy(attr);
+    return status;
+}
+
+static status_t conv_run(const gd_conv_t *conv, kind_t kind, bool has_bias, int n_threads, void *const *handle)
+{
+    cache_t *cache = NULL;
+    status_t status = cache_get(&cache);
+    if (status != ST_OK) {
+        return status;
+    }
+    const cache_key_t key = {
+        .kind = kind,
+        .n_threads = n_threads,
+        .word = {conv->batch, conv->c_in, conv->c_out, conv->groups, conv->in[0], conv->in[1], conv->out[0],
+                 conv->out[1], conv->kernel[0], conv->kernel[1], conv->stride[0], conv->stride[1], conv->padding[0],
+                 conv->padding[1], conv->dilation[0], conv->dilation[1], has_bias},
+    };
+    const conv_plan_t plan = {.conv = conv, .kind = kind, .has_bias = has_bias};
+    entry_t *entry = NULL;
+    status = entry_get(cache, &key, conv_build, &plan, "making a convolution", &entry);
+    return status == ST_OK ? entry_execute(entry, cache, handle) : status;
+}
+
+status_t gd_onednn_conv_forward(const gd_conv_t *conv, const float *x, const float *weight, const float *bias, float *y,
+                                int n_threads)
+{
+    void *handle[MOST_PORTS] = {(void *)(uintptr_t)x, (void *)(uintptr_t)weight, y, (void *)(uintptr_t)bias};
+    return conv_run(conv, KIND_CONV_FORWARD, bias != NULL, n_threads, handle);
+}
+
+status_t gd_onednn_conv_backward_input(const gd_conv_t *conv, const float *dy, const float *weight, float *dx,
+                                       int n_threads)
+{
+    void *handle[MOST_PORTS] = {(void *)(uintptr_t)dy, (void *)(uintptr_t)weight, dx, NULL};
+    return conv_run(conv, KIND_CONV_INPUT, false, n_threads, handle);
+}
+
+status_t gd_onednn_conv_backward_weight(const gd_conv_t *conv, const float *dy, const float *x, float *dweight,
+                                        float *dbias, int n_threads)
+{
+    void *handle[MOST_PORTS] = {(void *)(uintptr_t)dy, (void *)(uintptr_t)x, dweight, dbias};
+    return conv_run(conv, KIND_CONV_WEIGHT, dbias != NULL, n_threads, handle);
+}
+
+const char *gd_onednn_version(void)
+{
+    static _Thread_local char text[32];
+    const dnnl_version_t *version = dnnl_version();
+    (void)snprintf(text, sizeof(text), "%d.%d.%d", version->major, version->minor, version->patch);
+    return text;
+}

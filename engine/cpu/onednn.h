@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * onednn: matrix products and convolutions in f32. onednn.c is the only file that calls oneDNN, whose C API changes
+ * between versions 2 and 3. Primitives are cached per thread by shape, strides and thread count: after the first call
+ * with a shape nothing is compiled, and we allocate nothing.
+ * Source: oneDNN 2.6 developer guide.
+ */
+#ifndef GRADD_CPU_ONEDNN_H
+#define GRADD_CPU_ONEDNN_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/status.h"
+
+/*
+ * c[b,m,n] = sum_k a[b,m,k] b[b,k,n] + bias[n] (+ c where is_accumulating). Strides in elements; of a's and b's row
+ * and column strides one must be 1 and the other at least the extent along it. c's columns are adjacent.
+ */
+typedef struct gd_gemm {
+    int64_t n_batch;
+    int64_t m;
+    int64_t n;
+    int64_t k;
+    const float *a;
+    const float *b;
+    const float *bias; /* [n] or NULL */
+    float *c;
+    int64_t a_batch, a_row, a_col;
+    int64_t b_batch, b_row, b_col;
+    int64_t c_batch, c_row;
+    bool is_accumulating;
+    int n_threads;
+} gd_gemm_t;
+
+status_t gd_onednn_gemm(const gd_gemm_t *gemm);
+
+/* Geometry of a 2-d convolution: x[B,C,H,W], weight[O,C/groups,KH,KW], y[B,O,OH,OW], all row-major. */
+typedef struct gd_conv {
+    int64_t batch;
+    int64_t c_in;
+    int64_t c_out;
+    int64_t groups;
+    int64_t in[2];
+    int64_t out[2];
+    int64_t kernel[2];
+    int64_t stride[2];
+    int64_t padding[2];
+    int64_t dilation[2];
+} gd_conv_t;
+
+/* bias[O] may be NULL. */
+status_t gd_onednn_conv_forward(const gd_conv_t *conv, const float *x, const float *weight, const float *bias, float *y,
+                                int n_threads);
+status_t gd_onednn_conv_backward_input(const gd_conv_t *conv, const float *dy, const float *weight, float *dx,
+                                       int n_threads);
+/* dbias[O] may be NULL. */
+status_t gd_onednn_conv_backward_weight(const gd_conv_t *conv, const float *dy, const float *x, float *dweight,
+                                        float *dbias, int n_threads);
+
+/* "2.6.3" */
+const char *gd_onednn_version(void);
+
+#endif
