@@ -19,12 +19,19 @@ typedef enum coll_op { COLL_OP_SUM, COLL_OP_MIN, COLL_OP_MAX, COLL_OP_COUNT } co
 
 /* n_ranks handles, group_p[rank], to be used by one thread each and closed by each. */
 status_t coll_loopback_open(int n_ranks, coll_group_t **group_p);
-/* Initialises MPI (once a process); rank and size come from the launcher; without one: a world of one. Needs to be
- * called on the thread that uses it. close finalises MPI. */
+/* Initialises MPI (once a process); rank and size come from the launcher; without one: a world of one, with no MPI
+ * behind it (backend "loopback"). Needs to be called on the thread that uses it. close finalises MPI. */
 status_t coll_mpi_open(coll_group_t **group_p);
+/* NULL is fine. Loopback: ranks that wait for this one get ST_ERR_PEER. MPI: finalises, which waits for all ranks;
+ * after a failed call it doesn't (the rank then ends with a non-zero exit code, and the launcher ends the others). */
 void coll_group_close(coll_group_t *group);
-/* Ends all ranks of the job at once with this exit code; does not return for MPI. For a rank that cannot go on. */
+/* Ends all ranks of the job at once with this exit code; does not return for MPI. For a rank that cannot go on.
+ * Loopback: breaks the group (ST_ERR_PEER for all others) and returns. */
 void coll_group_abort(coll_group_t *group, int exit_code);
+/* How long a call may wait for the other ranks before it gives ST_ERR_TIMEOUT naming them; 0: forever. Loopback only,
+ * default 10 minutes: MPI has no deadlines (there a lost rank ends the job through the launcher, and a stuck one is
+ * found by its missing heartbeats). */
+void coll_group_set_timeout(coll_group_t *group, int64_t timeout_ms);
 
 int coll_group_rank(const coll_group_t *group);
 int coll_group_size(const coll_group_t *group);
