@@ -183,14 +183,13 @@ status_t rpc_channel_call(rpc_channel_t *channel, const char *path, const Protob
 
 void rpc_warm_up(void)
 {
-    rpc_channel_t *channel = NULL;
+    static rpc_channel_t
+        *kept; /* while a channel is open, gRPC's event engine stays, with its threads and descriptors */
     static const ProtobufCMessageDescriptor empty = {
         .magic = PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC, .name = "Empty", .sizeof_message = sizeof(ProtobufCMessage)};
     ProtobufCMessage nothing = PROTOBUF_C_MESSAGE_INIT(&empty);
-    rpc_library_init();
-    if (rpc_channel_open("unix:/nonexistent", &channel) == ST_OK) {
-        (void)rpc_channel_call(channel, "/none/None", &nothing, &empty, 1000, NULL, NULL);
-        rpc_channel_close(channel);
+    if (kept == NULL && rpc_channel_open("unix:/nonexistent", &kept) == ST_OK) {
+        (void)rpc_channel_call(kept, "/none/None", &nothing, &empty, 1000, NULL, NULL);
     }
     status_clear();
 }
