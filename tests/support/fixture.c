@@ -20,6 +20,15 @@ static int n_expected;
 static int n_unexpected;
 static int n_descriptors;
 static int64_t n_blocks;
+static int64_t n_tensors;
+
+/* There when the test links the engine. Tensors live in pools, which mem_live_count doesn't see. */
+extern int64_t gd_tensor_live_count(void) __attribute__((weak));
+
+static int64_t tensors_count(void)
+{
+    return gd_tensor_live_count != NULL ? gd_tensor_live_count() : 0;
+}
 static char folder[64];
 
 static void log_check(log_level_t level, const char *line, void *arg)
@@ -61,6 +70,7 @@ int fixture_setup(void **state)
     log_set_sink(log_check, NULL);
     n_descriptors = descriptors_count();
     n_blocks = mem_live_count();
+    n_tensors = tensors_count();
     return 0;
 }
 
@@ -81,9 +91,12 @@ int fixture_teardown(void **state)
     }
     int leaked_descriptors = descriptors_count() - n_descriptors;
     int64_t leaked_blocks = mem_live_count() - n_blocks;
-    if (n_unexpected > 0 || leaked_descriptors > 0 || leaked_blocks > 0) {
-        (void)fprintf(stderr, "fixture: %d unexpected log lines, %d leaked descriptors, %lld leaked blocks\n",
-                      n_unexpected, leaked_descriptors, (long long)leaked_blocks);
+    int64_t leaked_tensors = tensors_count() - n_tensors;
+    if (n_unexpected > 0 || leaked_descriptors > 0 || leaked_blocks > 0 || leaked_tensors > 0) {
+        (void)fprintf(stderr,
+                      "fixture: %d unexpected log lines, %d leaked descriptors, %lld leaked blocks, "
+                      "%lld leaked tensors\n",
+                      n_unexpected, leaked_descriptors, (long long)leaked_blocks, (long long)leaked_tensors);
         return -1;
     }
     return 0;

@@ -8,4 +8,21 @@
 
 #include "cpu/kernels.h"
 
+/* elementwise.c */
+CPU_KERNEL(add);
+CPU_KERNEL(sub);
+CPU_KERNEL(mul);
+CPU_KERNEL(div);
+CPU_KERNEL(scale);
+CPU_KERNEL(neg);
+CPU_KERNEL(exp);
+CPU_KERNEL(log);
+CPU_KERNEL(sqrt);
+CPU_KERNEL(pow);
+/* copy.c: contiguous and cast alike */
+CPU_KERNEL(cast);
+/* reduce.c */
+CPU_KERNEL(sum);
+CPU_KERNEL(mean);
+
 #endif

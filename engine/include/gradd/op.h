@@ -87,6 +87,10 @@ typedef struct gd_op {
     gd_autocast_t autocast;
     bool is_view; /* no kernel: infer gives strides and offset */
     bool is_random;
+    /* Inputs (a bit each) that the kernel wants contiguous / with one of the last two strides 1; inputs that aren't are
+     * copied before it is called. */
+    unsigned contiguous_in;
+    unsigned matrix_in;
     /* Checks inputs and fills out[0 … n_out-1]. Errors name the op and the shapes: "matmul: a [3, 4] and b [5, 2]: …"
      */
     status_t (*infer)(gd_tensor_t *const *in, int n_in, const gd_attrs_t *attrs, gd_meta_t *out);
@@ -116,7 +120,7 @@ status_t gd_op_find(const char *name, gd_op_id_t *id_p);
 
 /*
  * Runs an op: checks, allocates, computes, records. in[n_in]: borrowed, NULL for absent optional ones. out_p[n_out of
- * the row]: new references; pass NULL entries for auxiliary outputs that aren't wanted. attrs may be NULL (all zero).
+ * the row]: new references, auxiliary outputs too. attrs may be NULL (all zero).
  * Errors: infer's; ST_ERR_UNSUPPORTED naming op, dtype and device where the backend has no kernel.
  */
 status_t gd_op_apply(gd_op_id_t id, gd_tensor_t *const *in, int n_in, const gd_attrs_t *attrs, gd_tensor_t **out_p);

@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* node: making and releasing the tape's records. */
+#include "autograd/node.h"
+
+#include <string.h>
+
+static _Thread_local uint64_t next_sequence;
+static _Thread_local tape_node_t *release_list;
+static _Thread_local bool is_releasing;
+
+/* Saved outputs are aliases without graph: a node that referred to its own output would never die. */
+static status_t node_save(tape_node_t *node, gd_tensor_t *const *out, int n_out)
+{
+    const gd_op_t *op = node->base.op;
+    if ((op->saves & GD_SAVE_OUTPUTS) == 0) {
+        return ST_OK;
+    }
+    for (int i = 0; i < n_out; i++) {
+        if (out[i] != NULL) {
+            status_t status = gd_tensor_new_alias(out[i], &node->base.out[i]);
+            if (status != ST_OK) {
+                return status;
+            }
+            node->out_version[i] = out[i]->storage->version;
+        }
+    }
+    return ST_OK;
+}
+
+static void node_link(tape_node_t *node, gd_tensor_t *const *in)
+{
+    bool is_saving = (node->base.op->saves & GD_SAVE_INPUTS) != 0;
+    for (int i = 0; i < node->base.n_in; i++) {
+        gd_tensor_t *t = in[i];
+        node->base.in[i] = NULL;
+        node->base.needs[i] = false;
+        node->producer[i] = NULL;
+        node->leaf[i] = NULL;
+        if (t == NULL) {
+            node->base.in_meta[i] = (gd_meta_t){0};
+            continue;
+        }
+        gd_meta_like(t, &node->base.in_meta[i]);
+        if (t->node != NULL) {
+            node->producer[i] = tape_node_ref(t->node);
+            node->base.needs[i] = true;
+        } else if (t->requires_grad) {
+            node->leaf[i] = gd_tensor_ref(t);
+            node->base.needs[i] = true;
+        }
+        if (is_saving) {
+            node->base.in[i] = gd_tensor_ref(t);
+            node->in_version[i] = t->storage->version;
+        }
+    }
+}
+
+status_t tape_node_record(gd_op_id_t id, const gd_op_t *op, gd_tensor_t *const *in, int n_in, const gd_attrs_t *attrs,
+                          gd_tensor_t *const *out, int n_out)
+{
+    tape_node_t *node = gd_pool_alloc(gd_context_pool(), sizeof(*node));
+    if (node == NULL) {
+        return ST_FAIL(ST_ERR_NOMEM, "%s: a node of the graph", op->name);
+    }
+    node->base.op = op;
+    node->base.id = id;
+    node->base.n_in = n_in;
+    node->base.n_out = n_out;
+    node->base.attrs = *attrs;
+    memset(node->base.out, 0, sizeof(node->base.out));
+    node->n_refs = 1;
+    node->is_freed = false;
+    node->is_queued = false;
+    node->sequence = ++next_sequence;
+    node->dy = NULL;
+    node->next_release = NULL;
+    node_link(node, in);
+    gd_meta_like(out[0], &node->out_meta);
+    status_t status = node_save(node, out, n_out);
+    if (status != ST_OK) {
+        (void)tape_node_unref(node);
+        return status;
+    }
+    out[0]->node = node;
+    return ST_OK;
+}
+
+tape_node_t *tape_node_ref(tape_node_t *node)
+{
+    node->n_refs++;
+    return node;
+}
+
+void tape_node_free_graph(tape_node_t *node)
+{
+    if (node->is_freed) {
+        return;
+    }
+    node->is_freed = true;
+    for (int i = 0; i < node->base.n_in; i++) {
+        node->base.in[i] = gd_tensor_unref(node->base.in[i]);
+        node->leaf[i] = gd_tensor_unref(node->leaf[i]);
+        node->producer[i] = tape_node_unref(node->producer[i]);
+    }
+    for (int i = 0; i < node->base.n_out; i++) {
+        node->base.out[i] = gd_tensor_unref(node->base.out[i]);
+    }
+}
+
+/* See Note [Releasing a long graph]. */
+tape_node_t *tape_node_unref(tape_node_t *node)
+{
+    if (node == NULL || --node->n_refs > 0) {
+        return NULL;
+    }
+    node->next_release = release_list;
+    release_list = node;
+    if (is_releasing) {
+        return NULL;
+    }
+    is_releasing = true;
+    while (release_list != NULL) {
+        tape_node_t *dead = release_list;
+        release_list = dead->next_release;
+        tape_node_free_graph(dead);
+        (void)gd_tensor_unref(dead->dy);
+        gd_pool_free(gd_context_pool(), dead);
+    }
+    is_releasing = false;
+    return NULL;
+}

@@ -1,0 +1,282 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * copy: y = x with conversion between any two dtypes, any strides on both sides, x broadcast to y's shape. Behind the
+ * ops contiguous and cast, and behind gd_tensor_copy.
+ */
+#include <string.h>
+
+#include "cpu/map.h"
+#include "cpu/vec/kernels.h"
+#include "gradd/tensor.h"
+
+static inline uint32_t float_bits(float x)
+{
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof(bits));
+    return bits;
+}
+
+static inline float bits_float(uint32_t bits)
+{
+    float x;
+    memcpy(&x, &bits, sizeof(x));
+    return x;
+}
+
+/* Round to nearest even; NaN stays NaN. */
+static inline uint16_t bf16_from_f32(float x)
+{
+    const uint32_t bits = float_bits(x);
+    const uint32_t rounded = (bits + 0x7FFFu + (bits >> 16 & 1u)) >> 16;
+    return (uint16_t)((bits & 0x7FFFFFFFu) > 0x7F800000u ? (bits >> 16 | 0x40u) : rounded);
+}
+
+static inline float bf16_to_f32(uint16_t h)
+{
+    return bits_float((uint32_t)h << 16);
+}
+
+/* Without branches: normal results by moving the exponent, subnormal ones by letting the adder round at 2^-24. */
+static inline uint16_t f16_from_f32(float x)
+{
+    const uint32_t bits = float_bits(x);
+    const uint32_t sign = bits >> 16 & 0x8000u;
+    const uint32_t a = bits & 0x7FFFFFFFu;
+    const uint32_t normal = (a - (112u << 23) + 0xFFFu + (a >> 13 & 1u)) >> 13;
+    const uint32_t subnormal = float_bits(bits_float(a) + 0.5f) - 0x3F000000u;
+    const uint32_t special = a > 0x7F800000u ? 0x7E00u : 0x7C00u;
+    uint32_t h = a < (113u << 23) ? subnormal : normal;
+    h = a >= 0x47800000u ? special : h;
+    return (uint16_t)(sign | h);
+}
+
+static inline float f16_to_f32(uint16_t h)
+{
+    const uint32_t sign = (uint32_t)(h & 0x8000u) << 16;
+    const uint32_t a = h & 0x7FFFu;
+    const uint32_t normal = (a << 13) + (112u << 23);
+    const uint32_t special = (a << 13) + (224u << 23);
+    const uint32_t subnormal = float_bits((float)a * 0x1.0p-24f);
+    uint32_t bits = a < 0x400u ? subnormal : normal;
+    bits = a >= 0x7C00u ? special : bits;
+    return bits_float(sign | bits);
+}
+
+/* x[n] with stride → y[n] with stride */
+typedef void (*convert_func_t)(const void *x, int64_t sx, void *y, int64_t sy, int64_t n);
+
+#define DEFINE_CONVERT(name_x, from_x, to_x, expression_x)                                                             \
+    static void name_x(const void *x, int64_t sx, void *y, int64_t sy, int64_t n)                                      \
+    {                                                                                                                  \
+        const from_x *px = x;                                                                                          \
+        to_x *py = y;                                                                                                  \
+        if (sx == 1 && sy == 1) {                                                                                      \
+            for (int64_t i = 0; i < n; i++) {                                                                          \
+                const from_x x_ = px[i];                                                                               \
+                py[i] = (expression_x);                                                                                \
+            }                                                                                                          \
+            return;                                                                                                    \
+        }                                                                                                              \
+        for (int64_t i = 0; i < n; i++) {                                                                              \
+            const from_x x_ = px[i * sx];                                                                              \
+            py[i * sy] = (expression_x);                                                                               \
+        }                                                                                                              \
+    }
+
+DEFINE_CONVERT(move_1, uint8_t, uint8_t, x_)
+DEFINE_CONVERT(move_2, uint16_t, uint16_t, x_)
+DEFINE_CONVERT(move_4, uint32_t, uint32_t, x_)
+DEFINE_CONVERT(move_8, uint64_t, uint64_t, x_)
+DEFINE_CONVERT(f32_to_bf16, float, uint16_t, bf16_from_f32(x_))
+DEFINE_CONVERT(bf16_to_f32_run, uint16_t, float, bf16_to_f32(x_))
+DEFINE_CONVERT(f32_to_f16, float, uint16_t, f16_from_f32(x_))
+DEFINE_CONVERT(f16_to_f32_run, uint16_t, float, f16_to_f32(x_))
+DEFINE_CONVERT(f32_to_f64, float, double, (double)x_)
+DEFINE_CONVERT(f64_to_f32, double, float, (float)x_)
+DEFINE_CONVERT(u8_to_f32, uint8_t, float, (float)x_)
+
+/* Saturates, so that no value is undefined; a NaN gives 0. */
+static inline int64_t double_to_i64(double x)
+{
+    if (!(x > -0x1p63)) {
+        return x == x ? INT64_MIN : 0;
+    }
+    return x < 0x1p63 ? (int64_t)x : INT64_MAX;
+}
+
+static double load_double(const void *x, int64_t i, int32_t dtype)
+{
+    switch (dtype) {
+    case GD_DTYPE_F32:
+        return (double)((const float *)x)[i];
+    case GD_DTYPE_F64:
+        return ((const double *)x)[i];
+    case GD_DTYPE_BF16:
+        return (double)bf16_to_f32(((const uint16_t *)x)[i]);
+    default:
+        return (double)f16_to_f32(((const uint16_t *)x)[i]);
+    }
+}
+
+static int64_t load_integer(const void *x, int64_t i, int32_t dtype)
+{
+    switch (dtype) {
+    case GD_DTYPE_I64:
+        return ((const int64_t *)x)[i];
+    case GD_DTYPE_I32:
+        return ((const int32_t *)x)[i];
+    default:
+        return ((const uint8_t *)x)[i];
+    }
+}
+
+/* f64 → f32 rounded to odd: rounding that again to 16 bits gives what one rounding of the f64 would. */
+static float float_to_odd(double x)
+{
+    float nearest = (float)x;
+    if ((double)nearest == x || x != x || nearest - nearest != 0.0f) {
+        return nearest;
+    }
+    uint32_t bits = float_bits(nearest);
+    double magnitude = x < 0 ? -x : x;
+    double rounded = x < 0 ? -(double)nearest : (double)nearest;
+    bits -= rounded > magnitude; /* towards zero */
+    return bits_float(bits | 1u);
+}
+
+static void store_double(void *y, int64_t i, int32_t dtype, double x)
+{
+    switch (dtype) {
+    case GD_DTYPE_F32:
+        ((float *)y)[i] = (float)x;
+        break;
+    case GD_DTYPE_F64:
+        ((double *)y)[i] = x;
+        break;
+    case GD_DTYPE_BF16:
+        ((uint16_t *)y)[i] = bf16_from_f32(float_to_odd(x));
+        break;
+    default:
+        ((uint16_t *)y)[i] = f16_from_f32(float_to_odd(x));
+        break;
+    }
+}
+
+static void store_integer(void *y, int64_t i, int32_t dtype, int64_t x)
+{
+    switch (dtype) {
+    case GD_DTYPE_I64:
+        ((int64_t *)y)[i] = x;
+        break;
+    case GD_DTYPE_I32:
+        ((int32_t *)y)[i] = (int32_t)x;
+        break;
+    default:
+        ((uint8_t *)y)[i] = (uint8_t)x;
+        break;
+    }
+}
+
+/* Any pair of dtypes, one element at a time. Integers narrow by wrapping, as casts in C and PyTorch do. */
+static void convert_any(const void *x, int64_t sx, int32_t from, void *y, int64_t sy, int32_t to, int64_t n)
+{
+    const int is_from_float = gd_dtype_is_float((gd_dtype_t)from);
+    const int is_to_float = gd_dtype_is_float((gd_dtype_t)to);
+    for (int64_t i = 0; i < n; i++) {
+        if (is_from_float) {
+            double value = load_double(x, i * sx, from);
+            if (is_to_float) {
+                store_double(y, i * sy, to, value);
+            } else {
+                store_integer(y, i * sy, to, to == GD_DTYPE_BOOL ? value != 0 : double_to_i64(value));
+            }
+        } else {
+            int64_t value = load_integer(x, i * sx, from);
+            if (is_to_float) {
+                store_double(y, i * sy, to, (double)value);
+            } else {
+                store_integer(y, i * sy, to, to == GD_DTYPE_BOOL ? value != 0 : value);
+            }
+        }
+    }
+}
+
+static convert_func_t convert_find(int32_t from, int32_t to)
+{
+    if (from == to) {
+        switch (gd_dtype_size((gd_dtype_t)from)) {
+        case 1:
+            return move_1;
+        case 2:
+            return move_2;
+        case 4:
+            return move_4;
+        default:
+            return move_8;
+        }
+    }
+    static const struct {
+        int32_t from, to;
+        convert_func_t convert;
+    } known[] = {
+        {GD_DTYPE_F32, GD_DTYPE_BF16, f32_to_bf16}, {GD_DTYPE_BF16, GD_DTYPE_F32, bf16_to_f32_run},
+        {GD_DTYPE_F32, GD_DTYPE_F16, f32_to_f16},   {GD_DTYPE_F16, GD_DTYPE_F32, f16_to_f32_run},
+        {GD_DTYPE_F32, GD_DTYPE_F64, f32_to_f64},   {GD_DTYPE_F64, GD_DTYPE_F32, f64_to_f32},
+        {GD_DTYPE_U8, GD_DTYPE_F32, u8_to_f32},
+    };
+    for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++) {
+        if (known[i].from == from && known[i].to == to) {
+            return known[i].convert;
+        }
+    }
+    return NULL;
+}
+
+typedef struct copy {
+    gd_cpu_grid_t grid;
+    const unsigned char *x;
+    unsigned char *y;
+    int32_t from, to;
+    int64_t size_x, size_y;
+    convert_func_t convert;
+} copy_t;
+
+static void copy_block(void *arg, int64_t begin, int64_t end)
+{
+    const copy_t *copy = arg;
+    int last = copy->grid.n_dims - 1;
+    int64_t sy = copy->grid.stride[0][last];
+    int64_t sx = copy->grid.stride[1][last];
+    while (begin < end) {
+        int64_t offset[3];
+        int64_t length = gd_cpu_grid_seek(&copy->grid, 2, begin, offset);
+        length = length < end - begin ? length : end - begin;
+        const unsigned char *x = copy->x + offset[1] * copy->size_x;
+        unsigned char *y = copy->y + offset[0] * copy->size_y;
+        if (copy->convert != NULL) {
+            copy->convert(x, sx, y, sy, length);
+        } else {
+            convert_any(x, sx, copy->from, y, sy, copy->to, length);
+        }
+        begin += length;
+    }
+}
+
+CPU_KERNEL(cast)
+{
+    copy_t copy;
+    const gd_view_t *views[2] = {&args->out[0], &args->in[0]};
+    gd_cpu_grid_make(views, 2, &copy.grid);
+    if (copy.grid.numel == 0) {
+        return ST_OK;
+    }
+    copy.x = args->in[0].data;
+    copy.y = args->out[0].data;
+    copy.from = args->in[0].dtype;
+    copy.to = args->out[0].dtype;
+    copy.size_x = (int64_t)gd_dtype_size((gd_dtype_t)copy.from);
+    copy.size_y = (int64_t)gd_dtype_size((gd_dtype_t)copy.to);
+    copy.convert = convert_find(copy.from, copy.to);
+    gd_cpu_parallel(args->n_threads, copy.grid.numel, GD_CPU_MAP_GRAIN, copy_block, &copy);
+    return ST_OK;
+}

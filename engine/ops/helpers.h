@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* helpers: what rows of several families share. */
+#ifndef GRADD_OPS_HELPERS_H
+#define GRADD_OPS_HELPERS_H
+
+#include "gradd/op.h"
+#include "gradd/ops.h"
+#include "tensor/internal.h"
+
+enum {
+    OPS_DTYPES_ALL = (1 << GD_DTYPE_COUNT) - 1,
+    OPS_DTYPES_FLOAT = 1 << GD_DTYPE_F32 | 1 << GD_DTYPE_F64 | 1 << GD_DTYPE_BF16 | 1 << GD_DTYPE_F16
+};
+
+void gd_meta_set(gd_meta_t *meta_p, gd_dtype_t dtype, int n_dims, const int64_t *shape);
+/* "<op>: [2, 3] and [4]: <why>"; b may be NULL. Returns code. */
+status_t gd_op_fail_shapes(status_t code, const char *op, const gd_tensor_t *a, const gd_tensor_t *b, const char *why);
+/* Makes a negative axis count from the end; ST_ERR_RANGE. */
+status_t gd_op_check_axis(const char *op, const gd_tensor_t *x, int64_t *axis);
+/* One input, one output, same shape and dtype. */
+status_t gd_infer_like(gd_tensor_t *const *in, int n_in, const gd_attrs_t *attrs, gd_meta_t *out);
+/* Inputs of the same shape and dtype (backward kernels). */
+status_t gd_infer_same(const char *op, gd_tensor_t *const *in, int n_in, gd_meta_t *out);
+
+/*
+ * Sums dy over the axes along which an input of shape `meta` was broadcast. *dx_p: a new reference, dy itself when
+ * there are none. Where node->into[i] can take the sum, it is written there instead and *dx_p stays NULL.
+ */
+status_t gd_sum_to(gd_node_t *node, int i, gd_tensor_t *dy, gd_tensor_t **dx_p);
+
+/* Applies an op without attributes. */
+status_t gd_op_unary(gd_op_id_t id, gd_tensor_t *x, gd_tensor_t **y_p);
+status_t gd_op_binary(gd_op_id_t id, gd_tensor_t *a, gd_tensor_t *b, gd_tensor_t **y_p);
+
+#endif

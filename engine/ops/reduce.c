@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* ops/reduce: sums and means over axes. attrs: i0 a bit per axis; i1 keep_dims; i2 add to the output (apply_into). */
+#include "ops/helpers.h"
+
+static status_t reduce_infer(const char *op, const gd_tensor_t *x, const gd_attrs_t *attrs, gd_meta_t *out)
+{
+    if (attrs->i[0] < 0 || attrs->i[0] >> x->n_dims != 0) {
+        return ST_FAIL(ST_ERR_RANGE, "%s: axes 0x%llx of a tensor with %d dimensions", op,
+                       (unsigned long long)attrs->i[0], x->n_dims);
+    }
+    out->dtype = x->dtype;
+    out->offset = 0;
+    out->n_dims = 0;
+    for (int i = 0; i < x->n_dims; i++) {
+        if ((attrs->i[0] >> i & 1) == 0) {
+            out->shape[out->n_dims++] = x->shape[i];
+        } else if (attrs->i[1] != 0) {
+            out->shape[out->n_dims++] = 1;
+        }
+    }
+    return ST_OK;
+}
+
+static status_t sum_infer(gd_tensor_t *const *in, int n_in, const gd_attrs_t *attrs, gd_meta_t *out)
+{
+    (void)n_in;
+    return reduce_infer("sum", in[0], attrs, out);
+}
+
+static status_t mean_infer(gd_tensor_t *const *in, int n_in, const gd_attrs_t *attrs, gd_meta_t *out)
+{
+    (void)n_in;
+    return reduce_infer("mean", in[0], attrs, out);
+}
+
+/* dx[…] = dy[kept axes], a view of dy */
+static status_t sum_backward(gd_node_t *node, gd_tensor_t *dy, gd_tensor_t **dx)
+{
+    const gd_meta_t *meta = &node->in_meta[0];
+    int64_t shape[GD_MAX_DIMS];
+    for (int i = 0; i < meta->n_dims; i++) {
+        shape[i] = (node->attrs.i[0] >> i & 1) != 0 ? 1 : meta->shape[i];
+    }
+    gd_tensor_t *kept = NULL;
+    status_t status = gd_reshape(dy, meta->n_dims, shape, &kept);
+    if (status == ST_OK) {
+        status = gd_expand(kept, meta->n_dims, meta->shape, &dx[0]);
+    }
+    (void)gd_tensor_unref(kept);
+    return status;
+}
+
+/* dx[…] = dy[kept axes] / n */
+static status_t mean_backward(gd_node_t *node, gd_tensor_t *dy, gd_tensor_t **dx)
+{
+    double n = 1;
+    for (int i = 0; i < node->in_meta[0].n_dims; i++) {
+        n *= (node->attrs.i[0] >> i & 1) != 0 ? (double)node->in_meta[0].shape[i] : 1.0;
+    }
+    gd_tensor_t *scaled = NULL;
+    status_t status = gd_scale(dy, n > 0 ? 1.0 / n : 0.0, 0.0, &scaled);
+    if (status == ST_OK) {
+        status = sum_backward(node, scaled, dx);
+    }
+    (void)gd_tensor_unref(scaled);
+    return status;
+}
+
+#define REDUCE_SAMPLES                                                                                                 \
+    {                                                                                                                  \
+        {.in = {{2, {3, 4}}}, .n_in = 1, .attrs = {.i = {1}}}, {.in = {{2, {3, 4}}}, .n_in = 1, .attrs = {.i = {2}}},  \
+            {.in = {{2, {3, 4}}}, .n_in = 1, .attrs = {.i = {3}}},                                                     \
+            {.in = {{3, {2, 3, 4}}}, .n_in = 1, .attrs = {.i = {5, 1}}},                                               \
+            {.in = {{3, {2, 3, 4}}}, .n_in = 1, .attrs = {.i = {2, 0}}},                                               \
+            {.in = {{4, {2, 3, 2, 5}}}, .n_in = 1, .attrs = {.i = {10}}}, {.in = {{0, {0}}}, .n_in = 1},               \
+            {.in = {{2, {3, 100}}}, .n_in = 1, .attrs = {.i = {2}}},                                                   \
+            {.in = {{2, {100, 37}}}, .n_in = 1, .attrs = {.i = {1}}},                                                  \
+            {.in = {{2, {3, 4}}}, .n_in = 1, .attrs = {.i = {4}}, .expect = ST_ERR_RANGE},                             \
+            {.in = {{1, {3}, .dtype = GD_DTYPE_I64, .int_limit = 4}},                                                  \
+             .n_in = 1,                                                                                                \
+             .attrs = {.i = {1}},                                                                                      \
+             .expect = ST_ERR_UNSUPPORTED},                                                                            \
+    }
+
+const gd_op_t gd_op_sum = {
+    .name = "sum",
+    .formula = "y[kept] = sum over the axes of x",
+    .attrs = "i0 axes, a bit each; i1 keep_dims; i2 add to the output",
+    .n_in = 1,
+    .n_in_required = 1,
+    .n_out = 1,
+    .autocast = GD_AUTOCAST_F32,
+    .infer = sum_infer,
+    .backward = sum_backward,
+    .onnx = "ReduceSum",
+    .sample = REDUCE_SAMPLES,
+};
+
+const gd_op_t gd_op_mean = {
+    .name = "mean",
+    .formula = "y[kept] = mean over the axes of x",
+    .attrs = "i0 axes, a bit each; i1 keep_dims; i2 add to the output",
+    .n_in = 1,
+    .n_in_required = 1,
+    .n_out = 1,
+    .autocast = GD_AUTOCAST_F32,
+    .infer = mean_infer,
+    .backward = mean_backward,
+    .onnx = "ReduceMean",
+    .sample = REDUCE_SAMPLES,
+};
+
+static status_t reduce_apply(gd_op_id_t id, gd_tensor_t *x, int n_axes, const int *axes, bool keep_dims,
+                             gd_tensor_t **y_p)
+{
+    gd_attrs_t attrs = {.i = {n_axes == 0 ? ((int64_t)1 << x->n_dims) - 1 : 0, keep_dims}};
+    for (int i = 0; i < n_axes; i++) {
+        int64_t axis = axes[i];
+        status_t status = gd_op_check_axis(gd_op_get(id)->name, x, &axis);
+        if (status != ST_OK) {
+            return status;
+        }
+        attrs.i[0] |= (int64_t)1 << axis;
+    }
+    return gd_op_apply(id, &x, 1, &attrs, y_p);
+}
+
+status_t gd_sum(gd_tensor_t *x, int n_axes, const int *axes, bool keep_dims, gd_tensor_t **y_p)
+{
+    return reduce_apply(GD_OP_SUM, x, n_axes, axes, keep_dims, y_p);
+}
+
+status_t gd_mean(gd_tensor_t *x, int n_axes, const int *axes, bool keep_dims, gd_tensor_t **y_p)
+{
+    return reduce_apply(GD_OP_MEAN, x, n_axes, axes, keep_dims, y_p);
+}

@@ -1,0 +1,181 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* context: one per thread; the default one is made at a thread's first call and released at its end. */
+#include "gradd/context.h"
+
+#include <pthread.h>
+
+#include "base/assert.h"
+#include "base/mem.h"
+#include "tensor/internal.h"
+
+enum { MAX_THREADS = 1024 };
+
+static _Thread_local gd_context_t *current;
+static _Thread_local gd_context_t *thread_default;
+static pthread_key_t default_key;
+static pthread_once_t default_once = PTHREAD_ONCE_INIT;
+
+static void context_free(gd_context_t *context)
+{
+    gd_pool_close(context->pool);
+    free(context);
+}
+
+static void default_release(void *arg)
+{
+    if (current == thread_default) {
+        current = NULL;
+    }
+    thread_default = NULL;
+    context_free(arg);
+}
+
+static void default_key_make(void)
+{
+    ASSERT(pthread_key_create(&default_key, default_release) == 0);
+}
+
+static gd_context_t *context_new(void)
+{
+    /* Not through mem_: the default context lives as long as its thread, and would look like a leak in tests. */
+    gd_context_t *context = calloc(1, sizeof(*context));
+    if (context == NULL) {
+        return NULL;
+    }
+    context->pool = gd_pool_open();
+    if (context->pool == NULL) {
+        free(context);
+        return NULL;
+    }
+    context->n_threads = 1;
+    context->is_grad_enabled = true;
+    return context;
+}
+
+static gd_context_t *default_get(void)
+{
+    if (thread_default == NULL) {
+        ASSERT(pthread_once(&default_once, default_key_make) == 0);
+        thread_default = context_new();
+        ASSERT(thread_default != NULL);
+        ASSERT(pthread_setspecific(default_key, thread_default) == 0);
+    }
+    return thread_default;
+}
+
+status_t gd_context_open(const gd_context_options_t *options, gd_context_t **context_p)
+{
+    int n_threads = options != NULL && options->n_threads != 0 ? options->n_threads : 1;
+    if (n_threads < 1 || n_threads > MAX_THREADS) {
+        return ST_FAIL(ST_ERR_RANGE, "a context with %d threads: 1 to %d are possible", n_threads, MAX_THREADS);
+    }
+    if (options != NULL && options->device != GD_DEVICE_CPU) {
+        return ST_FAIL(ST_ERR_UNSUPPORTED, "this build has no kernels for device %d", (int)options->device);
+    }
+    gd_context_t *context = context_new();
+    if (context == NULL) {
+        return ST_FAIL(ST_ERR_NOMEM, "a context");
+    }
+    context->n_threads = n_threads;
+    *context_p = context;
+    return ST_OK;
+}
+
+void gd_context_close(gd_context_t *context)
+{
+    if (context == NULL) {
+        return;
+    }
+    if (current == context) {
+        current = NULL;
+    }
+    context_free(context);
+}
+
+gd_context_t *gd_context_set_current(gd_context_t *context)
+{
+    gd_context_t *before = gd_context_get();
+    current = context != NULL ? context : default_get();
+    return before;
+}
+
+gd_context_t *gd_context_get(void)
+{
+    if (__builtin_expect(current == NULL, 0)) {
+        current = default_get();
+    }
+    return current;
+}
+
+gd_pool_t *gd_context_pool(void)
+{
+    return gd_context_get()->pool;
+}
+
+int gd_context_n_threads(void)
+{
+    return gd_context_get()->n_threads;
+}
+
+status_t gd_context_set_n_threads(int n_threads)
+{
+    if (n_threads < 1 || n_threads > MAX_THREADS) {
+        return ST_FAIL(ST_ERR_RANGE, "%d threads: 1 to %d are possible", n_threads, MAX_THREADS);
+    }
+    gd_context_get()->n_threads = n_threads;
+    return ST_OK;
+}
+
+bool gd_grad_set_enabled(bool is_enabled)
+{
+    gd_context_t *context = gd_context_get();
+    bool before = context->is_grad_enabled;
+    context->is_grad_enabled = is_enabled;
+    return before;
+}
+
+bool gd_grad_is_enabled(void)
+{
+    return gd_context_get()->is_grad_enabled;
+}
+
+bool gd_training_set(bool is_training)
+{
+    gd_context_t *context = gd_context_get();
+    bool before = context->is_training;
+    context->is_training = is_training;
+    return before;
+}
+
+bool gd_training_is_on(void)
+{
+    return gd_context_get()->is_training;
+}
+
+void gd_rng_set_position(uint64_t seed, uint32_t step, uint32_t microbatch)
+{
+    gd_context_t *context = gd_context_get();
+    context->rng_seed = seed;
+    context->rng_step = step;
+    context->rng_microbatch = microbatch;
+}
+
+gd_rng_key_t gd_rng_key(uint32_t layer, uint32_t purpose)
+{
+    const gd_context_t *context = gd_context_get();
+    return (gd_rng_key_t){.seed = context->rng_seed,
+                          .step = context->rng_step,
+                          .microbatch = context->rng_microbatch,
+                          .layer = layer,
+                          .purpose = purpose};
+}
+
+gd_memory_stats_t gd_memory_get_stats(void)
+{
+    return gd_pool_get_stats(gd_context_pool());
+}
+
+void gd_memory_reset_peak(void)
+{
+    gd_pool_reset_peak(gd_context_pool());
+}

@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * internal: the structs behind the engine's counted types, for engine/tensor, engine/autograd and engine/ops.
+ *
+ *   gd_tensor_t ──▶ gd_storage_t ──▶ bytes        shape, strides and offset are the tensor's, bytes and version the
+ *        │  ▲                                     storage's; views share a storage
+ *        ▼  │ saved inputs, leaves
+ *     tape_node_t ──▶ tape_node_t of the inputs   owned by the output; never the other way round, so no cycles
+ */
+#ifndef GRADD_TENSOR_INTERNAL_H
+#define GRADD_TENSOR_INTERNAL_H
+
+#include <stdatomic.h>
+
+#include "gradd/autograd.h"
+#include "gradd/context.h"
+#include "gradd/op.h"
+#include "gradd/tensor.h"
+#include "tensor/pool.h"
+
+typedef struct gd_storage {
+    atomic_int n_refs;
+    uint32_t version;
+    unsigned char *data;
+    size_t size_bytes;
+    void (*release)(void *arg); /* wrapped memory only */
+    void *arg;
+} gd_storage_t;
+
+typedef struct tape_node tape_node_t;
+
+struct gd_tensor {
+    atomic_int n_refs;
+    gd_dtype_t dtype;
+    int n_dims;
+    bool is_contiguous;
+    bool requires_grad; /* leaves; results have a node instead */
+    bool is_grad_fresh;
+    int64_t offset; /* elements */
+    int64_t numel;
+    gd_storage_t *storage;
+    tape_node_t *node; /* counted; NULL: a leaf */
+    gd_tensor_t *grad; /* counted */
+    int64_t shape[GD_MAX_DIMS];
+    int64_t stride[GD_MAX_DIMS];
+};
+
+struct gd_context {
+    gd_pool_t *pool;
+    int n_threads;
+    gd_device_t device;
+    bool is_grad_enabled;
+    bool is_training;
+    uint64_t rng_seed;
+    uint32_t rng_step;
+    uint32_t rng_microbatch;
+};
+
+/* context.c. The calling thread's context; aborts only if the very first allocation of a thread fails. */
+gd_pool_t *gd_context_pool(void);
+
+/* A tensor of the meta's shape and dtype with storage of its own (strides ignored), or over given storage. */
+status_t gd_tensor_new_meta(const gd_meta_t *meta, gd_tensor_t **t_p);
+status_t gd_tensor_new_view(const gd_tensor_t *base, const gd_meta_t *meta, gd_tensor_t **t_p);
+/* The same tensor without graph, sharing storage. */
+status_t gd_tensor_new_alias(const gd_tensor_t *t, gd_tensor_t **t_p);
+/* numel and byte size of a shape: ST_ERR_RANGE for negative sizes or overflow. */
+status_t gd_shape_check(gd_dtype_t dtype, int n_dims, const int64_t *shape, int64_t *numel_p);
+bool gd_shape_equal(int n_dims_a, const int64_t *a, int n_dims_b, const int64_t *b);
+/* Appends "[2, 3]". */
+void gd_shape_format(int n_dims, const int64_t *shape, strbuf_t *text);
+
+static inline bool gd_tensor_tracks(const gd_tensor_t *t)
+{
+    return t->requires_grad || t->node != NULL;
+}
+
+static inline void gd_tensor_get_view(const gd_tensor_t *t, gd_view_t *view_p)
+{
+    view_p->data = t->storage->data + (size_t)t->offset * gd_dtype_size(t->dtype);
+    view_p->n_dims = t->n_dims;
+    view_p->dtype = (int32_t)t->dtype;
+    for (int i = 0; i < t->n_dims; i++) {
+        view_p->shape[i] = t->shape[i];
+        view_p->stride[i] = t->stride[i];
+    }
+}
+
+/* True when nobody else can see t's values. */
+static inline bool gd_tensor_is_sole(const gd_tensor_t *t)
+{
+    return atomic_load_explicit(&t->n_refs, memory_order_acquire) == 1 &&
+           atomic_load_explicit(&t->storage->n_refs, memory_order_acquire) == 1;
+}
+
+#endif

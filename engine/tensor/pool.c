@@ -1,0 +1,213 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* pool: free lists by size class; a 64-byte header before each block says where it belongs. */
+#include "tensor/pool.h"
+
+#include <pthread.h>
+#include <stdalign.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+
+#include "base/assert.h"
+#include "base/mem.h"
+
+enum { POOL_ALIGN = 64, POOL_SMALL_LOG2 = 9, POOL_STEPS_LOG2 = 3, POOL_HUGE_PAGE = 2 << 20 };
+enum { POOL_N_SMALL = (1 << POOL_SMALL_LOG2) / POOL_ALIGN, POOL_N_CLASSES = POOL_N_SMALL + 8 * 38 + 1 };
+#define POOL_MAX_BYTES ((size_t)1 << 46)
+
+typedef struct pool_block {
+    alignas(POOL_ALIGN) gd_pool_t *pool;
+    struct pool_block *next;
+    size_t size_bytes; /* of the class, without this header */
+    int size_class;
+} pool_block_t;
+
+struct gd_pool {
+    pool_block_t *free_list[POOL_N_CLASSES];
+    gd_memory_stats_t stats;
+    int64_t n_in_use;
+    pthread_mutex_t lock;  /* guards what follows */
+    pool_block_t *foreign; /* freed by other threads */
+    bool is_closed;
+};
+
+/* Smallest class that holds size_bytes; *rounded_p: its size. */
+static int pool_class(size_t size_bytes, size_t *rounded_p)
+{
+    size_t units = size_bytes > 0 ? (size_bytes + POOL_ALIGN - 1) / POOL_ALIGN : 1;
+    if (units <= POOL_N_SMALL) {
+        *rounded_p = units * POOL_ALIGN;
+        return (int)units - 1;
+    }
+    /* units in (2^k, 2^(k+1)], k ≥ 3: eight steps of 2^(k-3) */
+    int log2 = 63 - __builtin_clzll((unsigned long long)units - 1);
+    int shift = log2 - POOL_STEPS_LOG2;
+    size_t step = ((units - 1) >> shift) & 7; /* 0 … 7 above 2^log2 */
+    *rounded_p = (((size_t)8 + step + 1) << shift) * POOL_ALIGN;
+    return POOL_N_SMALL + (log2 - POOL_STEPS_LOG2) * 8 + (int)step;
+}
+
+gd_pool_t *gd_pool_open(void)
+{
+    /* Not through mem_: cached blocks are no leaks, and live tensors have a count of their own. */
+    gd_pool_t *pool = calloc(1, sizeof(*pool));
+    if (pool != NULL && pthread_mutex_init(&pool->lock, NULL) != 0) {
+        free(pool);
+        return NULL;
+    }
+    return pool;
+}
+
+static void pool_destroy(gd_pool_t *pool)
+{
+    (void)pthread_mutex_destroy(&pool->lock);
+    free(pool);
+}
+
+static void pool_put(gd_pool_t *pool, pool_block_t *block)
+{
+    block->next = pool->free_list[block->size_class];
+    pool->free_list[block->size_class] = block;
+    pool->stats.in_use_bytes -= (int64_t)block->size_bytes;
+    pool->n_in_use--;
+}
+
+static void pool_drain(gd_pool_t *pool)
+{
+    (void)pthread_mutex_lock(&pool->lock);
+    pool_block_t *block = pool->foreign;
+    pool->foreign = NULL;
+    (void)pthread_mutex_unlock(&pool->lock);
+    while (block != NULL) {
+        pool_block_t *next = block->next;
+        pool_put(pool, block);
+        block = next;
+    }
+}
+
+/* Gives all unused blocks back to the heap. */
+static void pool_trim(gd_pool_t *pool)
+{
+    for (int i = 0; i < POOL_N_CLASSES; i++) {
+        pool_block_t *block = pool->free_list[i];
+        pool->free_list[i] = NULL;
+        while (block != NULL) {
+            pool_block_t *next = block->next;
+            pool->stats.held_bytes -= (int64_t)block->size_bytes;
+            free(block);
+            block = next;
+        }
+    }
+}
+
+void gd_pool_close(gd_pool_t *pool)
+{
+    if (pool == NULL) {
+        return;
+    }
+    pool_drain(pool);
+    pool_trim(pool);
+    (void)pthread_mutex_lock(&pool->lock);
+    pool->is_closed = true;
+    pool_block_t *block = pool->foreign; /* freed since the drain */
+    while (block != NULL) {
+        pool_block_t *next = block->next;
+        free(block);
+        pool->n_in_use--;
+        block = next;
+    }
+    bool is_empty = pool->n_in_use == 0;
+    (void)pthread_mutex_unlock(&pool->lock);
+    if (is_empty) {
+        pool_destroy(pool);
+    }
+}
+
+static pool_block_t *pool_block_new(gd_pool_t *pool, size_t size_bytes)
+{
+    void *pointer = NULL;
+    size_t alignment = size_bytes >= 2 * (size_t)POOL_HUGE_PAGE ? (size_t)POOL_HUGE_PAGE : POOL_ALIGN;
+    size_t total = sizeof(pool_block_t) + size_bytes;
+    if (posix_memalign(&pointer, alignment, total) != 0) {
+        pool_trim(pool);
+        if (posix_memalign(&pointer, alignment, total) != 0) {
+            return NULL;
+        }
+    }
+    if (alignment == (size_t)POOL_HUGE_PAGE) {
+        (void)madvise(pointer, total, MADV_HUGEPAGE); /* advice only */
+    }
+    pool->stats.n_system_allocations++;
+    pool->stats.held_bytes += (int64_t)size_bytes;
+    return pointer;
+}
+
+void *gd_pool_alloc(gd_pool_t *pool, size_t size_bytes)
+{
+    if (size_bytes > POOL_MAX_BYTES) {
+        return NULL;
+    }
+    size_t rounded = 0;
+    int size_class = pool_class(size_bytes, &rounded);
+    pool_block_t *block = pool->free_list[size_class];
+    if (block == NULL) {
+        pool_drain(pool);
+        block = pool->free_list[size_class];
+    }
+    if (block != NULL) {
+        pool->free_list[size_class] = block->next;
+    } else {
+        block = pool_block_new(pool, rounded);
+        if (block == NULL) {
+            return NULL;
+        }
+        block->pool = pool;
+        block->size_bytes = rounded;
+        block->size_class = size_class;
+    }
+    pool->n_in_use++;
+    pool->stats.in_use_bytes += (int64_t)rounded;
+    if (pool->stats.in_use_bytes > pool->stats.peak_bytes) {
+        pool->stats.peak_bytes = pool->stats.in_use_bytes;
+    }
+    return block + 1;
+}
+
+void gd_pool_free(gd_pool_t *own, void *pointer)
+{
+    if (pointer == NULL) {
+        return;
+    }
+    pool_block_t *block = (pool_block_t *)pointer - 1;
+    gd_pool_t *pool = block->pool;
+    if (pool == own) {
+        pool_put(pool, block);
+        return;
+    }
+    bool is_empty = false;
+    (void)pthread_mutex_lock(&pool->lock);
+    if (pool->is_closed) {
+        free(block);
+        pool->n_in_use--;
+        is_empty = pool->n_in_use == 0;
+    } else {
+        block->next = pool->foreign;
+        pool->foreign = block;
+    }
+    (void)pthread_mutex_unlock(&pool->lock);
+    if (is_empty) {
+        pool_destroy(pool);
+    }
+}
+
+gd_memory_stats_t gd_pool_get_stats(gd_pool_t *pool)
+{
+    pool_drain(pool);
+    return pool->stats;
+}
+
+void gd_pool_reset_peak(gd_pool_t *pool)
+{
+    pool_drain(pool);
+    pool->stats.peak_bytes = pool->stats.in_use_bytes;
+}
