@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* evaluate: the validation set in evaluation mode. Its microbatches have the size of the training ones whatever the
+ * layout is, and their results are summed in order. */
+#include "base/clock.h"
+#include "worker/session_internal.h"
+
+static status_t microbatch_evaluate(wrk_session_t *session, int64_t first, int64_t n, int64_t n_samples,
+                                    wrk_record_t *record)
+{
+    gd_tensor_t *x = NULL;
+    gd_tensor_t *y = NULL;
+    gd_tensor_t *loss = NULL;
+    for (int64_t i = 0; i < n; i++) {
+        session->indices[i] = wrk_dataset_eval_index(session->validation, first + i, n_samples);
+    }
+    status_t status = wrk_session_batch_new(session, n, &x, &y);
+    if (status != ST_OK) {
+        return status;
+    }
+    status = wrk_session_read(session, session->validation, n, x, y);
+    if (status == ST_OK) {
+        status = wrk_session_loss(session, x, y, 1.0, 0.0, &loss, &record->n_correct);
+    }
+    if (status == ST_OK) {
+        status = gd_tensor_item(loss, &record->loss);
+        record->n_targets = n * session->n_targets;
+    }
+    (void)gd_tensor_unref(loss);
+    (void)gd_tensor_unref(y);
+    (void)gd_tensor_unref(x);
+    return status;
+}
+
+status_t wrk_session_evaluate(wrk_session_t *session)
+{
+    int64_t n_samples = wrk_dataset_eval_count(session->validation);
+    int64_t batches = session->job->evaluation != NULL ? session->job->evaluation->batches : 0;
+    if (batches > 0 && batches <= n_samples / session->batch) {
+        n_samples = batches * session->batch;
+    }
+    int64_t n_micro = (n_samples + session->micro - 1) / session->micro;
+    int64_t first = 0;
+    int64_t n_own = 0;
+    status_t own = ST_OK;
+    wrk_session_progress(session, "evaluating");
+    if (session->evaluation == NULL) {
+        own = wrk_exchange_open(session->group, n_micro, sizeof(wrk_record_t), &session->evaluation);
+        if (own != ST_OK) {
+            return own;
+        }
+    }
+    coll_share(n_micro, session->size, session->rank, &first, &n_own);
+    bool was_training = gd_training_set(false);
+    bool was_recording = gd_grad_set_enabled(false);
+    for (int64_t i = 0; i < n_own && own == ST_OK; i++) {
+        int64_t start = (first + i) * session->micro;
+        int64_t n = n_samples - start < session->micro ? n_samples - start : session->micro;
+        own = microbatch_evaluate(session, start, n, n_samples, wrk_exchange_own(session->evaluation, i));
+    }
+    (void)gd_grad_set_enabled(was_recording);
+    (void)gd_training_set(was_training);
+    status_t status = wrk_exchange_run(session->evaluation, own, 0, session->step, NULL);
+    if (status != ST_OK) {
+        return status;
+    }
+    double loss = 0;
+    int64_t n_correct = 0;
+    int64_t n_targets = 0;
+    for (int64_t m = 0; m < n_micro; m++) {
+        const wrk_record_t *record = wrk_exchange_get(session->evaluation, m);
+        loss += record->loss;
+        n_correct += record->n_correct;
+        n_targets += record->n_targets;
+    }
+    int64_t wall = clock_wall_ns();
+    wrk_point_t points[] = {{"validation_loss", session->step, loss / (double)n_targets, wall},
+                            {"validation_accuracy", session->step, (double)n_correct / (double)n_targets, wall}};
+    wrk_session_points(session, points, 2);
+    session->evaluated_step = session->step;
+    return ST_OK;
+}

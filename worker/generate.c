@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* generate: text sampled token by token from the trained model, with a context that slides. Its random numbers are of
+ * purpose 4 at (seed, last step): the same text from the same parameters. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/hash.h"
+#include "base/mem.h"
+#include "base/strbuf.h"
+#include "gradd/rng.h"
+#include "worker/session_internal.h"
+#include "worker/text.h"
+
+enum { PURPOSE_SAMPLING = 4, MAX_GENERATED = 1 << 20 };
+
+static int descending_compare(const void *a, const void *b)
+{
+    float x = *(const float *)a;
+    float y = *(const float *)b;
+    return (x < y) - (x > y);
+}
+
+/* Draws a token from softmax(logits / temperature) over the top_k largest; unit in [0, 1). scratch: [n]. */
+static int64_t token_draw(const float *logits, int64_t n, const Gradd__V1__Generate *generate, float unit,
+                          float *scratch)
+{
+    int64_t best = 0;
+    for (int64_t i = 1; i < n; i++) {
+        best = logits[i] > logits[best] ? i : best;
+    }
+    if (generate->temperature <= 0) {
+        return best;
+    }
+    float threshold = -INFINITY;
+    if (generate->top_k > 0 && generate->top_k < n) {
+        memcpy(scratch, logits, (size_t)n * sizeof(float));
+        qsort(scratch, (size_t)n, sizeof(float), descending_compare);
+        threshold = scratch[generate->top_k - 1];
+    }
+    double total = 0;
+    for (int64_t i = 0; i < n; i++) {
+        double z = ((double)logits[i] - (double)logits[best]) / generate->temperature;
+        scratch[i] = logits[i] >= threshold ? (float)exp(z) : 0.0F;
+        total += (double)scratch[i];
+    }
+    double left = (double)unit * total;
+    for (int64_t i = 0; i < n; i++) {
+        left -= (double)scratch[i];
+        if (left < 0) {
+            return i;
+        }
+    }
+    return best;
+}
+
+/* logits of the last position of tokens[n] → out[n_outputs]. */
+static status_t logits_get(const wrk_session_t *session, const int64_t *tokens, int64_t n, float *out)
+{
+    gd_tensor_t *x = NULL;
+    gd_tensor_t *y = NULL;
+    int64_t shape[2] = {1, n};
+    status_t status = gd_tensor_from_data(GD_DTYPE_I64, 2, shape, tokens, &x);
+    if (status != ST_OK) {
+        return status;
+    }
+    status = gd_module_forward(session->model, x, &y);
+    (void)gd_tensor_unref(x);
+    if (status != ST_OK) {
+        return status;
+    }
+    const float *data = gd_tensor_data(y);
+    memcpy(out, data + (n - 1) * session->n_outputs, (size_t)session->n_outputs * sizeof(float));
+    (void)gd_tensor_unref(y);
+    return ST_OK;
+}
+
+/* The prompt's tokens; a line break, or else token 0, where the job gives none. */
+static status_t prompt_encode(const wrk_session_t *session, const char *prompt, int64_t *tokens, int64_t *n_p)
+{
+    if (prompt != NULL && prompt[0] != '\0') {
+        return wrk_dataset_encode(session->train, prompt, strlen(prompt), tokens, n_p);
+    }
+    if (wrk_dataset_encode(session->train, "\n", 1, tokens, n_p) != ST_OK || *n_p == 0) {
+        tokens[0] = 0;
+        *n_p = 1;
+    }
+    return ST_OK;
+}
+
+static status_t tokens_generate(wrk_session_t *session, const Gradd__V1__Generate *generate, int64_t *tokens, int64_t n,
+                                int64_t n_new)
+{
+    int64_t context = wrk_dataset_input(session->train)->numel;
+    float *logits = mem_alloc(2 * (size_t)session->n_outputs * sizeof(float));
+    if (logits == NULL) {
+        return ST_FAIL(ST_ERR_NOMEM, "logits of %lld tokens", (long long)session->n_outputs);
+    }
+    gd_rng_set_position(session->job->seed, (uint32_t)session->step, 0);
+    gd_rng_key_t key = gd_rng_key((uint32_t)hash_fnv1a_text("generate"), PURPOSE_SAMPLING);
+    status_t status = ST_OK;
+    for (int64_t i = 0; i < n_new && status == ST_OK; i++) {
+        int64_t length = n + i < context ? n + i : context;
+        status = logits_get(session, tokens + n + i - length, length, logits);
+        if (status == ST_OK) {
+            uint32_t word[4];
+            gd_philox(&key, (uint32_t)i, word);
+            tokens[n + i] =
+                token_draw(logits, session->n_outputs, generate, gd_rng_unit(word[0]), logits + session->n_outputs);
+        }
+    }
+    mem_free(logits);
+    return status;
+}
+
+status_t wrk_session_generate(wrk_session_t *session, char **text_p)
+{
+    const Gradd__V1__Generate *generate = session->job->generate;
+    int64_t n_new = generate->tokens < 0 ? 0 : generate->tokens > MAX_GENERATED ? MAX_GENERATED : generate->tokens;
+    size_t n_prompt = generate->prompt != NULL ? strlen(generate->prompt) + 1 : 2;
+    int64_t n = 0;
+    int64_t *tokens = mem_calloc(n_prompt + (size_t)n_new, sizeof(*tokens));
+    if (tokens == NULL) {
+        return ST_FAIL(ST_ERR_NOMEM, "%lld tokens", (long long)n_new);
+    }
+    bool was_training = gd_training_set(false);
+    bool was_recording = gd_grad_set_enabled(false);
+    status_t status = prompt_encode(session, generate->prompt, tokens, &n);
+    if (status == ST_OK) {
+        status = tokens_generate(session, generate, tokens, n, n_new);
+    }
+    (void)gd_grad_set_enabled(was_recording);
+    (void)gd_training_set(was_training);
+    if (status == ST_OK) {
+        strbuf_t raw = {0};
+        strbuf_t text = {0};
+        for (int64_t i = 0; i < n + n_new; i++) {
+            char bytes[WRK_DATASET_MAX_TOKEN_BYTES];
+            int size = wrk_dataset_decode(session->train, tokens[i], bytes);
+            strbuf_append_bytes(&raw, bytes, (size_t)size);
+        }
+        wrk_text_append(&text, strbuf_text(&raw), raw.length);
+        *text_p = raw.is_failed ? NULL : strbuf_detach(&text);
+        if (*text_p == NULL) {
+            status = ST_FAIL(ST_ERR_NOMEM, "text of %lld tokens", (long long)n_new);
+        }
+        strbuf_release(&raw);
+        strbuf_release(&text);
+    }
+    mem_free(tokens);
+    return status;
+}

@@ -1,0 +1,430 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* session: opening and closing, and what the steps share. */
+#include "worker/session_internal.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "gradd/ops.h"
+#include "worker/model.h"
+
+static const int64_t IGNORE_INDEX = -100; /* PyTorch's default */
+
+bool wrk_status_is_permanent(status_t status)
+{
+    switch (status) {
+    case ST_ERR_COMM:
+    case ST_ERR_PEER:
+    case ST_ERR_TIMEOUT:
+    case ST_ERR_NOMEM:
+    case ST_ERR_IO:
+    case ST_ERR_NOSPACE:
+    case ST_ERR_DEVICE:
+    case ST_ERR_BUSY:
+    case ST_ERR_CANCELLED:
+    case ST_ERR_INTERNAL:
+        return false;
+    default:
+        return true;
+    }
+}
+
+int64_t wrk_session_step(const wrk_session_t *session)
+{
+    return session->step;
+}
+
+/* ---- events ---- */
+
+void wrk_session_progress(const wrk_session_t *session, const char *phase)
+{
+    const wrk_events_t *events = &session->options.events;
+    if (events->progress != NULL) {
+        events->progress(events->arg, session->step, session->steps_total, phase);
+    }
+}
+
+void wrk_session_note(const wrk_session_t *session, const char *text)
+{
+    const wrk_events_t *events = &session->options.events;
+    if (session->rank == 0 && events->note != NULL) {
+        events->note(events->arg, text);
+    }
+}
+
+void wrk_session_points(const wrk_session_t *session, const wrk_point_t *points, int n)
+{
+    const wrk_events_t *events = &session->options.events;
+    if (session->rank == 0 && events->points != NULL) {
+        events->points(events->arg, points, n);
+    }
+}
+
+/* ---- a microbatch's tensors ---- */
+
+status_t wrk_session_batch_new(const wrk_session_t *session, int64_t n, gd_tensor_t **x_p, gd_tensor_t **y_p)
+{
+    const wrk_dataset_field_t *input = wrk_dataset_input(session->train);
+    int64_t shape[GD_MAX_DIMS + 1] = {n};
+    memcpy(shape + 1, input->shape, (size_t)input->n_dims * sizeof(int64_t));
+    gd_tensor_t *x = NULL;
+    status_t status = gd_tensor_new(input->dtype, input->n_dims + 1, shape, &x);
+    if (status != ST_OK) {
+        return status;
+    }
+    int64_t n_targets = n * session->n_targets;
+    status = gd_tensor_new(wrk_dataset_target(session->train)->dtype, 1, &n_targets, y_p);
+    if (status != ST_OK) {
+        (void)gd_tensor_unref(x);
+        return status;
+    }
+    *x_p = x;
+    return ST_OK;
+}
+
+status_t wrk_session_read(wrk_session_t *session, const wrk_dataset_t *dataset, int64_t n, gd_tensor_t *x,
+                          gd_tensor_t *y)
+{
+    return wrk_dataset_read(dataset, session->indices, n, gd_tensor_data(x), gd_tensor_data(y));
+}
+
+/* Squared error against one-hot targets, averaged over the classes, and the hits. */
+static status_t loss_mse(const wrk_session_t *session, gd_tensor_t *outputs, gd_tensor_t *y, double scale,
+                         gd_tensor_t **loss_p, int64_t *n_correct_p)
+{
+    gd_tensor_t *wanted = NULL;
+    int64_t n_classes = session->n_outputs;
+    int64_t n_rows = gd_tensor_numel(y);
+    status_t status = gd_tensor_zeros(GD_DTYPE_F32, gd_tensor_n_dims(outputs), gd_tensor_shape(outputs), &wanted);
+    if (status != ST_OK) {
+        return status;
+    }
+    const int64_t *target = gd_tensor_data(y);
+    const float *output = gd_tensor_data(outputs);
+    float *one_hot = gd_tensor_data(wanted);
+    int64_t n_correct = 0;
+    for (int64_t row = 0; row < n_rows; row++) {
+        int64_t best = 0;
+        for (int64_t k = 1; k < n_classes; k++) {
+            best = output[row * n_classes + k] > output[row * n_classes + best] ? k : best;
+        }
+        n_correct += best == target[row];
+        one_hot[row * n_classes + target[row]] = 1.0F;
+    }
+    status = gd_mse(outputs, wanted, scale / (double)n_classes, loss_p);
+    (void)gd_tensor_unref(wanted);
+    *n_correct_p = n_correct;
+    return status;
+}
+
+status_t wrk_session_loss(const wrk_session_t *session, gd_tensor_t *x, gd_tensor_t *y, double scale, double smoothing,
+                          gd_tensor_t **loss_p, int64_t *n_correct_p)
+{
+    gd_tensor_t *outputs = NULL;
+    status_t status = gd_module_forward(session->model, x, &outputs);
+    if (status != ST_OK) {
+        return status;
+    }
+    if (session->job->training->loss == GRADD__V1__TRAINING__LOSS__mse) {
+        status = loss_mse(session, outputs, y, scale, loss_p, n_correct_p);
+    } else {
+        status = gd_cross_entropy(outputs, y, scale, IGNORE_INDEX, smoothing, loss_p, n_correct_p);
+    }
+    (void)gd_tensor_unref(outputs);
+    return status;
+}
+
+/* ---- opening ---- */
+
+static status_t sizes_set(wrk_session_t *session)
+{
+    const Gradd__V1__Training *training = session->job->training;
+    if (training == NULL || session->job->data == NULL || session->job->data->train == NULL ||
+        session->job->model == NULL) {
+        return ST_FAIL(ST_ERR_INVAL, "the job has no training, data.train or model");
+    }
+    session->batch = training->batch;
+    session->n_micro = training->has_microbatches ? training->microbatches : session->size;
+    if (session->batch < 1 || session->n_micro < 1 || session->batch % session->n_micro != 0) {
+        return ST_FAIL(ST_ERR_INVAL, "training.batch %lld is not divisible by training.microbatches %lld",
+                       (long long)session->batch, (long long)session->n_micro);
+    }
+    session->micro = session->batch / session->n_micro;
+    coll_share(session->n_micro, session->size, session->rank, &session->first, &session->n_own);
+    return ST_OK;
+}
+
+static status_t data_open(wrk_session_t *session)
+{
+    const Gradd__V1__Data *data = session->job->data;
+    wrk_dataset_options_t options = {.context = (int32_t)wrk_model_context(session->job), .name = "data.train"};
+    status_t status = wrk_dataset_open(data->train, &options, &session->train);
+    if (status != ST_OK) {
+        return status;
+    }
+    session->is_text = wrk_dataset_is_text(session->train);
+    session->n_targets = wrk_dataset_target(session->train)->numel;
+    if (data->validation != NULL && data->validation->kind_case != GRADD__V1__DATASET__KIND__NOT_SET) {
+        options.name = "data.validation";
+        options.vocabulary_of = session->train;
+        status = wrk_dataset_open(data->validation, &options, &session->validation);
+    }
+    if (status == ST_OK && session->validation != NULL) {
+        const wrk_dataset_field_t *a = wrk_dataset_input(session->train);
+        const wrk_dataset_field_t *b = wrk_dataset_input(session->validation);
+        if (a->dtype != b->dtype || a->n_dims != b->n_dims ||
+            memcmp(a->shape, b->shape, (size_t)a->n_dims * sizeof(int64_t)) != 0) {
+            return ST_FAIL(ST_ERR_DATA, "data.train and data.validation have samples of different shapes");
+        }
+    }
+    if (status == ST_OK) {
+        status = wrk_order_open(session->train, session->job->seed, session->batch, &session->order);
+    }
+    if (status != ST_OK) {
+        return status;
+    }
+    const Gradd__V1__Training *training = session->job->training;
+    session->steps_total =
+        training->has_steps ? training->steps : training->epochs * wrk_order_steps_per_epoch(session->order);
+    return session->steps_total > 0 ? ST_OK : ST_FAIL(ST_ERR_INVAL, "neither training.steps nor training.epochs");
+}
+
+/* The width of what the model puts out, from a forward of one sample, and whether every label fits. */
+static status_t outputs_check(wrk_session_t *session)
+{
+    gd_tensor_t *x = NULL;
+    gd_tensor_t *y = NULL;
+    gd_tensor_t *outputs = NULL;
+    session->indices[0] = 0;
+    status_t status = wrk_session_batch_new(session, 1, &x, &y);
+    if (status != ST_OK) {
+        return status;
+    }
+    status = wrk_session_read(session, session->train, 1, x, y);
+    if (status == ST_OK) {
+        bool was_recording = gd_grad_set_enabled(false);
+        status = gd_module_forward(session->model, x, &outputs);
+        (void)gd_grad_set_enabled(was_recording);
+    }
+    if (status == ST_OK) {
+        int n_dims = gd_tensor_n_dims(outputs);
+        session->n_outputs = n_dims > 0 ? gd_tensor_dim(outputs, -1) : 0;
+        if (session->n_outputs < 1 || gd_tensor_numel(outputs) / session->n_outputs != session->n_targets) {
+            strbuf_t shape = {0};
+            gd_tensor_format_shape(outputs, &shape);
+            status = ST_FAIL(ST_ERR_SHAPE,
+                             "the model makes %s of one sample; the data has %lld targets a sample, so [%lld, classes] "
+                             "is needed",
+                             strbuf_text(&shape), (long long)session->n_targets, (long long)session->n_targets);
+            strbuf_release(&shape);
+        }
+    }
+    if (status == ST_OK) {
+        status = wrk_dataset_check_classes(session->train, session->n_outputs);
+    }
+    if (status == ST_OK && session->validation != NULL) {
+        status = wrk_dataset_check_classes(session->validation, session->n_outputs);
+    }
+    (void)gd_tensor_unref(outputs);
+    (void)gd_tensor_unref(y);
+    (void)gd_tensor_unref(x);
+    return status;
+}
+
+static status_t optimizer_open(wrk_session_t *session)
+{
+    const Gradd__V1__Optimizer *spec = session->job->training->optimizer;
+    const Gradd__V1__Schedule *schedule = session->job->training->schedule;
+    gd_optimizer_options_t options = {0};
+    session->schedule = (gd_schedule_t){.kind = GD_SCHEDULE_CONSTANT, .total_steps = session->steps_total};
+    if (spec != NULL && spec->kind_case == GRADD__V1__OPTIMIZER__KIND_SGD) {
+        options.kind = GD_OPTIMIZER_SGD;
+        options.momentum = spec->sgd->momentum;
+        options.is_nesterov = spec->sgd->nesterov;
+        options.weight_decay = spec->sgd->weight_decay;
+        session->schedule.lr = spec->sgd->lr;
+    } else if (spec != NULL && spec->kind_case == GRADD__V1__OPTIMIZER__KIND_ADAMW) {
+        options.kind = GD_OPTIMIZER_ADAMW;
+        options.beta1 = spec->adamw->n_betas > 0 ? spec->adamw->betas[0] : 0.9;
+        options.beta2 = spec->adamw->n_betas > 1 ? spec->adamw->betas[1] : 0.999;
+        options.epsilon = spec->adamw->epsilon;
+        options.weight_decay = spec->adamw->weight_decay;
+        options.decay_matrices_only = spec->adamw->decay_matrices_only;
+        session->schedule.lr = spec->adamw->lr;
+    } else {
+        return ST_FAIL(ST_ERR_INVAL, "training.optimizer names no optimizer");
+    }
+    session->schedule.final_lr = session->schedule.lr;
+    if (schedule != NULL && schedule->kind_case == GRADD__V1__SCHEDULE__KIND_CONSTANT) {
+        session->schedule.warmup_steps = schedule->constant->warmup;
+    } else if (schedule != NULL && schedule->kind_case != GRADD__V1__SCHEDULE__KIND__NOT_SET) {
+        bool is_cosine = schedule->kind_case == GRADD__V1__SCHEDULE__KIND_COSINE;
+        const Gradd__V1__Schedule__Decay *decay = is_cosine ? schedule->cosine : schedule->linear;
+        session->schedule.kind = is_cosine ? GD_SCHEDULE_COSINE : GD_SCHEDULE_LINEAR;
+        session->schedule.warmup_steps = decay->warmup;
+        session->schedule.final_lr = decay->final_lr;
+    }
+    return gd_optimizer_open(&options, session->flat, &session->optimizer);
+}
+
+static status_t model_open(wrk_session_t *session)
+{
+    const wrk_dataset_field_t *input = wrk_dataset_input(session->train);
+    status_t status = wrk_model_build(session->job, input->n_dims, input->shape, &session->model);
+    if (status != ST_OK) {
+        return status;
+    }
+    status = gd_module_set_paths(session->model);
+    if (status == ST_OK) {
+        status = gd_module_initialise(session->model, session->job->seed);
+    }
+    if (status == ST_OK) {
+        status = gd_flat_open(session->model, &session->flat);
+    }
+    if (status == ST_OK) {
+        status = optimizer_open(session);
+    }
+    if (status != ST_OK) {
+        return status;
+    }
+    session->indices = mem_calloc((size_t)session->micro, sizeof(int64_t));
+    if (session->indices == NULL) {
+        return ST_FAIL(ST_ERR_NOMEM, "indices of %lld samples", (long long)session->micro);
+    }
+    status = wrk_session_batch_new(session, session->micro, &session->x, &session->y);
+    return status == ST_OK ? outputs_check(session) : status;
+}
+
+/* What each rank does by itself; an error here is agreed on afterwards. */
+static status_t parts_open(wrk_session_t *session)
+{
+    const Gradd__V1__Resources *resources = session->job->resources;
+    gd_context_options_t options = {
+        .n_threads = resources != NULL ? resources->threads : 1,
+        .device = resources != NULL && resources->device == GRADD__V1__RESOURCES__DEVICE__cuda ? GD_DEVICE_CUDA
+                                                                                               : GD_DEVICE_CPU,
+    };
+    status_t status = sizes_set(session);
+    if (status == ST_OK) {
+        status = gd_context_open(&options, &session->context);
+    }
+    if (status != ST_OK) {
+        return status;
+    }
+    session->context_before = gd_context_set_current(session->context);
+    strbuf_t text = {0};
+    gd_numerics_fingerprint(&text);
+    (void)snprintf(session->fingerprint, sizeof(session->fingerprint), "%s gradd-%s", strbuf_text(&text),
+                   GRADD_VERSION);
+    strbuf_release(&text);
+    if (session->rank == 0) {
+        int keep = session->job->checkpoint != NULL ? session->job->checkpoint->keep : 3;
+        status = wrk_checkpoint_store_open(session->options.directory, session->options.attempt, keep, &session->store);
+    }
+    if (status == ST_OK) {
+        status = data_open(session);
+    }
+    if (status == ST_OK) {
+        status = model_open(session);
+    }
+    int64_t record = (int64_t)sizeof(wrk_record_t);
+    if (status == ST_OK) {
+        record += gd_module_statistics_size(session->model) * (int64_t)sizeof(float);
+        status = wrk_exchange_open(session->group, session->n_micro, record, &session->exchange);
+    }
+    return status;
+}
+
+static void start_log(const wrk_session_t *session)
+{
+    int64_t n_parameters = 0;
+    for (int i = 0; i < session->flat->n_segments; i++) {
+        n_parameters += session->flat->segments[i].numel;
+    }
+    log_info("%s: %lld parameters in %d tensors; %lld training samples, %lld for validation; %lld steps of %lld "
+             "samples in %lld microbatches on %d ranks (%s); %s",
+             session->job->name != NULL ? session->job->name : "job", (long long)n_parameters,
+             session->flat->n_segments, (long long)wrk_dataset_count(session->train),
+             session->validation != NULL ? (long long)wrk_dataset_eval_count(session->validation) : 0LL,
+             (long long)session->steps_total, (long long)session->batch, (long long)session->n_micro, session->size,
+             coll_group_backend(session->group), session->fingerprint);
+}
+
+status_t wrk_session_open(const spec_job_t *job, coll_group_t *group, const wrk_session_options_t *options,
+                          wrk_session_t **session_p)
+{
+    wrk_session_t *session = mem_zalloc(sizeof(*session));
+    if (session == NULL) {
+        return ST_FAIL(ST_ERR_NOMEM, "session");
+    }
+    session->job = job;
+    session->group = group;
+    session->rank = coll_group_rank(group);
+    session->size = coll_group_size(group);
+    session->options = *options;
+    if (session->options.host == NULL) {
+        session->options.host = "localhost";
+    }
+    session->evaluated_step = -1;
+    session->saved_step = -1;
+    session->opened_ns = clock_now_ns();
+    wrk_session_progress(session, "starting");
+
+    status_t status = wrk_agree(group, parts_open(session));
+    if (status == ST_OK) {
+        status = coll_tree_open(group, session->flat->numel, session->n_micro, &session->tree);
+    }
+    if (status == ST_OK && session->rank == 0 && session->options.events.fingerprint != NULL) {
+        session->options.events.fingerprint(session->options.events.arg, session->fingerprint);
+    }
+    if (status == ST_OK) {
+        status = wrk_session_resume(session);
+    }
+    if (status != ST_OK) {
+        wrk_session_close(session);
+        return status;
+    }
+    session->first_step = session->step;
+    if (session->rank == 0) {
+        start_log(session);
+    }
+    wrk_session_progress(session, "training");
+    *session_p = session;
+    return ST_OK;
+}
+
+void wrk_session_close(wrk_session_t *session)
+{
+    if (session == NULL) {
+        return;
+    }
+    wrk_exchange_close(session->evaluation);
+    wrk_exchange_close(session->exchange);
+    if (session->tree != NULL) {
+        coll_tree_close(session->tree);
+    }
+    if (session->optimizer != NULL) {
+        gd_optimizer_close(session->optimizer);
+    }
+    (void)gd_tensor_unref(session->x);
+    (void)gd_tensor_unref(session->y);
+    if (session->flat != NULL) {
+        gd_flat_close(session->flat);
+    }
+    (void)gd_module_unref(session->model);
+    if (session->order != NULL) {
+        wrk_order_close(session->order);
+    }
+    wrk_dataset_close(session->validation);
+    wrk_dataset_close(session->train);
+    wrk_checkpoint_store_close(session->store);
+    mem_free(session->indices);
+    if (session->context != NULL) {
+        (void)gd_context_set_current(session->context_before);
+        gd_context_close(session->context);
+    }
+    mem_free(session);
+}

@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* session_internal: the session's state, shared by session.c (open, close), resume.c, step.c, evaluate.c, generate.c
+ * and run.c. */
+#ifndef GRADD_WORKER_SESSION_INTERNAL_H
+#define GRADD_WORKER_SESSION_INTERNAL_H
+
+#include "collectives/tree.h"
+#include "gradd/context.h"
+#include "gradd/optim.h"
+#include "worker/data/dataset.h"
+#include "worker/exchange.h"
+#include "worker/session.h"
+
+/* What a microbatch leaves besides its gradient; batch statistics (gd_module_statistics_size floats) follow. */
+typedef struct wrk_record {
+    double loss; /* its share of the step's mean loss */
+    int64_t n_correct;
+    int64_t n_targets;
+} wrk_record_t;
+
+struct wrk_session {
+    const spec_job_t *job;
+    coll_group_t *group;
+    int rank;
+    int size;
+    wrk_session_options_t options;
+    char fingerprint[WRK_MAX_FINGERPRINT];
+
+    gd_context_t *context;
+    gd_context_t *context_before;
+
+    wrk_dataset_t *train;
+    wrk_dataset_t *validation; /* NULL: none */
+    wrk_order_t *order;
+    bool is_text;
+
+    gd_module_t *model;
+    gd_flat_t *flat;
+    gd_optimizer_t *optimizer;
+    gd_schedule_t schedule;
+    wrk_checkpoint_store_t *store; /* rank 0 only */
+
+    int64_t batch;        /* samples a step */
+    int64_t n_micro;      /* microbatches a step */
+    int64_t micro;        /* samples a microbatch */
+    int64_t n_targets;    /* a sample */
+    int64_t n_outputs;    /* width of the model's output: classes */
+    int64_t first, n_own; /* this rank's microbatches */
+
+    coll_tree_t *tree;
+    wrk_exchange_t *exchange;
+    wrk_exchange_t *evaluation; /* made at the first evaluation */
+    int64_t *indices;           /* [micro] */
+    gd_tensor_t *x, *y;         /* one microbatch */
+
+    int64_t step; /* steps finished */
+    int64_t steps_total;
+    int64_t evaluated_step; /* -1: none */
+    int64_t saved_step;     /* of the newest checkpoint, -1: none */
+    int64_t first_step;     /* where this session began */
+    double wall_seconds;    /* of training before this session */
+    int64_t opened_ns;
+    int64_t window_ns; /* start of the steps not yet reported */
+    int64_t window_steps;
+    int64_t logged_ns;
+    double last_loss;
+    char sha256[HASH_SHA256_HEX_SIZE];
+};
+
+void wrk_session_progress(const wrk_session_t *session, const char *phase);
+void wrk_session_note(const wrk_session_t *session, const char *text);
+void wrk_session_points(const wrk_session_t *session, const wrk_point_t *points, int n);
+/* Fills `n` samples' input and target from session->indices into x and y. */
+status_t wrk_session_read(wrk_session_t *session, const wrk_dataset_t *dataset, int64_t n, gd_tensor_t *x,
+                          gd_tensor_t *y);
+/* New tensors for n samples. */
+status_t wrk_session_batch_new(const wrk_session_t *session, int64_t n, gd_tensor_t **x_p, gd_tensor_t **y_p);
+/* Forward, and the loss times scale; smoothing of labels in training only. */
+status_t wrk_session_loss(const wrk_session_t *session, gd_tensor_t *x, gd_tensor_t *y, double scale, double smoothing,
+                          gd_tensor_t **loss_p, int64_t *n_correct_p);
+
+/* resume.c: the newest intact checkpoint into model and optimizer of every rank. Collective. */
+status_t wrk_session_resume(wrk_session_t *session);
+/* resume.c: rank 0 saves; collective. A failure is a note when the step goes on anyway (is_needed false). */
+status_t wrk_session_save(wrk_session_t *session, bool is_needed);
+/* step.c: one training step; *word_p is the command that all ranks got. Collective. */
+status_t wrk_session_train_step(wrk_session_t *session, wrk_command_t *command_p);
+/* evaluate.c: validation loss and accuracy of the current parameters. Collective. */
+status_t wrk_session_evaluate(wrk_session_t *session);
+/* generate.c: text sampled from the model; rank 0, text data only. *text_p: mem_free. */
+status_t wrk_session_generate(wrk_session_t *session, char **text_p);
+
+#endif

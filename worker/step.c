@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* step: one training step. See Note [The bits don't depend on the layout] in session.h. No heap allocation here after
+ * the second step: tensors come from the context's pool, messages and sums have buffers of their own. */
+#include <math.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "gradd/autograd.h"
+#include "worker/session_internal.h"
+
+/* Forward and backward of microbatch m; its gradient goes into the tree, the rest into the record. */
+static status_t microbatch_run(wrk_session_t *session, int64_t m, wrk_record_t *record)
+{
+    gd_tensor_t *loss = NULL;
+    gd_rng_set_position(session->job->seed, (uint32_t)session->step, (uint32_t)m);
+    status_t status =
+        wrk_order_get(session->order, session->step, m * session->micro, session->micro, session->indices);
+    if (status == ST_OK) {
+        status = wrk_session_read(session, session->train, session->micro, session->x, session->y);
+    }
+    if (status != ST_OK) {
+        return status;
+    }
+    /* the loss is divided once, by the step's count of targets: after that everything is a sum */
+    double n_targets = (double)(session->batch * session->n_targets);
+    record->n_targets = session->micro * session->n_targets;
+    status = gd_flat_set_gradients(session->flat, coll_tree_slot(session->tree));
+    if (status == ST_OK) {
+        status = wrk_session_loss(session, session->x, session->y, 1.0 / n_targets,
+                                  session->job->training->label_smoothing, &loss, &record->n_correct);
+    }
+    if (status == ST_OK) {
+        status = gd_tensor_item(loss, &record->loss);
+    }
+    if (status == ST_OK) {
+        status = gd_backward(loss, NULL, false);
+    }
+    (void)gd_tensor_unref(loss);
+    if (status != ST_OK) {
+        return status;
+    }
+    gd_flat_finish_gradients(session->flat);
+    status = gd_module_statistics_export(session->model, (float *)(void *)(record + 1));
+    return status == ST_OK ? coll_tree_push(session->tree) : status;
+}
+
+/* What every rank does alike with the records of all microbatches. */
+static status_t records_apply(wrk_session_t *session, double *loss_p, int64_t *n_correct_p)
+{
+    double loss = 0;
+    int64_t n_correct = 0;
+    for (int64_t m = 0; m < session->n_micro; m++) {
+        const wrk_record_t *record = wrk_exchange_get(session->exchange, m);
+        loss += record->loss;
+        n_correct += record->n_correct;
+        status_t status = gd_module_statistics_apply(session->model, (const float *)(const void *)(record + 1));
+        if (status != ST_OK) {
+            return status;
+        }
+    }
+    if (!isfinite(loss)) {
+        return ST_FAIL(ST_ERR_NONFINITE, "the loss of step %lld is %f", (long long)(session->step + 1), loss);
+    }
+    *loss_p = loss;
+    *n_correct_p = n_correct;
+    return ST_OK;
+}
+
+/* A point of each curve, every training.log_every steps, at the first step and at the last. */
+static void step_report(wrk_session_t *session, double loss, int64_t n_correct, double lr, double norm)
+{
+    int64_t now = clock_now_ns();
+    int64_t every = session->job->training->log_every > 0 ? session->job->training->log_every : 1;
+    session->window_steps++;
+    session->last_loss = loss;
+    bool is_due =
+        session->step % every == 0 || session->step == session->first_step + 1 || session->step == session->steps_total;
+    if (!is_due || session->rank != 0) {
+        return;
+    }
+    double seconds = (double)(now - session->window_ns) * 1e-9 / (double)session->window_steps;
+    double rate = seconds > 0 ? (double)session->batch / seconds : 0;
+    int64_t wall = clock_wall_ns();
+    wrk_point_t points[] = {
+        {"loss", session->step, loss, wall},
+        {"learning_rate", session->step, lr, wall},
+        {"gradient_norm", session->step, norm, wall},
+        {"step_seconds", session->step, seconds, wall},
+        {session->is_text ? "tokens_per_second" : "samples_per_second", session->step,
+         session->is_text ? rate * (double)session->n_targets : rate, wall},
+        {"training_accuracy", session->step, (double)n_correct / (double)(session->batch * session->n_targets), wall},
+    };
+    int n_points = (int)(sizeof(points) / sizeof(points[0])) - (session->is_text ? 1 : 0);
+    wrk_session_points(session, points, n_points);
+    session->window_ns = now;
+    session->window_steps = 0;
+}
+
+status_t wrk_session_train_step(wrk_session_t *session, wrk_command_t *command_p)
+{
+    status_t own = ST_OK;
+    bool was_training = gd_training_set(true);
+    bool was_recording = gd_grad_set_enabled(true);
+    for (int64_t i = 0; i < session->n_own && own == ST_OK; i++) {
+        own = microbatch_run(session, session->first + i, wrk_exchange_own(session->exchange, i));
+    }
+    (void)gd_grad_set_enabled(was_recording);
+    (void)gd_training_set(was_training);
+
+    uint32_t word = WRK_COMMAND_NONE;
+    if (session->rank == 0 && session->options.events.take_command != NULL) {
+        word = (uint32_t)session->options.events.take_command(session->options.events.arg);
+    }
+    double loss = 0;
+    int64_t n_correct = 0;
+    float *gradients = NULL;
+    status_t status = wrk_exchange_run(session->exchange, own, word, session->step, &word);
+    if (status == ST_OK) {
+        status = records_apply(session, &loss, &n_correct);
+    }
+    if (status == ST_OK) {
+        status = coll_tree_finish(session->tree, &gradients);
+    }
+    if (status != ST_OK) {
+        return status;
+    }
+    double norm = gd_flat_norm(gradients, session->flat->numel);
+    if (!isfinite(norm)) {
+        return ST_FAIL(ST_ERR_NONFINITE, "the gradient norm of step %lld is %f (loss %g)",
+                       (long long)(session->step + 1), norm, loss);
+    }
+    double lr = gd_schedule_lr(&session->schedule, session->step);
+    gd_optimizer_next(session->optimizer);
+    gd_optimizer_update(session->optimizer, gradients, lr, gd_clip_scale(norm, session->job->training->clip_norm), 0,
+                        session->flat->numel);
+    session->step++;
+    *command_p = (wrk_command_t)word;
+    step_report(session, loss, n_correct, lr, norm);
+    return ST_OK;
+}
