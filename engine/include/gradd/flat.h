@@ -25,9 +25,11 @@ typedef struct gd_flat {
     int n_segments;
     int64_t numel;     /* with gaps: a multiple of GD_FLAT_ALIGN */
     float *parameters; /* [numel], 64-byte aligned */
+    gd_tensor_t *base; /* owns them together with its aliases: the module may outlive the handle */
 } gd_flat_t;
 
-/* Moves the module's parameters into one buffer: the modules' tensors become aliases of it, values kept. */
+/* Moves the module's parameters into one buffer: the modules' tensors become aliases of it, values kept, shared ones
+ * too (when their owner is in the tree). Gradients that the old tensors had are dropped. */
 status_t gd_flat_open(gd_module_t *root, gd_flat_t **flat_p);
 void gd_flat_close(gd_flat_t *flat);
 /* Points every parameter's grad into gradients[numel] (64-byte aligned), fresh: the next backward overwrites it. */
@@ -38,5 +40,7 @@ void gd_flat_finish_gradients(gd_flat_t *flat);
 status_t gd_flat_sha256(const gd_flat_t *flat, char hex_p[65]);
 /* sqrt of the sum of squares: per GD_NORM_BLOCK elements in f64, then over blocks in order. */
 double gd_flat_norm(const float *x, int64_t numel);
+/* The sums of the blocks alone, sums_p[ceil(numel / GD_NORM_BLOCK)], for callers that hold a part of the blocks. */
+void gd_flat_norm_blocks(const float *x, int64_t numel, double *sums_p);
 
 #endif

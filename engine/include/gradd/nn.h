@@ -47,6 +47,7 @@ typedef struct gd_parameter {
     gd_tensor_t *tensor;
     gd_init_t init;
     bool is_buffer;
+    bool is_shared; /* another module's: not visited here */
 } gd_parameter_t;
 
 struct gd_module {
@@ -62,7 +63,9 @@ struct gd_module {
     /* Batch statistics: see gd_module_statistics_size. Set by modules that have running buffers. */
     gd_tensor_t *batch_mean, *batch_var;
     double momentum;
-    int64_t statistics_count; /* elements per channel behind batch_var */
+    int64_t statistics_channels; /* C; 0: a module without running buffers */
+    int64_t statistics_count;    /* elements per channel behind batch_var */
+    bool has_parent;
 };
 
 /* A zeroed struct of `size` bytes that begins with gd_module_t. */
@@ -70,17 +73,19 @@ status_t gd_module_new(const gd_module_ops_t *ops, size_t size, gd_module_t **mo
 gd_module_t *gd_module_ref(gd_module_t *module);
 gd_module_t *gd_module_unref(gd_module_t *module);
 
-/* f32, requires grad (parameters), zero until gd_module_initialise. *tensor_p: borrowed from the module. */
+/* f32, requires grad (parameters), zero until gd_module_initialise. *tensor_p (may be NULL): borrowed from the module.
+ * gd_flat_open puts other tensors in their place: forward functions read module->parameters[i].tensor. Own names have
+ * no dots and are unique among a module's parameters, buffers and children (ST_ERR_INVAL, ST_ERR_EXISTS). */
 status_t gd_module_add_parameter(gd_module_t *module, const char *name, int n_dims, const int64_t *shape,
                                  gd_init_t init, gd_tensor_t **tensor_p);
 status_t gd_module_add_buffer(gd_module_t *module, const char *name, int n_dims, const int64_t *shape, double value,
                               gd_tensor_t **tensor_p);
 /* Shares another module's parameter (a tied head): same tensor, listed once, under its first owner's name. */
 status_t gd_module_share_parameter(gd_module_t *module, const char *name, gd_tensor_t *tensor);
-/* Takes a reference of its own to child. */
+/* Takes a reference of its own to child, which may have one parent only (ST_ERR_STATE). */
 status_t gd_module_add_child(gd_module_t *module, const char *name, gd_module_t *child);
 
-/* Calls forward; an error gets the module's path and kind in front. */
+/* Calls forward; an error gets the path and kind of the innermost module in front. */
 status_t gd_module_forward(gd_module_t *module, gd_tensor_t *x, gd_tensor_t **y_p);
 
 /* Sets path and layer in the whole tree; call once after building, before training. */
@@ -98,7 +103,8 @@ status_t gd_module_visit(gd_module_t *root, gd_parameter_visit_func_t visit, voi
  * Batch statistics. In training, batch_norm leaves its batch's mean and variance (biased) in the module. The size of
  * all of them together is 2·ΣC floats. A step's microbatches export theirs, and every rank applies all of them in
  * microbatch order: running = (1 - momentum) running + momentum · batch, with the unbiased variance. So the running
- * buffers don't depend on the layout.
+ * buffers don't depend on the layout. A record, record_p[size], holds mean and unbiased variance; export hands a
+ * forward's statistics out once (ST_ERR_STATE when there was none since).
  */
 int64_t gd_module_statistics_size(gd_module_t *root);
 status_t gd_module_statistics_export(gd_module_t *root, float *record_p);
@@ -106,6 +112,8 @@ status_t gd_module_statistics_apply(gd_module_t *root, const float *record);
 
 /* Constructors. Weights and layouts as in PyTorch's modules of the same name. */
 status_t gd_linear_new(int64_t n_in, int64_t n_out, bool has_bias, gd_module_t **module_p);
+/* A linear layer over another module's weight[n_out, n_in] (an embedding's: a tied head), which stays its owner. */
+status_t gd_linear_tied_new(gd_tensor_t *weight, bool has_bias, gd_module_t **module_p);
 status_t gd_conv2d_new(int64_t c_in, int64_t c_out, const int kernel[2], const gd_conv2d_options_t *options,
                        bool has_bias, gd_module_t **module_p);
 status_t gd_batch_norm2d_new(int64_t channels, double epsilon, double momentum, gd_module_t **module_p);
@@ -113,7 +121,7 @@ status_t gd_layer_norm_new(int64_t width, double epsilon, bool has_bias, gd_modu
 status_t gd_embedding_new(int64_t count, int64_t width, gd_module_t **module_p);
 /* y[B,T,C] = x[B,T,C] + weight[0 … T-1]; ST_ERR_SHAPE when T > count. */
 status_t gd_position_embedding_new(int64_t count, int64_t width, gd_module_t **module_p);
-/* Children "qkv" (linear C → 3C) and "proj" (linear C → C). */
+/* Children "qkv" (linear C → 3C) and "proj" (linear C → C); dropout acts on the output of proj. */
 status_t gd_attention_new(int64_t width, int n_heads, bool is_causal, bool has_bias, double dropout,
                           gd_module_t **module_p);
 status_t gd_max_pool2d_new(const gd_pool2d_options_t *options, gd_module_t **module_p);

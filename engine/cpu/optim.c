@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* optim: picks the optimizer kernels of the instruction set in use. */
+#include "cpu/optim.h"
+
+#include <string.h>
+
+#include "cpu/cpu.h"
+
+#ifdef __x86_64__
+extern const gd_cpu_optim_t gd_cpu_optim_v2;
+extern const gd_cpu_optim_t gd_cpu_optim_v3;
+extern const gd_cpu_optim_t gd_cpu_optim_v4;
+#else
+extern const gd_cpu_optim_t gd_cpu_optim_base;
+#endif
+
+const gd_cpu_optim_t *gd_cpu_optim(void)
+{
+#ifdef __x86_64__
+    const char *isa = gd_cpu_isa_name();
+    if (strcmp(isa, "avx512") == 0) {
+        return &gd_cpu_optim_v4;
+    }
+    return strcmp(isa, "avx2") == 0 ? &gd_cpu_optim_v3 : &gd_cpu_optim_v2;
+#else
+    return &gd_cpu_optim_base;
+#endif
+}

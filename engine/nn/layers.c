@@ -1,0 +1,397 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* layers: modules with parameters: linear, convolution, norms, embeddings, attention. */
+#include <math.h>
+
+#include "gradd/context.h"
+#include "gradd/nn.h"
+
+static const gd_init_t init_zeros = {.kind = GD_INIT_ZEROS};
+static const gd_init_t init_ones = {.kind = GD_INIT_ONES};
+
+/* The own tensor at `index`, NULL past the end: an absent bias. */
+static gd_tensor_t *tensor_at(const gd_module_t *module, int index)
+{
+    return index < module->n_parameters ? module->parameters[index].tensor : NULL;
+}
+
+/* PyTorch's reset_parameters: weight kaiming_uniform with a = sqrt(5), bias uniform ±1/sqrt(fan-in). */
+static gd_init_t init_weight(void)
+{
+    return (gd_init_t){.kind = GD_INIT_KAIMING_UNIFORM, .a = sqrt(5)};
+}
+
+static gd_init_t init_bias(int64_t fan_in)
+{
+    double bound = fan_in > 0 ? 1 / sqrt((double)fan_in) : 0;
+    return (gd_init_t){.kind = GD_INIT_UNIFORM, .a = -bound, .b = bound};
+}
+
+/* ---- linear ---- */
+
+static status_t linear_forward(gd_module_t *self, gd_tensor_t *x, gd_tensor_t **y_p)
+{
+    return gd_linear(x, tensor_at(self, 0), tensor_at(self, 1), y_p);
+}
+
+static void linear_describe(const gd_module_t *self, strbuf_t *text)
+{
+    const gd_tensor_t *weight = tensor_at(self, 0);
+    strbuf_appendf(text, "in %lld, out %lld%s%s", (long long)gd_tensor_dim(weight, 1),
+                   (long long)gd_tensor_dim(weight, 0), self->n_parameters > 1 ? "" : ", no bias",
+                   self->parameters[0].is_shared ? ", tied" : "");
+}
+
+static const gd_module_ops_t linear_ops = {.kind = "linear", .forward = linear_forward, .describe = linear_describe};
+
+static status_t linear_finish(gd_module_t *module, status_t status, int64_t n_in, int64_t n_out, bool has_bias,
+                              gd_module_t **module_p)
+{
+    if (status == ST_OK && has_bias) {
+        status = gd_module_add_parameter(module, "bias", 1, &n_out, init_bias(n_in), NULL);
+    }
+    if (status != ST_OK) {
+        (void)gd_module_unref(module);
+        return status;
+    }
+    *module_p = module;
+    return ST_OK;
+}
+
+status_t gd_linear_new(int64_t n_in, int64_t n_out, bool has_bias, gd_module_t **module_p)
+{
+    gd_module_t *module = NULL;
+    status_t status = gd_module_new(&linear_ops, sizeof(*module), &module);
+    if (status != ST_OK) {
+        return status;
+    }
+    status = gd_module_add_parameter(module, "weight", 2, (int64_t[]){n_out, n_in}, init_weight(), NULL);
+    return linear_finish(module, status, n_in, n_out, has_bias, module_p);
+}
+
+status_t gd_linear_tied_new(gd_tensor_t *weight, bool has_bias, gd_module_t **module_p)
+{
+    if (gd_tensor_n_dims(weight) != 2) {
+        return ST_FAIL(ST_ERR_SHAPE, "linear: a tied weight has 2 dimensions, not %d", gd_tensor_n_dims(weight));
+    }
+    gd_module_t *module = NULL;
+    status_t status = gd_module_new(&linear_ops, sizeof(*module), &module);
+    if (status != ST_OK) {
+        return status;
+    }
+    status = gd_module_share_parameter(module, "weight", weight);
+    return linear_finish(module, status, gd_tensor_dim(weight, 1), gd_tensor_dim(weight, 0), has_bias, module_p);
+}
+
+/* ---- conv2d ---- */
+
+typedef struct conv2d {
+    gd_module_t base;
+    gd_conv2d_options_t options;
+} conv2d_t;
+
+static status_t conv2d_forward(gd_module_t *self, gd_tensor_t *x, gd_tensor_t **y_p)
+{
+    return gd_conv2d(x, tensor_at(self, 0), tensor_at(self, 1), &((conv2d_t *)self)->options, y_p);
+}
+
+static void conv2d_describe(const gd_module_t *self, strbuf_t *text)
+{
+    const gd_conv2d_options_t *options = &((const conv2d_t *)self)->options;
+    const int64_t *shape = gd_tensor_shape(tensor_at(self, 0));
+    strbuf_appendf(text, "in %lld, out %lld, kernel %lldx%lld, stride %dx%d, padding %dx%d",
+                   (long long)(shape[1] * options->groups), (long long)shape[0], (long long)shape[2],
+                   (long long)shape[3], options->stride[0], options->stride[1], options->padding[0],
+                   options->padding[1]);
+}
+
+static const gd_module_ops_t conv2d_ops = {.kind = "conv2d", .forward = conv2d_forward, .describe = conv2d_describe};
+
+status_t gd_conv2d_new(int64_t c_in, int64_t c_out, const int kernel[2], const gd_conv2d_options_t *options,
+                       bool has_bias, gd_module_t **module_p)
+{
+    gd_conv2d_options_t filled = options != NULL ? *options : (gd_conv2d_options_t){0};
+    for (int i = 0; i < 2; i++) {
+        filled.stride[i] = filled.stride[i] != 0 ? filled.stride[i] : 1;
+        filled.dilation[i] = filled.dilation[i] != 0 ? filled.dilation[i] : 1;
+    }
+    filled.groups = filled.groups != 0 ? filled.groups : 1;
+    if (filled.groups < 0 || c_in % filled.groups != 0 || c_out % filled.groups != 0) {
+        return ST_FAIL(ST_ERR_SHAPE, "conv2d: %d groups don't divide %lld and %lld channels", filled.groups,
+                       (long long)c_in, (long long)c_out);
+    }
+    gd_module_t *module = NULL;
+    status_t status = gd_module_new(&conv2d_ops, sizeof(conv2d_t), &module);
+    if (status != ST_OK) {
+        return status;
+    }
+    ((conv2d_t *)module)->options = filled;
+    const int64_t shape[4] = {c_out, c_in / filled.groups, kernel[0], kernel[1]};
+    status = gd_module_add_parameter(module, "weight", 4, shape, init_weight(), NULL);
+    if (status == ST_OK && has_bias) {
+        status = gd_module_add_parameter(module, "bias", 1, &c_out, init_bias(shape[1] * shape[2] * shape[3]), NULL);
+    }
+    if (status != ST_OK) {
+        (void)gd_module_unref(module);
+        return status;
+    }
+    *module_p = module;
+    return ST_OK;
+}
+
+/* ---- norms ---- */
+
+typedef struct norm {
+    gd_module_t base;
+    double epsilon;
+} norm_t;
+
+enum { NORM_WEIGHT, NORM_BIAS, NORM_RUNNING_MEAN, NORM_RUNNING_VAR };
+
+static status_t batch_norm2d_forward(gd_module_t *self, gd_tensor_t *x, gd_tensor_t **y_p)
+{
+    bool is_training = gd_training_is_on();
+    gd_tensor_t *mean = NULL;
+    gd_tensor_t *var = NULL;
+    status_t status =
+        gd_batch_norm(x, tensor_at(self, NORM_WEIGHT), tensor_at(self, NORM_BIAS), tensor_at(self, NORM_RUNNING_MEAN),
+                      tensor_at(self, NORM_RUNNING_VAR), is_training, ((norm_t *)self)->epsilon, y_p,
+                      is_training ? &mean : NULL, is_training ? &var : NULL);
+    if (status != ST_OK || !is_training) {
+        return status;
+    }
+    (void)gd_tensor_unref(self->batch_mean);
+    (void)gd_tensor_unref(self->batch_var);
+    self->batch_mean = mean;
+    self->batch_var = var;
+    self->statistics_count = gd_tensor_numel(x) / self->statistics_channels;
+    return ST_OK;
+}
+
+static void norm_describe(const gd_module_t *self, strbuf_t *text)
+{
+    strbuf_appendf(text, "%lld, epsilon %g", (long long)gd_tensor_dim(tensor_at(self, NORM_WEIGHT), 0),
+                   ((const norm_t *)self)->epsilon);
+}
+
+static const gd_module_ops_t batch_norm2d_ops = {
+    .kind = "batch_norm2d", .forward = batch_norm2d_forward, .describe = norm_describe};
+
+status_t gd_batch_norm2d_new(int64_t channels, double epsilon, double momentum, gd_module_t **module_p)
+{
+    if (channels < 1) {
+        return ST_FAIL(ST_ERR_RANGE, "batch_norm2d: %lld channels", (long long)channels);
+    }
+    gd_module_t *module = NULL;
+    status_t status = gd_module_new(&batch_norm2d_ops, sizeof(norm_t), &module);
+    if (status != ST_OK) {
+        return status;
+    }
+    ((norm_t *)module)->epsilon = epsilon;
+    module->momentum = momentum;
+    module->statistics_channels = channels;
+    status = gd_module_add_parameter(module, "weight", 1, &channels, init_ones, NULL);
+    if (status == ST_OK) {
+        status = gd_module_add_parameter(module, "bias", 1, &channels, init_zeros, NULL);
+    }
+    if (status == ST_OK) {
+        status = gd_module_add_buffer(module, "running_mean", 1, &channels, 0, NULL);
+    }
+    if (status == ST_OK) {
+        status = gd_module_add_buffer(module, "running_var", 1, &channels, 1, NULL);
+    }
+    if (status != ST_OK) {
+        (void)gd_module_unref(module);
+        return status;
+    }
+    *module_p = module;
+    return ST_OK;
+}
+
+static status_t layer_norm_forward(gd_module_t *self, gd_tensor_t *x, gd_tensor_t **y_p)
+{
+    return gd_layer_norm(x, tensor_at(self, NORM_WEIGHT), tensor_at(self, NORM_BIAS), ((norm_t *)self)->epsilon, y_p);
+}
+
+static const gd_module_ops_t layer_norm_ops = {
+    .kind = "layer_norm", .forward = layer_norm_forward, .describe = norm_describe};
+
+status_t gd_layer_norm_new(int64_t width, double epsilon, bool has_bias, gd_module_t **module_p)
+{
+    gd_module_t *module = NULL;
+    status_t status = gd_module_new(&layer_norm_ops, sizeof(norm_t), &module);
+    if (status != ST_OK) {
+        return status;
+    }
+    ((norm_t *)module)->epsilon = epsilon;
+    status = gd_module_add_parameter(module, "weight", 1, &width, init_ones, NULL);
+    if (status == ST_OK && has_bias) {
+        status = gd_module_add_parameter(module, "bias", 1, &width, init_zeros, NULL);
+    }
+    if (status != ST_OK) {
+        (void)gd_module_unref(module);
+        return status;
+    }
+    *module_p = module;
+    return ST_OK;
+}
+
+/* ---- embeddings ---- */
+
+static status_t embedding_forward(gd_module_t *self, gd_tensor_t *ids, gd_tensor_t **y_p)
+{
+    return gd_embedding(ids, tensor_at(self, 0), y_p);
+}
+
+/* y[B,T,C] = x[B,T,C] + weight[0 … T-1, C] */
+static status_t position_embedding_forward(gd_module_t *self, gd_tensor_t *x, gd_tensor_t **y_p)
+{
+    gd_tensor_t *weight = tensor_at(self, 0);
+    if (gd_tensor_n_dims(x) < 2 || gd_tensor_dim(x, -2) > gd_tensor_dim(weight, 0) ||
+        gd_tensor_dim(x, -1) != gd_tensor_dim(weight, 1)) {
+        strbuf_t text = {0};
+        gd_tensor_format_shape(x, &text);
+        status_t status =
+            ST_FAIL(ST_ERR_SHAPE, "x %s has no positions for at most %lld vectors of %lld", strbuf_text(&text),
+                    (long long)gd_tensor_dim(weight, 0), (long long)gd_tensor_dim(weight, 1));
+        strbuf_release(&text);
+        return status;
+    }
+    gd_tensor_t *rows = NULL;
+    status_t status = gd_slice(weight, 0, 0, gd_tensor_dim(x, -2), 1, &rows);
+    if (status == ST_OK) {
+        status = gd_add(x, rows, y_p);
+    }
+    (void)gd_tensor_unref(rows);
+    return status;
+}
+
+static void embedding_describe(const gd_module_t *self, strbuf_t *text)
+{
+    const gd_tensor_t *weight = tensor_at(self, 0);
+    strbuf_appendf(text, "count %lld, width %lld", (long long)gd_tensor_dim(weight, 0),
+                   (long long)gd_tensor_dim(weight, 1));
+}
+
+static const gd_module_ops_t embedding_ops = {
+    .kind = "embedding", .forward = embedding_forward, .describe = embedding_describe};
+static const gd_module_ops_t position_embedding_ops = {
+    .kind = "position_embedding", .forward = position_embedding_forward, .describe = embedding_describe};
+
+static status_t table_new(const gd_module_ops_t *ops, int64_t count, int64_t width, gd_module_t **module_p)
+{
+    gd_module_t *module = NULL;
+    status_t status = gd_module_new(ops, sizeof(*module), &module);
+    if (status != ST_OK) {
+        return status;
+    }
+    const gd_init_t init = {.kind = GD_INIT_NORMAL, .a = 0, .b = 1};
+    status = gd_module_add_parameter(module, "weight", 2, (int64_t[]){count, width}, init, NULL);
+    if (status != ST_OK) {
+        (void)gd_module_unref(module);
+        return status;
+    }
+    *module_p = module;
+    return ST_OK;
+}
+
+status_t gd_embedding_new(int64_t count, int64_t width, gd_module_t **module_p)
+{
+    return table_new(&embedding_ops, count, width, module_p);
+}
+
+status_t gd_position_embedding_new(int64_t count, int64_t width, gd_module_t **module_p)
+{
+    return table_new(&position_embedding_ops, count, width, module_p);
+}
+
+/* ---- attention ---- */
+
+typedef struct attention {
+    gd_module_t base;
+    int n_heads;
+    bool is_causal;
+    double dropout;
+} attention_t;
+
+enum { ATTENTION_QKV, ATTENTION_PROJ };
+
+/* x[B,T,C] → qkv[B,T,3C] → heads[B,T,C] → y[B,T,C] */
+static status_t attention_forward(gd_module_t *self, gd_tensor_t *x, gd_tensor_t **y_p)
+{
+    const attention_t *attention = (const attention_t *)self;
+    gd_tensor_t *qkv = NULL;
+    gd_tensor_t *heads = NULL;
+    gd_tensor_t *y = NULL;
+    status_t status = gd_module_forward(self->children[ATTENTION_QKV], x, &qkv);
+    if (status == ST_OK) {
+        status = gd_attention(qkv, attention->n_heads, attention->is_causal, &heads);
+    }
+    if (status == ST_OK) {
+        status = gd_module_forward(self->children[ATTENTION_PROJ], heads, &y);
+    }
+    (void)gd_tensor_unref(qkv);
+    (void)gd_tensor_unref(heads);
+    if (status != ST_OK) {
+        return status;
+    }
+    if (attention->dropout > 0 && gd_training_is_on()) {
+        status = gd_dropout(y, attention->dropout, gd_rng_key(self->layer, 0), y_p);
+        (void)gd_tensor_unref(y);
+        return status;
+    }
+    *y_p = y;
+    return ST_OK;
+}
+
+static void attention_describe(const gd_module_t *self, strbuf_t *text)
+{
+    const attention_t *attention = (const attention_t *)self;
+    strbuf_appendf(text, "heads %d%s", attention->n_heads, attention->is_causal ? ", causal" : "");
+    if (attention->dropout > 0) {
+        strbuf_appendf(text, ", dropout %g", attention->dropout);
+    }
+}
+
+static const gd_module_ops_t attention_ops = {
+    .kind = "attention", .forward = attention_forward, .describe = attention_describe};
+
+static status_t attention_add_linear(gd_module_t *module, const char *name, int64_t n_in, int64_t n_out, bool has_bias)
+{
+    gd_module_t *linear = NULL;
+    status_t status = gd_linear_new(n_in, n_out, has_bias, &linear);
+    if (status == ST_OK) {
+        status = gd_module_add_child(module, name, linear);
+    }
+    (void)gd_module_unref(linear);
+    return status;
+}
+
+status_t gd_attention_new(int64_t width, int n_heads, bool is_causal, bool has_bias, double dropout,
+                          gd_module_t **module_p)
+{
+    if (n_heads < 1 || width % n_heads != 0) {
+        return ST_FAIL(ST_ERR_SHAPE, "attention: %d heads don't divide the width %lld", n_heads, (long long)width);
+    }
+    if (!(dropout >= 0 && dropout < 1)) {
+        return ST_FAIL(ST_ERR_RANGE, "attention: dropout %g is not in [0, 1)", dropout);
+    }
+    gd_module_t *module = NULL;
+    status_t status = gd_module_new(&attention_ops, sizeof(attention_t), &module);
+    if (status != ST_OK) {
+        return status;
+    }
+    attention_t *attention = (attention_t *)module;
+    attention->n_heads = n_heads;
+    attention->is_causal = is_causal;
+    attention->dropout = dropout;
+    status = attention_add_linear(module, "qkv", width, 3 * width, has_bias);
+    if (status == ST_OK) {
+        status = attention_add_linear(module, "proj", width, width, has_bias);
+    }
+    if (status != ST_OK) {
+        (void)gd_module_unref(module);
+        return status;
+    }
+    *module_p = module;
+    return ST_OK;
+}

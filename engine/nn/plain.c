@@ -1,0 +1,267 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* plain: modules without parameters: pooling, dropout, flatten, activations, containers. */
+#include "gradd/context.h"
+#include "gradd/nn.h"
+
+static status_t plain_new(const gd_module_ops_t *ops, gd_module_t **module_p)
+{
+    return gd_module_new(ops, sizeof(gd_module_t), module_p);
+}
+
+/* ---- pooling ---- */
+
+typedef struct pool2d {
+    gd_module_t base;
+    gd_pool2d_options_t options;
+} pool2d_t;
+
+static status_t max_pool2d_forward(gd_module_t *self, gd_tensor_t *x, gd_tensor_t **y_p)
+{
+    return gd_max_pool2d(x, &((pool2d_t *)self)->options, y_p);
+}
+
+static status_t avg_pool2d_forward(gd_module_t *self, gd_tensor_t *x, gd_tensor_t **y_p)
+{
+    return gd_avg_pool2d(x, &((pool2d_t *)self)->options, y_p);
+}
+
+static void pool2d_describe(const gd_module_t *self, strbuf_t *text)
+{
+    const gd_pool2d_options_t *options = &((const pool2d_t *)self)->options;
+    strbuf_appendf(text, "kernel %dx%d, stride %dx%d, padding %dx%d", options->kernel[0], options->kernel[1],
+                   options->stride[0], options->stride[1], options->padding[0], options->padding[1]);
+}
+
+static const gd_module_ops_t max_pool2d_ops = {
+    .kind = "max_pool2d", .forward = max_pool2d_forward, .describe = pool2d_describe};
+static const gd_module_ops_t avg_pool2d_ops = {
+    .kind = "avg_pool2d", .forward = avg_pool2d_forward, .describe = pool2d_describe};
+
+static status_t pool2d_new(const gd_module_ops_t *ops, const gd_pool2d_options_t *options, gd_module_t **module_p)
+{
+    gd_module_t *module = NULL;
+    status_t status = gd_module_new(ops, sizeof(pool2d_t), &module);
+    if (status != ST_OK) {
+        return status;
+    }
+    pool2d_t *pool = (pool2d_t *)module;
+    pool->options = *options;
+    for (int i = 0; i < 2; i++) {
+        if (pool->options.stride[i] == 0) {
+            pool->options.stride[i] = options->kernel[i];
+        }
+    }
+    *module_p = module;
+    return ST_OK;
+}
+
+status_t gd_max_pool2d_new(const gd_pool2d_options_t *options, gd_module_t **module_p)
+{
+    return pool2d_new(&max_pool2d_ops, options, module_p);
+}
+
+status_t gd_avg_pool2d_new(const gd_pool2d_options_t *options, gd_module_t **module_p)
+{
+    return pool2d_new(&avg_pool2d_ops, options, module_p);
+}
+
+/* x[B,C,H,W] → y[B,C,1,1] */
+static status_t global_avg_pool2d_forward(gd_module_t *self, gd_tensor_t *x, gd_tensor_t **y_p)
+{
+    (void)self;
+    if (gd_tensor_n_dims(x) != 4) {
+        return ST_FAIL(ST_ERR_SHAPE, "x has %d dimensions, not the 4 of images", gd_tensor_n_dims(x));
+    }
+    return gd_mean(x, 2, (int[]){2, 3}, true, y_p);
+}
+
+static const gd_module_ops_t global_avg_pool2d_ops = {.kind = "global_avg_pool2d",
+                                                      .forward = global_avg_pool2d_forward};
+
+status_t gd_global_avg_pool2d_new(gd_module_t **module_p)
+{
+    return plain_new(&global_avg_pool2d_ops, module_p);
+}
+
+/* ---- dropout ---- */
+
+typedef struct dropout {
+    gd_module_t base;
+    double p;
+} dropout_t;
+
+static status_t dropout_forward(gd_module_t *self, gd_tensor_t *x, gd_tensor_t **y_p)
+{
+    double p = ((dropout_t *)self)->p;
+    if (p > 0 && gd_training_is_on()) {
+        return gd_dropout(x, p, gd_rng_key(self->layer, 0), y_p);
+    }
+    *y_p = gd_tensor_ref(x);
+    return ST_OK;
+}
+
+static void dropout_describe(const gd_module_t *self, strbuf_t *text)
+{
+    strbuf_appendf(text, "p %g", ((const dropout_t *)self)->p);
+}
+
+static const gd_module_ops_t dropout_ops = {
+    .kind = "dropout", .forward = dropout_forward, .describe = dropout_describe};
+
+status_t gd_dropout_new(double p, gd_module_t **module_p)
+{
+    if (!(p >= 0 && p < 1)) {
+        return ST_FAIL(ST_ERR_RANGE, "dropout: p %g is not in [0, 1)", p);
+    }
+    gd_module_t *module = NULL;
+    status_t status = gd_module_new(&dropout_ops, sizeof(dropout_t), &module);
+    if (status != ST_OK) {
+        return status;
+    }
+    ((dropout_t *)module)->p = p;
+    *module_p = module;
+    return ST_OK;
+}
+
+/* ---- flatten ---- */
+
+static status_t flatten_forward(gd_module_t *self, gd_tensor_t *x, gd_tensor_t **y_p)
+{
+    (void)self;
+    if (gd_tensor_n_dims(x) < 1) {
+        return ST_FAIL(ST_ERR_SHAPE, "a scalar has no batch axis to keep");
+    }
+    int64_t rest = 1;
+    for (int d = 1; d < gd_tensor_n_dims(x); d++) {
+        rest *= gd_tensor_dim(x, d);
+    }
+    return gd_reshape(x, 2, (int64_t[]){gd_tensor_dim(x, 0), rest}, y_p);
+}
+
+static const gd_module_ops_t flatten_ops = {.kind = "flatten", .forward = flatten_forward};
+
+status_t gd_flatten_new(gd_module_t **module_p)
+{
+    return plain_new(&flatten_ops, module_p);
+}
+
+/* ---- activations ---- */
+
+static status_t relu_forward(gd_module_t *self, gd_tensor_t *x, gd_tensor_t **y_p)
+{
+    (void)self;
+    return gd_relu(x, y_p);
+}
+
+static status_t gelu_forward(gd_module_t *self, gd_tensor_t *x, gd_tensor_t **y_p)
+{
+    (void)self;
+    return gd_gelu(x, false, y_p);
+}
+
+static status_t gelu_tanh_forward(gd_module_t *self, gd_tensor_t *x, gd_tensor_t **y_p)
+{
+    (void)self;
+    return gd_gelu(x, true, y_p);
+}
+
+static status_t tanh_forward(gd_module_t *self, gd_tensor_t *x, gd_tensor_t **y_p)
+{
+    (void)self;
+    return gd_tanh(x, y_p);
+}
+
+static status_t sigmoid_forward(gd_module_t *self, gd_tensor_t *x, gd_tensor_t **y_p)
+{
+    (void)self;
+    return gd_sigmoid(x, y_p);
+}
+
+static status_t silu_forward(gd_module_t *self, gd_tensor_t *x, gd_tensor_t **y_p)
+{
+    (void)self;
+    return gd_silu(x, y_p);
+}
+
+static const gd_module_ops_t activation_ops[GD_ACTIVATION_COUNT] = {
+    [GD_ACTIVATION_RELU] = {.kind = "relu", .forward = relu_forward},
+    [GD_ACTIVATION_GELU] = {.kind = "gelu", .forward = gelu_forward},
+    [GD_ACTIVATION_GELU_TANH] = {.kind = "gelu_tanh", .forward = gelu_tanh_forward},
+    [GD_ACTIVATION_TANH] = {.kind = "tanh", .forward = tanh_forward},
+    [GD_ACTIVATION_SIGMOID] = {.kind = "sigmoid", .forward = sigmoid_forward},
+    [GD_ACTIVATION_SILU] = {.kind = "silu", .forward = silu_forward},
+};
+
+status_t gd_activation_new(gd_activation_t activation, gd_module_t **module_p)
+{
+    if ((unsigned)activation >= GD_ACTIVATION_COUNT) {
+        return ST_FAIL(ST_ERR_INVAL, "%d is no activation", (int)activation);
+    }
+    return plain_new(&activation_ops[activation], module_p);
+}
+
+/* ---- containers ---- */
+
+static status_t sequential_forward(gd_module_t *self, gd_tensor_t *x, gd_tensor_t **y_p)
+{
+    gd_tensor_t *y = gd_tensor_ref(x);
+    for (int i = 0; i < self->n_children; i++) {
+        gd_tensor_t *next = NULL;
+        status_t status = gd_module_forward(self->children[i], y, &next);
+        (void)gd_tensor_unref(y);
+        if (status != ST_OK) {
+            return status;
+        }
+        y = next;
+    }
+    *y_p = y;
+    return ST_OK;
+}
+
+static const gd_module_ops_t sequential_ops = {.kind = "sequential", .forward = sequential_forward};
+
+status_t gd_sequential_new(gd_module_t **module_p)
+{
+    return plain_new(&sequential_ops, module_p);
+}
+
+static bool shapes_are_equal(const gd_tensor_t *a, const gd_tensor_t *b)
+{
+    if (gd_tensor_n_dims(a) != gd_tensor_n_dims(b)) {
+        return false;
+    }
+    for (int d = 0; d < gd_tensor_n_dims(a); d++) {
+        if (gd_tensor_dim(a, d) != gd_tensor_dim(b, d)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static status_t residual_forward(gd_module_t *self, gd_tensor_t *x, gd_tensor_t **y_p)
+{
+    gd_tensor_t *branch = NULL;
+    status_t status = sequential_forward(self, x, &branch);
+    if (status != ST_OK) {
+        return status;
+    }
+    if (shapes_are_equal(x, branch)) {
+        status = gd_add(x, branch, y_p);
+    } else {
+        strbuf_t text = {0};
+        gd_tensor_format_shape(x, &text);
+        strbuf_append(&text, " and its layers give ");
+        gd_tensor_format_shape(branch, &text);
+        status = ST_FAIL(ST_ERR_SHAPE, "x is %s", strbuf_text(&text));
+        strbuf_release(&text);
+    }
+    (void)gd_tensor_unref(branch);
+    return status;
+}
+
+static const gd_module_ops_t residual_ops = {.kind = "residual", .forward = residual_forward};
+
+status_t gd_residual_new(gd_module_t **module_p)
+{
+    return plain_new(&residual_ops, module_p);
+}
