@@ -1,0 +1,468 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * text: one stream of tokens out of files of text, and windows of it.
+ *
+ * Tokens are kept in the fewest bytes that the vocabulary needs (1, 2 or 4). A vocabulary of characters is the sorted
+ * list of the code points that occur in the whole files, so that training and validation parts of the same files
+ * number them alike.
+ */
+#include <errno.h>
+#include <math.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/mem.h"
+#include "worker/data/paths.h"
+#include "worker/data/source.h"
+
+enum { N_CODE_POINTS = 0x110000, N_BYTES = 256, READ_PIECE = 1 << 30 };
+
+typedef struct text_dataset {
+    wrk_dataset_t base;
+    void *tokens; /* [n_tokens] of the part */
+    int token_bytes;
+    int64_t context;
+    int32_t *code_point; /* [n_classes] ascending; NULL: bytes */
+    char *path;
+} text_dataset_t;
+
+/* The files one after another. */
+typedef struct text_bytes {
+    uint8_t *data;
+    int64_t size_bytes;
+    wrk_paths_t paths;
+    int64_t *start; /* [n_items] where each file begins */
+} text_bytes_t;
+
+static void bytes_release(text_bytes_t *bytes)
+{
+    mem_free(bytes->data);
+    mem_free(bytes->start);
+    wrk_paths_release(&bytes->paths);
+    *bytes = (text_bytes_t){0};
+}
+
+static status_t file_append(const char *path, text_bytes_t *bytes)
+{
+    int descriptor = -1;
+    int64_t size_bytes = 0;
+    status_t status = wrk_source_open(path, &descriptor, &size_bytes);
+    if (status != ST_OK) {
+        return status;
+    }
+    if (bytes->size_bytes + size_bytes > WRK_DATASET_MAX_BYTES) {
+        status = ST_FAIL(ST_ERR_DATA, "%s: with the files before it more than %lld bytes", path,
+                         (long long)WRK_DATASET_MAX_BYTES);
+        goto close_file;
+    }
+    uint8_t *grown = mem_realloc(bytes->data, (size_t)(bytes->size_bytes + size_bytes));
+    if (grown == NULL) {
+        status = ST_FAIL(ST_ERR_NOMEM, "%s: %lld bytes", path, (long long)size_bytes);
+        goto close_file;
+    }
+    bytes->data = grown;
+    int64_t got = 0;
+    while (got < size_bytes) {
+        int64_t piece = size_bytes - got < READ_PIECE ? size_bytes - got : READ_PIECE;
+        ssize_t n = read(descriptor, bytes->data + bytes->size_bytes + got, (size_t)piece);
+        if (n < 0 && errno == EINTR) {
+            continue;
+        }
+        if (n <= 0) {
+            status = n == 0 ? ST_FAIL(ST_ERR_IO, "%s: ends at offset %lld of %lld: it shrank while it was read", path,
+                                      (long long)got, (long long)size_bytes)
+                            : ST_FAIL(status_from_errno(errno), "%s: offset %lld: %s", path, (long long)got,
+                                      strerror(errno));
+            goto close_file;
+        }
+        got += n;
+    }
+    bytes->size_bytes += size_bytes;
+
+close_file:
+    (void)close(descriptor);
+    return status;
+}
+
+/* `bytes` is the caller's to release also after a failure. */
+static status_t bytes_read(const char *path, text_bytes_t *bytes)
+{
+    status_t status = wrk_paths_find(path, &bytes->paths);
+    if (status != ST_OK) {
+        return status;
+    }
+    bytes->start = mem_calloc((size_t)bytes->paths.n_items, sizeof(*bytes->start));
+    if (bytes->start == NULL) {
+        return ST_FAIL(ST_ERR_NOMEM, "%s: list of files", path);
+    }
+    for (int i = 0; i < bytes->paths.n_items && status == ST_OK; i++) {
+        bytes->start[i] = bytes->size_bytes;
+        status = file_append(bytes->paths.item[i], bytes);
+    }
+    return status;
+}
+
+/* End of file `i`. */
+static int64_t file_end(const text_bytes_t *bytes, int i)
+{
+    return i + 1 < bytes->paths.n_items ? bytes->start[i + 1] : bytes->size_bytes;
+}
+
+/* Decodes one code point of text[length]; returns its bytes, 0 for what is not UTF-8 (RFC 3629: shortest form, no
+ * surrogates, at most U+10FFFF). */
+static int utf8_decode(const uint8_t *text, int64_t length, int32_t *code_point_p)
+{
+    static const int32_t smallest[5] = {0, 0, 0x80, 0x800, 0x10000};
+    uint8_t lead = text[0];
+    int n = lead < 0x80 ? 1 : (lead & 0xE0) == 0xC0 ? 2 : (lead & 0xF0) == 0xE0 ? 3 : (lead & 0xF8) == 0xF0 ? 4 : 0;
+    if (n == 0 || n > length) {
+        return 0;
+    }
+    int32_t code_point = n == 1 ? lead : lead & (0x7F >> n);
+    for (int i = 1; i < n; i++) {
+        if ((text[i] & 0xC0) != 0x80) {
+            return 0;
+        }
+        code_point = code_point << 6 | (text[i] & 0x3F);
+    }
+    if (code_point < smallest[n] || code_point >= N_CODE_POINTS || (code_point >= 0xD800 && code_point <= 0xDFFF)) {
+        return 0;
+    }
+    *code_point_p = code_point;
+    return n;
+}
+
+static int utf8_encode(int32_t code_point, char bytes[WRK_DATASET_MAX_TOKEN_BYTES])
+{
+    uint32_t c = (uint32_t)code_point;
+    if (c < 0x80) {
+        bytes[0] = (char)c;
+        return 1;
+    }
+    int n = c < 0x800 ? 2 : c < 0x10000 ? 3 : 4;
+    for (int i = n - 1; i > 0; i--, c >>= 6) {
+        bytes[i] = (char)(0x80 | (c & 0x3F));
+    }
+    bytes[0] = (char)((0xF00 >> n) | c);
+    return n;
+}
+
+static void token_set(void *tokens, int token_bytes, int64_t i, int64_t token)
+{
+    if (token_bytes == 1) {
+        ((uint8_t *)tokens)[i] = (uint8_t)token;
+    } else if (token_bytes == 2) {
+        ((uint16_t *)tokens)[i] = (uint16_t)token;
+    } else {
+        ((int32_t *)tokens)[i] = (int32_t)token;
+    }
+}
+
+static int64_t token_get(const text_dataset_t *text, int64_t i)
+{
+    switch (text->token_bytes) {
+    case 1:
+        return ((const uint8_t *)text->tokens)[i];
+    case 2:
+        return ((const uint16_t *)text->tokens)[i];
+    default:
+        return ((const int32_t *)text->tokens)[i];
+    }
+}
+
+/* Marks the code points that occur (table[c] = 1) and counts all characters. */
+static status_t characters_count(const text_bytes_t *bytes, int32_t *table, int64_t *n_characters_p)
+{
+    int64_t n_characters = 0;
+    for (int f = 0; f < bytes->paths.n_items; f++) {
+        int64_t end = file_end(bytes, f);
+        for (int64_t at = bytes->start[f]; at < end; n_characters++) {
+            int32_t code_point = 0;
+            int n = utf8_decode(bytes->data + at, end - at, &code_point);
+            if (n == 0) {
+                return ST_FAIL(ST_ERR_DATA, "%s: offset %lld: byte 0x%02x is not UTF-8 (tokens: bytes takes any file)",
+                               bytes->paths.item[f], (long long)(at - bytes->start[f]), bytes->data[at]);
+            }
+            table[code_point] = 1;
+            at += n;
+        }
+    }
+    *n_characters_p = n_characters;
+    return ST_OK;
+}
+
+/* The vocabulary, own or another dataset's; table[c] becomes token + 1, 0 for what is not in it. */
+static status_t vocabulary_make(text_dataset_t *text, const text_dataset_t *other, int32_t *table)
+{
+    int64_t n = 0;
+    if (other != NULL) {
+        n = other->base.n_classes;
+    } else {
+        for (int32_t c = 0; c < N_CODE_POINTS; c++) {
+            n += table[c] != 0;
+        }
+    }
+    text->code_point = mem_calloc((size_t)n, sizeof(*text->code_point));
+    if (text->code_point == NULL) {
+        return ST_FAIL(ST_ERR_NOMEM, "%s: vocabulary of %lld characters", text->path, (long long)n);
+    }
+    int64_t token = 0;
+    for (int32_t c = 0; other == NULL && c < N_CODE_POINTS; c++) {
+        if (table[c] != 0) {
+            text->code_point[token++] = c;
+        }
+    }
+    if (other != NULL) {
+        memcpy(text->code_point, other->code_point, (size_t)n * sizeof(*text->code_point));
+    }
+    memset(table, 0, (size_t)N_CODE_POINTS * sizeof(*table));
+    for (int64_t i = 0; i < n; i++) {
+        table[text->code_point[i]] = (int32_t)i + 1;
+    }
+    text->base.n_classes = n;
+    text->token_bytes = n <= N_BYTES ? 1 : n <= UINT16_MAX + 1 ? 2 : 4;
+    return ST_OK;
+}
+
+/* Stores the tokens of characters [from, to) of the files. */
+static status_t characters_store(text_dataset_t *text, const text_bytes_t *bytes, const int32_t *table, int64_t from,
+                                 int64_t to)
+{
+    int64_t character = 0;
+    for (int f = 0; f < bytes->paths.n_items; f++) {
+        int64_t end = file_end(bytes, f);
+        for (int64_t at = bytes->start[f]; at < end && character < to; character++) {
+            int32_t code_point = 0;
+            int n = utf8_decode(bytes->data + at, end - at, &code_point);
+            if (character >= from && table[code_point] == 0) {
+                return ST_FAIL(ST_ERR_DATA, "%s: offset %lld: character U+%04X does not occur in the training data",
+                               bytes->paths.item[f], (long long)(at - bytes->start[f]), (unsigned)code_point);
+            }
+            if (character >= from) {
+                token_set(text->tokens, text->token_bytes, character - from, table[code_point] - 1);
+            }
+            at += n;
+        }
+    }
+    return ST_OK;
+}
+
+/* [from, to) of n tokens; too few for one window is an error. */
+static status_t part_get(const text_dataset_t *text, const Gradd__V1__Text *spec, int64_t n, int64_t *from_p,
+                         int64_t *to_p)
+{
+    double from = spec->n_part == 2 ? spec->part[0] : 0.0;
+    double to = spec->n_part == 2 ? spec->part[1] : 1.0;
+    *from_p = (int64_t)floor(from * (double)n);
+    *to_p = (int64_t)floor(to * (double)n);
+    if (*to_p - *from_p < text->context + 1) {
+        return ST_FAIL(ST_ERR_DATA,
+                       "%s: part [%g, %g) of its %lld tokens has %lld; one window of context %lld takes %lld",
+                       text->path, from, to, (long long)n, (long long)(*to_p - *from_p), (long long)text->context,
+                       (long long)text->context + 1);
+    }
+    return ST_OK;
+}
+
+static status_t tokens_alloc(text_dataset_t *text, int64_t n)
+{
+    text->tokens = mem_alloc((size_t)n * (size_t)text->token_bytes);
+    if (text->tokens == NULL) {
+        return ST_FAIL(ST_ERR_NOMEM, "%s: %lld tokens", text->path, (long long)n);
+    }
+    text->base.n_tokens = n;
+    return ST_OK;
+}
+
+static status_t characters_load(text_dataset_t *text, const Gradd__V1__Text *spec, const text_dataset_t *other,
+                                const text_bytes_t *bytes)
+{
+    int32_t *table = mem_calloc(N_CODE_POINTS, sizeof(*table));
+    if (table == NULL) {
+        return ST_FAIL(ST_ERR_NOMEM, "%s: table of characters", text->path);
+    }
+    int64_t n = 0;
+    int64_t from = 0;
+    int64_t to = 0;
+    status_t status = characters_count(bytes, table, &n);
+    if (status == ST_OK) {
+        status = part_get(text, spec, n, &from, &to);
+    }
+    if (status == ST_OK) {
+        status = vocabulary_make(text, other, table);
+    }
+    if (status == ST_OK) {
+        status = tokens_alloc(text, to - from);
+    }
+    if (status == ST_OK) {
+        status = characters_store(text, bytes, table, from, to);
+    }
+    mem_free(table);
+    return status;
+}
+
+static status_t bytes_load(text_dataset_t *text, const Gradd__V1__Text *spec, const text_bytes_t *bytes)
+{
+    int64_t from = 0;
+    int64_t to = 0;
+    text->token_bytes = 1;
+    text->base.n_classes = N_BYTES;
+    status_t status = part_get(text, spec, bytes->size_bytes, &from, &to);
+    if (status == ST_OK) {
+        status = tokens_alloc(text, to - from);
+    }
+    if (status == ST_OK) {
+        memcpy(text->tokens, bytes->data + from, (size_t)(to - from));
+    }
+    return status;
+}
+
+static void text_close(wrk_dataset_t *dataset)
+{
+    text_dataset_t *text = (text_dataset_t *)dataset;
+    mem_free(text->tokens);
+    mem_free(text->code_point);
+    mem_free(text->path);
+    mem_free(text);
+}
+
+static void text_read(const wrk_dataset_t *dataset, int64_t index, void *input, void *target)
+{
+    const text_dataset_t *text = (const text_dataset_t *)dataset;
+    int64_t *in = input;
+    int64_t *out = target;
+    for (int64_t t = 0; t < text->context; t++) {
+        in[t] = token_get(text, index + t);
+    }
+    for (int64_t t = 0; out != NULL && t < text->context; t++) {
+        out[t] = token_get(text, index + t + 1);
+    }
+}
+
+static status_t text_check_classes(const wrk_dataset_t *dataset, int64_t n_classes)
+{
+    const text_dataset_t *text = (const text_dataset_t *)dataset;
+    return ST_FAIL(ST_ERR_DATA, "%s: a vocabulary of %lld %s; the model has %lld", text->path,
+                   (long long)dataset->n_classes, text->code_point != NULL ? "characters" : "bytes",
+                   (long long)n_classes);
+}
+
+const wrk_dataset_ops_t wrk_text_ops = {.close = text_close, .read = text_read, .check_classes = text_check_classes};
+
+int wrk_text_decode(const wrk_dataset_t *dataset, int64_t token, char bytes[WRK_DATASET_MAX_TOKEN_BYTES])
+{
+    const text_dataset_t *text = (const text_dataset_t *)dataset;
+    if (token < 0 || token >= dataset->n_classes) {
+        return 0;
+    }
+    if (text->code_point == NULL) {
+        bytes[0] = (char)token;
+        return 1;
+    }
+    return utf8_encode(text->code_point[token], bytes);
+}
+
+/* Token of a code point; -1 when it is not in the vocabulary. */
+static int64_t code_point_find(const text_dataset_t *text, int32_t code_point)
+{
+    int64_t low = 0;
+    int64_t high = text->base.n_classes;
+    while (low < high) {
+        int64_t middle = low + (high - low) / 2;
+        if (text->code_point[middle] < code_point) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    return low < text->base.n_classes && text->code_point[low] == code_point ? low : -1;
+}
+
+status_t wrk_text_encode(const wrk_dataset_t *dataset, const char *bytes, size_t length, int64_t *tokens,
+                         int64_t *n_tokens_p)
+{
+    const text_dataset_t *text = (const text_dataset_t *)dataset;
+    int64_t n_tokens = 0;
+    for (size_t at = 0; at < length;) {
+        if (text->code_point == NULL) {
+            tokens[n_tokens++] = (uint8_t)bytes[at++];
+            continue;
+        }
+        int32_t code_point = 0;
+        int n = utf8_decode((const uint8_t *)bytes + at, (int64_t)(length - at), &code_point);
+        if (n == 0) {
+            return ST_FAIL(ST_ERR_DATA, "offset %zu of the text: byte 0x%02x is not UTF-8", at, (uint8_t)bytes[at]);
+        }
+        int64_t token = code_point_find(text, code_point);
+        if (token < 0) {
+            return ST_FAIL(ST_ERR_DATA, "offset %zu of the text: character U+%04X does not occur in the training data",
+                           at, (unsigned)code_point);
+        }
+        tokens[n_tokens++] = token;
+        at += (size_t)n;
+    }
+    *n_tokens_p = n_tokens;
+    return ST_OK;
+}
+
+static status_t spec_check(const Gradd__V1__Text *spec, const wrk_dataset_options_t *options, int64_t *context_p)
+{
+    if (spec->path == NULL || spec->path[0] == '\0') {
+        return ST_FAIL(ST_ERR_INVAL, "text.path is missing");
+    }
+    if (spec->n_part != 0 && spec->n_part != 2) {
+        return ST_FAIL(ST_ERR_INVAL, "text.part has %zu values; it is [from, to)", spec->n_part);
+    }
+    if (spec->n_part == 2 && !(spec->part[0] >= 0.0 && spec->part[0] < spec->part[1] && spec->part[1] <= 1.0)) {
+        return ST_FAIL(ST_ERR_INVAL, "text.part [%g, %g) is not inside [0, 1)", spec->part[0], spec->part[1]);
+    }
+    *context_p = spec->has_context ? spec->context : options->context;
+    if (*context_p < 1) {
+        return ST_FAIL(ST_ERR_INVAL, "text.context is %lld: give it, or a model that has a context",
+                       (long long)*context_p);
+    }
+    return ST_OK;
+}
+
+status_t wrk_text_open(const Gradd__V1__Text *spec, const wrk_dataset_options_t *options, wrk_dataset_t **dataset_p)
+{
+    int64_t context = 0;
+    bool has_characters = spec->tokens == GRADD__V1__TEXT__TOKENS__characters;
+    const text_dataset_t *other = NULL;
+    status_t status = spec_check(spec, options, &context);
+    if (status != ST_OK) {
+        return status;
+    }
+    if (options->vocabulary_of != NULL && wrk_dataset_is_text(options->vocabulary_of)) {
+        other = (const text_dataset_t *)options->vocabulary_of;
+        if (has_characters != (other->code_point != NULL)) {
+            return ST_FAIL(ST_ERR_INVAL, "%s: text.tokens is %s, but the training data's is %s", spec->path,
+                           has_characters ? "characters" : "bytes", has_characters ? "bytes" : "characters");
+        }
+    }
+    text_dataset_t *text = mem_zalloc(sizeof(*text));
+    char *path = mem_strdup(spec->path);
+    text_bytes_t bytes = {0};
+    if (text == NULL || path == NULL) {
+        mem_free(text);
+        mem_free(path);
+        return ST_FAIL(ST_ERR_NOMEM, "dataset");
+    }
+    text->base.ops = &wrk_text_ops;
+    text->path = path;
+    text->context = context;
+    status = bytes_read(spec->path, &bytes);
+    if (status == ST_OK) {
+        status = has_characters ? characters_load(text, spec, other, &bytes) : bytes_load(text, spec, &bytes);
+    }
+    bytes_release(&bytes);
+    if (status != ST_OK) {
+        text_close(&text->base);
+        return status;
+    }
+    text->base.count = text->base.n_tokens - context;
+    wrk_dataset_field_init(&text->base.input, GD_DTYPE_I64, 1, &context);
+    text->base.target = text->base.input;
+    *dataset_p = &text->base;
+    return ST_OK;
+}
