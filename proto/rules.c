@@ -1,0 +1,279 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * rules: one row per field of job.proto: range, unit, default and help. Validation, `gradctl explain`, the JSON Schema
+ * and the reference page read it. Names are "Message.field", '*' stands for one word of a nested message's name.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "proto/spec_internal.h"
+
+#define AT_LEAST(min_x) .flags = SPEC_HAS_MIN, .min = (min_x)
+#define WITHIN(min_x, max_x) .flags = SPEC_HAS_MIN | SPEC_HAS_MAX, .min = (min_x), .max = (max_x)
+#define NEEDED_WITHIN(min_x, max_x) .flags = SPEC_HAS_MIN | SPEC_HAS_MAX | SPEC_REQUIRED, .min = (min_x), .max = (max_x)
+#define FRACTION .flags = SPEC_HAS_MIN | SPEC_HAS_MAX | SPEC_MAX_OPEN, .min = 0, .max = 1
+#define NEEDED .flags = SPEC_REQUIRED
+#define MAX_SIDE 1048576
+#define MAX_STEPS 1e12
+
+const spec_rule_t spec_rules[] = {
+    {"JobSpec.name", .default_text = "the file's name", .help = "Name of the job: letters, digits, . _ -, at most 63."},
+    {"JobSpec.seed", .help = "Seed of every random number: initial parameters, data order, dropout."},
+    {"JobSpec.resources", .help = "What the job runs on."},
+    {"JobSpec.model", NEEDED, .help = "The model, as a list of layers or a model file."},
+    {"JobSpec.data", NEEDED, .help = "What is learnt from, and what the model is measured with."},
+    {"JobSpec.training", NEEDED, .help = "Length, batch, optimizer and loss of the training."},
+    {"JobSpec.parallel", .help = "How the work is spread over the workers."},
+    {"JobSpec.evaluation", .help = "When the model is measured on data.validation."},
+    {"JobSpec.checkpoint", .help = "When the state is saved, and how many saved states are kept."},
+    {"JobSpec.restart", .help = "What happens after a failure."},
+    {"JobSpec.generate", .help = "Text sampled from the trained model when the job ends; for text data."},
+
+    {"Resources.workers", WITHIN(1, 65536), .unit = "processes", .help = "Workers, one process per device."},
+    {"Resources.device", .help = "Kind of device that the workers compute on."},
+    {"Resources.threads", WITHIN(1, 1024), .unit = "threads",
+     .help = "Compute threads of a worker; a worker takes that many slots."},
+
+    {"Parallel.data", WITHIN(1, 65536), .unit = "workers", .default_text = "resources.workers",
+     .help = "Data-parallel size; divides training.microbatches."},
+
+    {"Model.file", .flags = SPEC_FILE_PATH,
+     .help = "A model file with parameters and layers, relative to the job's file."},
+    {"Model.with", .flags = SPEC_MAP, .help = "Values that replace the model file's parameters of the same name."},
+    {"Model.parameters", .flags = SPEC_MAP, .help = "Names with values, for ${name} in the layers."},
+    {"Model.layers", .help = "Layers in their order."},
+    {"Parameter.name", .flags = SPEC_HIDDEN, .help = "Key in the map of parameters."},
+    {"Parameter.value", .flags = SPEC_HIDDEN, .help = "Value in the map of parameters."},
+
+    {"Init.normal", .help = "Normal distribution."},
+    {"Init.uniform", .help = "Uniform distribution."},
+    {"Init.xavier_uniform", .help = "Uniform with bound gain · sqrt(6 / (fan_in + fan_out)) (Glorot and Bengio)."},
+    {"Init.xavier_normal", .help = "Normal with deviation gain · sqrt(2 / (fan_in + fan_out)) (Glorot and Bengio)."},
+    {"Init.kaiming_uniform", .help = "Uniform for layers before a rectifier (He et al.)."},
+    {"Init.kaiming_normal", .help = "Normal for layers before a rectifier (He et al.)."},
+    {"Init.constant", .help = "One value everywhere."},
+    {"Init.Normal.mean", .help = "Mean."},
+    {"Init.Normal.std", AT_LEAST(0), .help = "Standard deviation."},
+    {"Init.Uniform.low", .help = "Lower end, included."},
+    {"Init.Uniform.high", .help = "Upper end, excluded."},
+    {"Init.Gain.gain", .flags = SPEC_HAS_MIN | SPEC_MIN_OPEN, .min = 0, .help = "Factor of the bound or deviation."},
+    {"Init.Slope.slope", .help = "Negative slope of the rectifier that follows."},
+    {"Init.Value.value", .help = "The value."},
+
+    {"Layer.linear", .help = "y = x Wᵀ + b over the last dimension."},
+    {"Layer.conv2d", .help = "Convolution over images [B, C, H, W]."},
+    {"Layer.max_pool2d", .help = "Maximum over windows of an image."},
+    {"Layer.avg_pool2d", .help = "Mean over windows of an image."},
+    {"Layer.global_avg_pool2d", .help = "Mean over the whole image: [B, C, H, W] to [B, C]."},
+    {"Layer.batch_norm2d", .help = "Batch normalisation per channel."},
+    {"Layer.layer_norm", .help = "Layer normalisation over the last dimension."},
+    {"Layer.embedding", .help = "A row of a table per token: [B, T] to [B, T, C]."},
+    {"Layer.position_embedding", .help = "Adds a learnt row per position."},
+    {"Layer.attention", .help = "Multi-head self-attention."},
+    {"Layer.dropout", .help = "Zeroes elements at random in training."},
+    {"Layer.flatten", .help = "[B, …] to [B, N]."},
+    {"Layer.relu", .help = "max(x, 0)."},
+    {"Layer.gelu", .help = "x Φ(x), Φ the normal distribution function."},
+    {"Layer.tanh", .help = "Hyperbolic tangent."},
+    {"Layer.sigmoid", .help = "1 / (1 + exp(-x))."},
+    {"Layer.silu", .help = "x · sigmoid(x)."},
+    {"Layer.sequential", .help = "Layers one after the other, as one layer."},
+    {"Layer.residual", .help = "x + layers(x)."},
+    {"Layer.repeat", .help = "The layers several times, each time with parameters of their own."},
+    {"Layer.line", .flags = SPEC_HIDDEN, .help = "Line of the layer in its file."},
+    {"Layer.file", .flags = SPEC_HIDDEN, .help = "File of the layer."},
+    {"Layer.*.name", .default_text = "its place in the list",
+     .help = "Name of the layer, a part of its parameters' names."},
+    {"Layer.Linear.out", NEEDED_WITHIN(1, MAX_SIDE * 16.0), .unit = "features", .help = "Width of the output."},
+    {"Layer.Linear.bias", .help = "Whether there is a bias."},
+    {"Layer.Linear.tied", .help = "Name of an embedding whose weight is shared."},
+    {"Layer.Linear.init", .default_text = "kaiming_uniform, slope √5", .help = "Initial weight."},
+    {"Layer.Linear.bias_init", .default_text = "uniform within ±1/√fan_in", .help = "Initial bias."},
+    {"Layer.Conv2d.out", NEEDED_WITHIN(1, MAX_SIDE), .unit = "channels", .help = "Channels of the output."},
+    {"Layer.Conv2d.kernel", NEEDED_WITHIN(1, 1024), .n_min = 1, .n_max = 2, .unit = "pixels",
+     .help = "[height, width] of the window, or one number for both."},
+    {"Layer.Conv2d.stride", WITHIN(1, 1024), .n_min = 1, .n_max = 2, .unit = "pixels", .default_text = "1",
+     .help = "Step of the window."},
+    {"Layer.Conv2d.padding", WITHIN(0, 1024), .n_min = 1, .n_max = 2, .unit = "pixels", .default_text = "0",
+     .help = "Zeroes around the image."},
+    {"Layer.Conv2d.dilation", WITHIN(1, 1024), .n_min = 1, .n_max = 2, .unit = "pixels", .default_text = "1",
+     .help = "Distance of the window's elements."},
+    {"Layer.Conv2d.groups", WITHIN(1, MAX_SIDE), .help = "Groups of channels that are convolved apart."},
+    {"Layer.Conv2d.bias", .help = "Whether there is a bias."},
+    {"Layer.Conv2d.init", .default_text = "kaiming_uniform, slope √5", .help = "Initial weight."},
+    {"Layer.Pool2d.kernel", NEEDED_WITHIN(1, 1024), .n_min = 1, .n_max = 2, .unit = "pixels",
+     .help = "[height, width] of the window, or one number for both."},
+    {"Layer.Pool2d.stride", WITHIN(1, 1024), .n_min = 1, .n_max = 2, .unit = "pixels", .default_text = "the kernel",
+     .help = "Step of the window."},
+    {"Layer.Pool2d.padding", WITHIN(0, 1024), .n_min = 1, .n_max = 2, .unit = "pixels", .default_text = "0",
+     .help = "Padding around the image."},
+    {"Layer.BatchNorm2d.epsilon", .flags = SPEC_HAS_MIN | SPEC_MIN_OPEN, .min = 0, .help = "Added to the variance."},
+    {"Layer.BatchNorm2d.momentum", WITHIN(0, 1), .help = "Share of a batch in the running statistics."},
+    {"Layer.LayerNorm.epsilon", .flags = SPEC_HAS_MIN | SPEC_MIN_OPEN, .min = 0, .help = "Added to the variance."},
+    {"Layer.LayerNorm.bias", .help = "Whether there is a bias."},
+    {"Layer.Embedding.count", NEEDED_WITHIN(1, MAX_SIDE * 1024.0), .unit = "tokens", .help = "Rows of the table."},
+    {"Layer.Embedding.width", NEEDED_WITHIN(1, MAX_SIDE), .unit = "features", .help = "Width of a row."},
+    {"Layer.Embedding.init", .default_text = "normal, mean 0, std 1", .help = "Initial table."},
+    {"Layer.PositionEmbedding.count", NEEDED_WITHIN(1, MAX_SIDE * 16.0), .unit = "positions",
+     .help = "Positions, the longest context."},
+    {"Layer.PositionEmbedding.init", .default_text = "normal, mean 0, std 1", .help = "Initial table."},
+    {"Layer.Attention.heads", NEEDED_WITHIN(1, 65536), .help = "Heads; divide the width."},
+    {"Layer.Attention.causal", .help = "Whether a position sees only itself and earlier ones."},
+    {"Layer.Attention.bias", .help = "Whether the projections have biases."},
+    {"Layer.Attention.dropout", FRACTION, .help = "Share of attention weights that are dropped in training."},
+    {"Layer.Attention.init", .default_text = "kaiming_uniform, slope √5",
+     .help = "Initial weight of query, key and value."},
+    {"Layer.Attention.proj_init", .default_text = "kaiming_uniform, slope √5",
+     .help = "Initial weight of the output projection."},
+    {"Layer.Dropout.p", FRACTION, .help = "Share of elements that are dropped in training."},
+    {"Layer.Gelu.tanh", .help = "Whether the approximation by tanh is used."},
+    {"Layer.*.layers", NEEDED, .n_min = 1, .help = "Layers in their order."},
+    {"Layer.Repeat.times", NEEDED_WITHIN(1, SPEC_MAX_LAYERS), .help = "How often."},
+
+    {"Data.train", NEEDED, .help = "What is learnt from."},
+    {"Data.validation", .help = "What the model is measured with."},
+    {"Dataset.text", .help = "Text as a stream of tokens, cut into windows."},
+    {"Dataset.idx", .help = "Images and labels in IDX files, as MNIST has them."},
+    {"Text.path", .flags = SPEC_REQUIRED | SPEC_FILE_PATH,
+     .help = "A file, a folder (its files in name order), or a file name with * and ?."},
+    {"Text.tokens", .help = "What a token is: a byte, or a character (numbered in code point order)."},
+    {"Text.part", WITHIN(0, 1), .n_min = 2, .n_max = 2, .default_text = "[0, 1]",
+     .help = "Which tokens are used: [from, to) as fractions of the whole."},
+    {"Text.context", WITHIN(1, MAX_SIDE * 16.0), .unit = "tokens",
+     .default_text = "count of the model's position_embedding", .help = "Tokens of a sample."},
+    {"Idx.images", .flags = SPEC_REQUIRED | SPEC_FILE_PATH, .help = "File of the images, plain or .gz."},
+    {"Idx.labels", .flags = SPEC_REQUIRED | SPEC_FILE_PATH, .help = "File of the labels, plain or .gz."},
+    {"Idx.normalize", .n_min = 2, .n_max = 2, .default_text = "[0, 1]",
+     .help = "[mean, standard deviation] that pixels, scaled to 0 … 1, are normalised with."},
+    {"Idx.limit", AT_LEAST(0), .unit = "samples", .default_text = "0", .help = "At most so many samples; 0: all."},
+
+    {"Training.steps", WITHIN(1, MAX_STEPS), .unit = "steps", .help = "Length of the training; or give epochs."},
+    {"Training.epochs", WITHIN(1, 1000000), .unit = "epochs", .help = "Length in passes over data.train."},
+    {"Training.batch", NEEDED_WITHIN(1, MAX_SIDE * 16.0), .unit = "samples",
+     .help = "Samples a step, over all workers."},
+    {"Training.microbatches", WITHIN(1, MAX_SIDE), .default_text = "resources.workers",
+     .help = "Parts of a batch, the unit of work: the result depends on it, and not on the number of workers."},
+    {"Training.optimizer", NEEDED, .help = "How gradients change the parameters."},
+    {"Training.schedule", .default_text = "constant", .help = "How the learning rate changes over the steps."},
+    {"Training.clip_norm", AT_LEAST(0), .help = "Gradients are scaled down to this norm over all; 0: never."},
+    {"Training.loss", .help = "What is minimised."},
+    {"Training.label_smoothing", FRACTION, .help = "Share of the target spread over all classes."},
+    {"Training.log_every", WITHIN(1, 1000000), .unit = "steps", .help = "Distance of metric points."},
+
+    {"Optimizer.sgd", .help = "Stochastic gradient descent with momentum."},
+    {"Optimizer.adamw", .help = "Adam with decoupled weight decay (Loshchilov and Hutter)."},
+    {"Optimizer.*.lr", .flags = SPEC_REQUIRED | SPEC_HAS_MIN | SPEC_MIN_OPEN, .min = 0, .help = "Learning rate."},
+    {"Optimizer.Sgd.momentum", FRACTION, .help = "Momentum."},
+    {"Optimizer.Sgd.nesterov", .help = "Nesterov's momentum; needs momentum."},
+    {"Optimizer.*.weight_decay", AT_LEAST(0), .help = "Weight decay."},
+    {"Optimizer.AdamW.betas", FRACTION, .n_min = 2, .n_max = 2, .default_text = "[0.9, 0.999]",
+     .help = "Decay of the running mean of gradients and of their squares."},
+    {"Optimizer.AdamW.epsilon", .flags = SPEC_HAS_MIN | SPEC_MIN_OPEN, .min = 0, .help = "Added to the denominator."},
+    {"Optimizer.AdamW.decay_matrices_only",
+     .help = "Whether parameters of fewer than two dimensions are spared the weight decay."},
+
+    {"Schedule.constant", .help = "The same rate, after the warm-up."},
+    {"Schedule.cosine", .help = "Half a cosine from lr down to final_lr."},
+    {"Schedule.linear", .help = "A line from lr down to final_lr."},
+    {"Schedule.*.warmup", WITHIN(0, MAX_STEPS), .unit = "steps", .help = "Steps over which the rate rises from 0."},
+    {"Schedule.Decay.final_lr", AT_LEAST(0), .help = "Learning rate at the end."},
+
+    {"Evaluation.every", WITHIN(1, MAX_STEPS), .unit = "steps", .default_text = "only after the last step",
+     .help = "Distance of evaluations; the last step is always evaluated."},
+    {"Evaluation.batches", WITHIN(0, MAX_STEPS), .unit = "batches",
+     .help = "How much of data.validation is used, in batches of training.batch samples; 0: all."},
+    {"Checkpoint.every", WITHIN(1, MAX_STEPS), .unit = "steps", .default_text = "only after the last step",
+     .help = "Distance of checkpoints; the last step is always saved."},
+    {"Checkpoint.keep", WITHIN(1, 1000000), .unit = "checkpoints", .help = "How many of the newest are kept."},
+    {"Checkpoint.allow_fingerprint_change",
+     .help = "Whether the job may be resumed where threads, kernels or libraries give other bits."},
+    {"Restart.max", WITHIN(0, 1000000), .unit = "restarts", .help = "Restarts after failures; 0: none."},
+    {"Restart.backoff", .flags = SPEC_DURATION | SPEC_HAS_MIN | SPEC_HAS_MAX, .min = 0, .max = 300000,
+     .help = "Wait before the first restart; doubles with each, up to 5 minutes."},
+    {"Restart.grace", .flags = SPEC_DURATION | SPEC_HAS_MIN | SPEC_HAS_MAX, .min = 0, .max = 86400000,
+     .help = "Time between asking a job to stop and killing it."},
+
+    {"Generate.prompt", .default_text = "a line break", .help = "Text that the sample continues."},
+    {"Generate.tokens", WITHIN(1, 100000), .unit = "tokens", .help = "Length of the sample."},
+    {"Generate.temperature", WITHIN(0, 100), .help = "Spread of the choice; 0: always the most likely token."},
+    {"Generate.top_k", WITHIN(0, MAX_SIDE * 1024.0), .unit = "tokens",
+     .help = "Choose among so many of the most likely; 0: among all."},
+};
+const int spec_n_rules = (int)(sizeof(spec_rules) / sizeof(spec_rules[0]));
+
+const char *spec_message_name(const ProtobufCMessageDescriptor *message)
+{
+    size_t length = strlen(message->package_name);
+    return strncmp(message->name, message->package_name, length) == 0 ? message->name + length + 1 : message->name;
+}
+
+/* Compares one word up to '.' or the end; '*' in the pattern fits any. */
+static bool word_fits(const char **pattern, const char **text)
+{
+    size_t pattern_length = strcspn(*pattern, ".");
+    size_t text_length = strcspn(*text, ".");
+    bool fits = (pattern_length == 1 && **pattern == '*') ||
+                (pattern_length == text_length && strncmp(*pattern, *text, text_length) == 0);
+    *pattern += pattern_length;
+    *text += text_length;
+    return fits;
+}
+
+static bool rule_fits(const char *pattern, const char *message, const char *field)
+{
+    while (*message != '\0') {
+        if (!word_fits(&pattern, &message) || *pattern != '.') {
+            return false;
+        }
+        pattern++;
+        message += *message == '.';
+    }
+    return strcmp(pattern, field) == 0;
+}
+
+const spec_rule_t *spec_rule_find(const ProtobufCMessageDescriptor *message, const ProtobufCFieldDescriptor *field)
+{
+    for (int i = 0; i < spec_n_rules; i++) {
+        if (rule_fits(spec_rules[i].field, spec_message_name(message), field->name)) {
+            return &spec_rules[i];
+        }
+    }
+    return NULL;
+}
+
+const char *spec_rule_range(const spec_rule_t *rule, char buffer[96])
+{
+    char min[32];
+    char max[32];
+    bool has_min = (rule->flags & SPEC_HAS_MIN) != 0;
+    bool has_max = (rule->flags & SPEC_HAS_MAX) != 0;
+    const char *duration = (rule->flags & SPEC_DURATION) != 0 ? " ms" : "";
+    spec_format_double(rule->min, min);
+    spec_format_double(rule->max, max);
+    buffer[0] = '\0';
+    if (has_min && has_max) {
+        (void)snprintf(buffer, 96, "%s%s to %s%s%s", (rule->flags & SPEC_MIN_OPEN) != 0 ? "more than " : "", min,
+                       (rule->flags & SPEC_MAX_OPEN) != 0 ? "less than " : "", max, duration);
+    } else if (has_min) {
+        (void)snprintf(buffer, 96, "%s %s%s", (rule->flags & SPEC_MIN_OPEN) != 0 ? "more than" : "at least", min,
+                       duration);
+    }
+    return buffer;
+}
+
+bool spec_is_union(const ProtobufCMessageDescriptor *message)
+{
+    for (unsigned i = 0; i < message->n_fields; i++) {
+        if ((message->fields[i].flags & PROTOBUF_C_FIELD_FLAG_ONEOF) != 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+const ProtobufCFieldDescriptor *spec_list_field(const ProtobufCMessageDescriptor *message)
+{
+    const ProtobufCFieldDescriptor *field = protobuf_c_message_descriptor_get_field_by_name(message, "layers");
+    bool takes_list = field != NULL && strcmp(spec_message_name(message), "Model") != 0;
+    return takes_list && field->label == PROTOBUF_C_LABEL_REPEATED ? field : NULL;
+}

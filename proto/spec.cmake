@@ -1,0 +1,7 @@
+# SPDX-License-Identifier: Apache-2.0
+# gradd_spec: YAML to JobSpec and back; links neither gRPC nor the engine.
+gradd_library(gradd_spec
+  SOURCES
+    spec.c spec_report.c yaml.c spec_expr.c spec_expand.c rules.c spec_read.c spec_check.c spec_format.c
+  LIBS gradd_base gradd_messages m
+  PRIVATE_LIBS PkgConfig::YAML)

@@ -1,0 +1,498 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* spec_check: defaults that depend on other fields, and what must hold between fields. */
+#include <ctype.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fnmatch.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/mem.h"
+#include "proto/spec_internal.h"
+
+enum { MAX_LAYER_NAMES = 4096 };
+
+typedef struct checker {
+    spec_context_t *context;
+    spec_job_t *job;
+    const char *embeddings[MAX_LAYER_NAMES];
+    int n_embeddings;
+    double n_layers; /* with repeats written out */
+    int64_t first_context;
+} checker_t;
+
+/* ---- places ---- */
+
+/* The place of "model.layers[2].linear.out": the value's, or its nearest ancestor's. */
+static spec_place_t place_of(const spec_context_t *context, const char *path, bool wants_key)
+{
+    const spec_node_t *node = context->root;
+    spec_place_t place = node != NULL ? node->place : (spec_place_t){0};
+    while (node != NULL && *path != '\0') {
+        char word[64];
+        size_t length = strcspn(path, ".[");
+        if (*path == '[') {
+            long index = strtol(path + 1, NULL, 10);
+            length = strcspn(path, "]") + 1;
+            const spec_node_t *child = node->kind == SPEC_NODE_LIST ? node->first : NULL;
+            while (child != NULL && index-- > 0) {
+                child = child->next;
+            }
+            node = child;
+        } else {
+            (void)snprintf(word, sizeof(word), "%.*s", (int)length, path);
+            bool is_shorthand = node->kind == SPEC_NODE_LIST && strcmp(word, "layers") == 0; /* residual: [...] */
+            node = is_shorthand ? node : spec_node_child(node, word);
+        }
+        path += length;
+        path += *path == '.';
+        if (node != NULL) {
+            place = wants_key && node->key != NULL && *path == '\0' ? node->key_place : node->place;
+        }
+    }
+    return place;
+}
+
+static void complain(checker_t *checker, const char *path, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+static void complain(checker_t *checker, const char *path, const char *format, ...)
+{
+    char text[512];
+    va_list arguments;
+    va_start(arguments, format);
+    (void)vsnprintf(text, sizeof(text), format, arguments);
+    va_end(arguments);
+    spec_report(&checker->context->report, place_of(checker->context, path, false), "%s: %s", path, text);
+}
+
+static bool is_given(const checker_t *checker, const char *parent, const char *key)
+{
+    return spec_node_child(spec_node_child(checker->context->root, parent), key) != NULL;
+}
+
+/* ---- defaults ---- */
+
+static void *message_fill(checker_t *checker, const ProtobufCMessageDescriptor *descriptor, void *member)
+{
+    ProtobufCMessage **message = member;
+    if (*message == NULL) {
+        *message = mem_zalloc(descriptor->sizeof_message);
+        if (*message == NULL) {
+            checker->context->report.is_out_of_memory = true;
+            return NULL;
+        }
+        descriptor->message_init(*message);
+    }
+    return *message;
+}
+
+static void list_fill(checker_t *checker, double first, double second, size_t *n_p, double **items_p)
+{
+    if (*n_p > 0) {
+        return;
+    }
+    mem_free(*items_p);
+    *items_p = mem_calloc(2, sizeof(**items_p));
+    if (*items_p == NULL) {
+        checker->context->report.is_out_of_memory = true;
+        return;
+    }
+    (*items_p)[0] = first;
+    (*items_p)[1] = second;
+    *n_p = 2;
+}
+
+static void text_fill(checker_t *checker, const char *value, char **text_p)
+{
+    if (*text_p == NULL) {
+        *text_p = mem_strdup(value);
+        checker->context->report.is_out_of_memory |= *text_p == NULL;
+    }
+}
+
+/* "dir/My job.yaml" → "My-job". */
+static void name_fill(checker_t *checker)
+{
+    const char *file = checker->context->report.main_file;
+    const char *slash = strrchr(file, '/');
+    char name[64];
+    size_t length = 0;
+    file = slash != NULL ? slash + 1 : file;
+    const char *end = strrchr(file, '.');
+    end = end != NULL && end > file ? end : file + strlen(file);
+    while (file < end && !isalnum((unsigned char)*file)) {
+        file++;
+    }
+    for (; file < end && length < sizeof(name) - 1; file++) {
+        bool is_good = isalnum((unsigned char)*file) || strchr("._-", *file) != NULL;
+        name[length++] = is_good ? *file : '-';
+    }
+    name[length] = '\0';
+    text_fill(checker, length > 0 ? name : "job", &checker->job->name);
+}
+
+static void dataset_fill(checker_t *checker, Gradd__V1__Dataset *dataset)
+{
+    if (dataset == NULL || dataset->kind_case != GRADD__V1__DATASET__KIND_TEXT || dataset->text == NULL) {
+        return;
+    }
+    Gradd__V1__Text *text = dataset->text;
+    list_fill(checker, 0, 1, &text->n_part, &text->part);
+    if (!text->has_context && checker->first_context > 0) {
+        text->has_context = 1;
+        text->context = (int32_t)checker->first_context;
+    }
+}
+
+static void check_defaults(checker_t *checker)
+{
+    spec_job_t *job = checker->job;
+    name_fill(checker);
+    Gradd__V1__Resources *resources = message_fill(checker, &gradd__v1__resources__descriptor, (void *)&job->resources);
+    Gradd__V1__Parallel *parallel = message_fill(checker, &gradd__v1__parallel__descriptor, (void *)&job->parallel);
+    (void)message_fill(checker, &gradd__v1__checkpoint__descriptor, (void *)&job->checkpoint);
+    (void)message_fill(checker, &gradd__v1__restart__descriptor, (void *)&job->restart);
+    if (job->data != NULL && job->data->validation != NULL) {
+        (void)message_fill(checker, &gradd__v1__evaluation__descriptor, (void *)&job->evaluation);
+    }
+    if (resources == NULL || parallel == NULL) {
+        return;
+    }
+    if (!parallel->has_data) {
+        parallel->has_data = 1;
+        parallel->data = resources->workers;
+    }
+    if (job->data != NULL) {
+        dataset_fill(checker, job->data->train);
+        dataset_fill(checker, job->data->validation);
+    }
+    if (job->generate != NULL) {
+        text_fill(checker, "\n", &job->generate->prompt);
+    }
+    Gradd__V1__Training *training = job->training;
+    if (training == NULL) {
+        return;
+    }
+    if (!training->has_microbatches) {
+        training->has_microbatches = 1;
+        training->microbatches = resources->workers;
+    }
+    Gradd__V1__Schedule *schedule =
+        message_fill(checker, &gradd__v1__schedule__descriptor, (void *)&training->schedule);
+    if (schedule != NULL && schedule->kind_case == GRADD__V1__SCHEDULE__KIND__NOT_SET) {
+        schedule->kind_case = GRADD__V1__SCHEDULE__KIND_CONSTANT;
+        (void)message_fill(checker, &gradd__v1__schedule__constant__descriptor, (void *)&schedule->constant);
+    }
+    Gradd__V1__Optimizer *optimizer = training->optimizer;
+    if (optimizer != NULL && optimizer->kind_case == GRADD__V1__OPTIMIZER__KIND_ADAMW && optimizer->adamw != NULL) {
+        list_fill(checker, 0.9, 0.999, &optimizer->adamw->n_betas, &optimizer->adamw->betas);
+    }
+}
+
+/* ---- the model ---- */
+
+/* A layer's own fields, as all kinds have them. */
+static const char *layer_name(const Gradd__V1__Layer *layer, const ProtobufCFieldDescriptor **kind_p,
+                              const ProtobufCMessage **fields_p)
+{
+    const ProtobufCFieldDescriptor *kind =
+        protobuf_c_message_descriptor_get_field(&gradd__v1__layer__descriptor, (unsigned)layer->kind_case);
+    *kind_p = kind;
+    *fields_p = NULL;
+    if (kind == NULL) {
+        return NULL;
+    }
+    const ProtobufCMessage *fields = *(ProtobufCMessage *const *)((const char *)layer + kind->offset);
+    *fields_p = fields;
+    const ProtobufCFieldDescriptor *name = protobuf_c_message_descriptor_get_field_by_name(kind->descriptor, "name");
+    return fields != NULL && name != NULL ? *(char *const *)((const char *)fields + name->offset) : NULL;
+}
+
+static bool name_is_good(const char *name)
+{
+    return (isalpha((unsigned char)name[0]) || name[0] == '_') && strlen(name) < 64 &&
+           name[strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.")] == '\0';
+}
+
+static void check_layer_name(checker_t *checker, const char *path, Gradd__V1__Layer **layers, size_t index,
+                             const char *name)
+{
+    if (!name_is_good(name)) {
+        complain(checker, path, "\"%.40s\" isn't a layer's name: letters, digits, _ and ., first a letter", name);
+        return;
+    }
+    for (size_t i = 0; i < index; i++) {
+        const ProtobufCFieldDescriptor *kind = NULL;
+        const ProtobufCMessage *fields = NULL;
+        const char *other = layer_name(layers[i], &kind, &fields);
+        if (other != NULL && strcmp(other, name) == 0) {
+            complain(checker, path, "another layer of this list is named \"%.40s\" too", name);
+            return;
+        }
+    }
+}
+
+static void check_tied(checker_t *checker, const char *path, const char *tied)
+{
+    for (int i = 0; i < checker->n_embeddings; i++) {
+        if (strcmp(checker->embeddings[i], tied) == 0) {
+            return;
+        }
+    }
+    char hint[128];
+    spec_suggest(tied, checker->embeddings, checker->n_embeddings, hint);
+    complain(checker, path, "no embedding before it is named \"%.40s\"%s", tied, hint);
+}
+
+static void check_layers(checker_t *checker, const char *path, Gradd__V1__Layer **layers, size_t n_layers, double times)
+{
+    for (size_t i = 0; i < n_layers && layers[i] != NULL; i++) {
+        const ProtobufCFieldDescriptor *kind = NULL;
+        const ProtobufCMessage *fields = NULL;
+        const char *name = layer_name(layers[i], &kind, &fields);
+        if (kind == NULL || fields == NULL) {
+            continue; /* reported when it was read */
+        }
+        char layer_path[1024];
+        char field_path[1100];
+        (void)snprintf(layer_path, sizeof(layer_path), "%.900s[%zu].%s", path, i, kind->name);
+        checker->n_layers += times;
+        if (name != NULL) {
+            (void)snprintf(field_path, sizeof(field_path), "%s.name", layer_path);
+            check_layer_name(checker, field_path, layers, i, name);
+        }
+        (void)snprintf(field_path, sizeof(field_path), "%s.layers", layer_path);
+        const Gradd__V1__Layer *layer = layers[i];
+        if (layer->kind_case == GRADD__V1__LAYER__KIND_EMBEDDING && name != NULL &&
+            checker->n_embeddings < MAX_LAYER_NAMES) {
+            checker->embeddings[checker->n_embeddings++] = name;
+        } else if (layer->kind_case == GRADD__V1__LAYER__KIND_POSITION_EMBEDDING && checker->first_context == 0) {
+            checker->first_context = layer->position_embedding->count;
+        } else if (layer->kind_case == GRADD__V1__LAYER__KIND_LINEAR && layer->linear->tied != NULL) {
+            (void)snprintf(field_path, sizeof(field_path), "%s.tied", layer_path);
+            check_tied(checker, field_path, layer->linear->tied);
+        } else if (layer->kind_case == GRADD__V1__LAYER__KIND_SEQUENTIAL) {
+            check_layers(checker, field_path, layer->sequential->layers, layer->sequential->n_layers, times);
+        } else if (layer->kind_case == GRADD__V1__LAYER__KIND_RESIDUAL) {
+            check_layers(checker, field_path, layer->residual->layers, layer->residual->n_layers, times);
+        } else if (layer->kind_case == GRADD__V1__LAYER__KIND_REPEAT) {
+            check_layers(checker, field_path, layer->repeat->layers, layer->repeat->n_layers,
+                         times * layer->repeat->times);
+        }
+    }
+}
+
+static void check_model(checker_t *checker)
+{
+    const Gradd__V1__Model *model = checker->job->model;
+    if (model == NULL || checker->context->has_bad_model) {
+        return;
+    }
+    if (model->n_layers == 0 && !is_given(checker, "model", "layers")) {
+        complain(checker, "model", "neither layers nor file are given");
+        return;
+    }
+    if (model->n_layers == 0 &&
+        spec_node_child(spec_node_child(checker->context->root, "model"), "layers")->kind == SPEC_NODE_LIST) {
+        complain(checker, "model.layers", "a model has at least one layer");
+        return;
+    }
+    check_layers(checker, "model.layers", model->layers, model->n_layers, 1);
+    if (checker->n_layers > SPEC_MAX_LAYERS) {
+        complain(checker, "model.layers", "%.0f layers when repeats are written out; at most %d", checker->n_layers,
+                 SPEC_MAX_LAYERS);
+    }
+}
+
+/* ---- data ---- */
+
+/* NULL when path, a file, a folder or a file name with * and ?, holds something; else the reason. */
+static const char *path_problem(const char *path)
+{
+    char folder[4096];
+    const char *slash = strrchr(path, '/');
+    struct stat info;
+    bool is_pattern = strpbrk(slash, "*?") != NULL;
+    if (!is_pattern) {
+        if (stat(path, &info) != 0) {
+            return errno == ENOENT || errno == ENOTDIR ? "no such file" : NULL;
+        }
+        if (!S_ISDIR(info.st_mode)) {
+            return NULL;
+        }
+    }
+    size_t length = is_pattern ? (size_t)(slash - path) : strlen(path);
+    if (length >= sizeof(folder)) {
+        return "the path is too long";
+    }
+    (void)snprintf(folder, sizeof(folder), "%.*s/", (int)length, path);
+    DIR *directory = opendir(folder);
+    if (directory == NULL) {
+        return errno == ENOENT || errno == ENOTDIR ? "no such folder" : NULL;
+    }
+    const char *problem = is_pattern ? "no file fits" : "an empty folder";
+    for (const struct dirent *entry = readdir(directory); entry != NULL; entry = readdir(directory)) {
+        if (entry->d_name[0] != '.' && (!is_pattern || fnmatch(slash + 1, entry->d_name, FNM_PERIOD) == 0)) {
+            problem = NULL;
+            break;
+        }
+    }
+    (void)closedir(directory);
+    return problem;
+}
+
+static void check_path(checker_t *checker, const char *field, const char *path)
+{
+    if (path == NULL || path[0] != '/') {
+        return; /* reported when it was read */
+    }
+    const char *problem = path_problem(path);
+    if (problem != NULL) {
+        complain(checker, field, "%s: %s", path, problem);
+    }
+}
+
+static void check_dataset(checker_t *checker, const char *name, const Gradd__V1__Dataset *dataset, bool has_files)
+{
+    char field[64];
+    if (dataset == NULL) {
+        return;
+    }
+    if (dataset->kind_case == GRADD__V1__DATASET__KIND_TEXT && dataset->text != NULL) {
+        const Gradd__V1__Text *text = dataset->text;
+        (void)snprintf(field, sizeof(field), "data.%s.text.part", name);
+        if (text->n_part == 2 && text->part[0] >= text->part[1]) {
+            complain(checker, field, "[%g, %g] is empty: the first must be less than the second", text->part[0],
+                     text->part[1]);
+        }
+        (void)snprintf(field, sizeof(field), "data.%s.text", name);
+        if (!text->has_context && checker->job->model != NULL && !checker->context->has_bad_model) {
+            complain(checker, field, "context is needed, for the model has no position_embedding");
+        }
+        (void)snprintf(field, sizeof(field), "data.%s.text.path", name);
+        if (has_files) {
+            check_path(checker, field, text->path);
+        }
+    } else if (dataset->kind_case == GRADD__V1__DATASET__KIND_IDX && dataset->idx != NULL) {
+        const Gradd__V1__Idx *idx = dataset->idx;
+        (void)snprintf(field, sizeof(field), "data.%s.idx.normalize", name);
+        if (idx->n_normalize == 2 && idx->normalize[1] <= 0) {
+            complain(checker, field, "the standard deviation %g must be more than 0", idx->normalize[1]);
+        }
+        if (has_files) {
+            (void)snprintf(field, sizeof(field), "data.%s.idx.images", name);
+            check_path(checker, field, idx->images);
+            (void)snprintf(field, sizeof(field), "data.%s.idx.labels", name);
+            check_path(checker, field, idx->labels);
+        }
+    }
+}
+
+static void check_data(checker_t *checker, bool has_files)
+{
+    const spec_job_t *job = checker->job;
+    const Gradd__V1__Data *data = job->data;
+    if (data == NULL) {
+        return;
+    }
+    check_dataset(checker, "train", data->train, has_files);
+    check_dataset(checker, "validation", data->validation, has_files);
+    bool both = data->train != NULL && data->validation != NULL;
+    if (both && data->train->kind_case != data->validation->kind_case &&
+        data->train->kind_case != GRADD__V1__DATASET__KIND__NOT_SET &&
+        data->validation->kind_case != GRADD__V1__DATASET__KIND__NOT_SET) {
+        complain(checker, "data.validation", "must be of the same kind as data.train");
+    }
+    if (job->evaluation != NULL && data->validation == NULL) {
+        complain(checker, "evaluation", "needs data.validation");
+    }
+    if (job->generate != NULL && data->train != NULL && data->train->kind_case == GRADD__V1__DATASET__KIND_IDX) {
+        complain(checker, "generate", "only for text data");
+    }
+}
+
+/* ---- training ---- */
+
+static void check_batch(checker_t *checker)
+{
+    const Gradd__V1__Training *training = checker->job->training;
+    int workers = checker->job->resources->workers;
+    bool is_own = is_given(checker, "training", "microbatches");
+    int batch = training->batch;
+    int microbatches = training->microbatches;
+    if (batch < 1 || microbatches < 1 || workers < 1) {
+        return; /* reported as out of range */
+    }
+    if (batch % microbatches != 0 && is_own) {
+        complain(checker, "training.microbatches", "%d doesn't divide training.batch %d", microbatches, batch);
+    } else if (batch % microbatches != 0) {
+        complain(checker, "training.batch", "%d isn't divisible by %d microbatches, the default: one per worker", batch,
+                 microbatches);
+    }
+    int data = checker->job->parallel->data;
+    bool has_data = is_given(checker, "parallel", "data");
+    if (has_data && data != workers) {
+        complain(checker, "parallel.data", "%d must equal resources.workers %d", data, workers);
+    } else if (data >= 1 && microbatches % data != 0) {
+        complain(checker, has_data ? "parallel.data" : "resources.workers",
+                 "%d doesn't divide training.microbatches %d", data, microbatches);
+    }
+}
+
+static void check_training(checker_t *checker)
+{
+    const Gradd__V1__Training *training = checker->job->training;
+    if (training == NULL || checker->job->resources == NULL || checker->job->parallel == NULL) {
+        return;
+    }
+    if (training->has_steps && training->has_epochs) {
+        complain(checker, "training.epochs", "give either steps or epochs, not both");
+    }
+    if (!training->has_steps && !training->has_epochs) {
+        complain(checker, "training", "either steps or epochs are needed");
+    }
+    check_batch(checker);
+    const Gradd__V1__Optimizer *optimizer = training->optimizer;
+    if (optimizer != NULL && optimizer->kind_case == GRADD__V1__OPTIMIZER__KIND_SGD && optimizer->sgd != NULL &&
+        optimizer->sgd->nesterov && optimizer->sgd->momentum <= 0) {
+        complain(checker, "training.optimizer.sgd.nesterov", "needs momentum more than 0");
+    }
+}
+
+static void check_name(checker_t *checker)
+{
+    const char *name = checker->job->name;
+    if (name == NULL) {
+        return;
+    }
+    size_t length = strlen(name);
+    bool is_good = length >= 1 && length <= 63 && isalnum((unsigned char)name[0]);
+    for (size_t i = 0; i < length && is_good; i++) {
+        is_good = isalnum((unsigned char)name[i]) || strchr("._-", name[i]) != NULL;
+    }
+    if (!is_good) {
+        complain(checker, "name",
+                 "\"%.70s\" isn't a job's name: letters, digits, . _ -, first a letter or digit, at most 63", name);
+    }
+}
+
+void spec_check(spec_context_t *context, spec_job_t *job, bool has_data_files)
+{
+    checker_t *checker = mem_zalloc(sizeof(*checker));
+    if (checker == NULL) {
+        context->report.is_out_of_memory = true;
+        return;
+    }
+    checker->context = context;
+    checker->job = job;
+    check_model(checker);
+    check_defaults(checker);
+    check_name(checker);
+    check_data(checker, has_data_files);
+    check_training(checker);
+    mem_free(checker);
+}
