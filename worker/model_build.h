@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* model_build: what model.c (the tree) and model_layers.c (the kinds) share. Private to them. */
+#ifndef GRADD_WORKER_MODEL_BUILD_H
+#define GRADD_WORKER_MODEL_BUILD_H
+
+#include "worker/model.h"
+
+/* An embedding that a later layer may be tied to; borrowed from the tree. */
+typedef struct model_embedding {
+    const Gradd__V1__Layer *layer;
+    gd_module_t *module;
+} model_embedding_t;
+
+typedef struct model_build {
+    const Gradd__V1__Layer *before; /* which gave the current shape; NULL: the data did */
+    int64_t n_layers;
+    int64_t n_parameters;
+    int depth;
+    model_embedding_t *embeddings;
+    int n_embeddings;
+} model_build_t;
+
+/* "conv2d" */
+const char *model_layer_kind(const Gradd__V1__Layer *layer);
+/* Appends "[B, 3, 28, 28]", with the dtype where it isn't f32. */
+void model_shape_format(const wrk_shape_t *shape, strbuf_t *text);
+/* Puts 'gpt.yaml:12: linear "head": ' before the recorded message. */
+status_t model_add_place(status_t status, const Gradd__V1__Layer *layer);
+/* 'gpt.yaml:12: linear "head": message' */
+status_t model_fail(status_t code, const Gradd__V1__Layer *layer, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+/* 'gpt.yaml:12: linear "head": message, but layer_norm "ln" at gpt.yaml:11 gives [B, 64, 128]'; ST_ERR_SHAPE. */
+status_t model_fail_input(const model_build_t *build, const Gradd__V1__Layer *layer, const wrk_shape_t *in,
+                          const char *format, ...) __attribute__((format(printf, 4, 5)));
+/* Counts rows × columns parameters before they are allocated; ST_ERR_RANGE beyond the limit. */
+status_t model_add_parameters(model_build_t *build, const Gradd__V1__Layer *layer, int64_t rows, int64_t columns);
+
+/* A layer that holds no layers: checks *shape, builds, and puts what it gives into *shape. */
+status_t model_leaf_build(model_build_t *build, const Gradd__V1__Layer *layer, wrk_shape_t *shape,
+                          gd_module_t **module_p);
+
+#endif
