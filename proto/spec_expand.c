@@ -108,6 +108,18 @@ static spec_node_t *set_value(spec_context_t *context, const char *value, spec_p
     return empty;
 }
 
+static bool path_is_good(const char *path)
+{
+    int n_words = 1;
+    for (const char *c = path; *c != '\0'; c++) {
+        n_words += *c == '.';
+        if (*c == '.' && (c == path || c[1] == '.' || c[1] == '\0')) {
+            return false;
+        }
+    }
+    return path[0] != '\0' && n_words <= MAX_PATH_WORDS;
+}
+
 static void expand_set(spec_context_t *context, const spec_pair_t *pair)
 {
     char *name = arena_alloc(&context->arena, strlen(pair->key) + 8);
@@ -119,17 +131,17 @@ static void expand_set(spec_context_t *context, const spec_pair_t *pair)
     (void)sprintf(name, "--set %s", pair->key);
     spec_place_t place = {name, 0, 0};
     spec_node_t *node = context->root;
-    int n_words = 0;
+    spec_node_t *parent = NULL;
+    if (!path_is_good(path)) {
+        spec_report(&context->report, place, "expected a path of names with points between, such as training.steps");
+        return;
+    }
     for (char *word = path; word != NULL && node != NULL;) {
         char *dot = strchr(word, '.');
         if (dot != NULL) {
             *dot = '\0';
         }
-        if (word[0] == '\0' || ++n_words > MAX_PATH_WORDS) {
-            spec_report(&context->report, place,
-                        "expected a path of names with points between, such as training.steps");
-            return;
-        }
+        parent = node;
         node = set_step(context, node, word, place);
         word = dot != NULL ? dot + 1 : NULL;
     }
@@ -139,6 +151,8 @@ static void expand_set(spec_context_t *context, const spec_pair_t *pair)
         value->key_place = place;
         value->next = node->next;
         *node = *value;
+    } else if (node != NULL) {
+        spec_node_remove(parent, node); /* reported; the field shall not complain of an empty value */
     }
 }
 
@@ -177,10 +191,11 @@ static void expand_scalar(spec_context_t *context, names_t *names, spec_node_t *
     }
     if (status != ST_OK) {
         spec_report(&context->report, node->place, "%s", status_message());
-        copy = "0"; /* reported; the field's own type shall not complain again, where it can be helped */
+        node->is_bad = true;
+        return;
     }
     node->text = copy;
-    node->is_plain = is_whole || status != ST_OK;
+    node->is_plain = is_whole;
     node->is_null = false;
 }
 
@@ -215,6 +230,7 @@ static void names_fill(spec_context_t *context, names_t *names, spec_node_t *par
             entry->text = replacement->text;
             entry->is_plain = replacement->is_plain;
             entry->is_null = replacement->is_null;
+            entry->is_bad = replacement->is_bad;
             entry->first = replacement->first;
         } else {
             expand_node(context, names, entry);
@@ -360,7 +376,10 @@ static void expand_model(spec_context_t *context, spec_node_t *model, names_t *e
     if (file != NULL) {
         expand_node(context, environment, file);
     }
-    if (file != NULL && file->kind == SPEC_NODE_SCALAR && !file->is_null && file->text[0] != '\0') {
+    if (file != NULL && file->is_bad) {
+        context->has_bad_model = true;
+        spec_node_remove(model, file);
+    } else if (file != NULL && file->kind == SPEC_NODE_SCALAR && !file->is_null && file->text[0] != '\0') {
         model_take_file(context, model, file, with);
         spec_node_remove(model, file);
     } else if (with != NULL && file == NULL) {

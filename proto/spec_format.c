@@ -50,8 +50,8 @@ static void format_duration(strbuf_t *yaml, int64_t ms)
     }
 }
 
-static void format_scalar(strbuf_t *yaml, const ProtobufCFieldDescriptor *field, const spec_rule_t *rule,
-                          const void *member)
+void spec_format_scalar(strbuf_t *yaml, const ProtobufCFieldDescriptor *field, const spec_rule_t *rule,
+                        const void *member)
 {
     char number[32];
     switch (field->type) {
@@ -152,7 +152,7 @@ static void format_repeated(strbuf_t *yaml, const ProtobufCFieldDescriptor *fiel
     strbuf_append(yaml, " [");
     for (size_t i = 0; i < n_items; i++) {
         strbuf_append(yaml, i > 0 ? ", " : "");
-        format_scalar(yaml, field, rule, (const char *)items + i * element_size(field));
+        spec_format_scalar(yaml, field, rule, (const char *)items + i * element_size(field));
     }
     strbuf_append(yaml, "]\n");
 }
@@ -205,7 +205,7 @@ static void format_field(strbuf_t *yaml, const ProtobufCMessage *message, const 
         format_message(yaml, *(ProtobufCMessage *const *)member, indent + 2);
     } else {
         strbuf_append_char(yaml, ' ');
-        format_scalar(yaml, field, rule, member);
+        spec_format_scalar(yaml, field, rule, member);
         strbuf_append_char(yaml, '\n');
     }
 }

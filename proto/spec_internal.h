@@ -26,6 +26,7 @@ typedef struct spec_node spec_node_t;
 struct spec_node {
     spec_kind_t kind;
     bool is_plain; /* a scalar without quotes, or one that a ${…} made */
+    bool is_bad;   /* a scalar whose ${…} failed: reported, and read as nothing */
     bool is_null;  /* "", "~" or "null" without quotes */
     spec_place_t place;
     const char *key; /* of a map's entry */
@@ -142,5 +143,15 @@ const char *spec_message_name(const ProtobufCMessageDescriptor *message);
 bool spec_is_union(const ProtobufCMessageDescriptor *message);
 /* The repeated field "layers", if it has one: a list may stand for the message. */
 const ProtobufCFieldDescriptor *spec_list_field(const ProtobufCMessageDescriptor *message);
+
+/* ---- spec_format.c, spec_explain.c ---- */
+/* A value of a field that isn't a message, as YAML. */
+void spec_format_scalar(strbuf_t *yaml, const ProtobufCFieldDescriptor *field, const spec_rule_t *rule,
+                        const void *member);
+/* JobSpec and every message below it, once each, outer ones first; returns how many. */
+int spec_messages(const ProtobufCMessageDescriptor **messages, int n_capacity);
+/* "integer", "list of numbers", "path", … */
+const char *spec_type_name(const ProtobufCFieldDescriptor *field, const spec_rule_t *rule);
+void spec_default_text(const ProtobufCFieldDescriptor *field, const spec_rule_t *rule, strbuf_t *text);
 
 #endif

@@ -372,7 +372,7 @@ static void read_map(spec_context_t *context, const ProtobufCFieldDescriptor *fi
         size_t length = path_push(context, entry->key);
         if (entry->kind != SPEC_NODE_SCALAR || entry->is_null) {
             report_type(context, entry, "a number or text");
-        } else {
+        } else if (!entry->is_bad) {
             items[*n_p] = (Gradd__V1__Parameter *)message_new(context, field->descriptor);
             if (items[*n_p] != NULL) {
                 items[*n_p]->name = mem_strdup(entry->key);
@@ -388,6 +388,9 @@ static void read_map(spec_context_t *context, const ProtobufCFieldDescriptor *fi
 static void read_item(spec_context_t *context, const ProtobufCFieldDescriptor *field, const spec_rule_t *rule,
                       spec_node_t *node, void *slot)
 {
+    if (node->is_bad && field->type != PROTOBUF_C_TYPE_MESSAGE) {
+        return;
+    }
     if (field->type == PROTOBUF_C_TYPE_MESSAGE) {
         ProtobufCMessage *item = message_new(context, field->descriptor);
         *(ProtobufCMessage **)slot = item;
@@ -537,6 +540,9 @@ void spec_read(spec_context_t *context, const ProtobufCMessageDescriptor *descri
 {
     if (descriptor == &gradd__v1__layer__descriptor) {
         mark_layer(context, node, message);
+    }
+    if (node->is_bad) {
+        return;
     }
     if (spec_is_union(descriptor)) {
         read_union(context, descriptor, node, message);
