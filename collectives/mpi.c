@@ -323,6 +323,9 @@ status_t coll_mpi_open(coll_group_t **group_p)
         return ST_FAIL(ST_ERR_NOMEM, "MPI group");
     }
     self->base.ops = &mpi_ops;
+    /* A waiting rank gives its core away. Open MPI else spins, and where ranks outnumber free cores one all-reduce of
+     * 1 MiB takes 16 ms instead of 0.5. Someone who has set it knows better. */
+    (void)setenv("OMPI_MCA_mpi_yield_when_idle", "1", 0);
     int provided = MPI_THREAD_SINGLE;
     status_t status =
         mpi_check(&self->base, "MPI_Init_thread", MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &provided));
