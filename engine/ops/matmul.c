@@ -160,7 +160,6 @@ const gd_op_t gd_op_matmul = {
     .n_out = 1,
     .saves = GD_SAVE_INPUTS,
     .autocast = GD_AUTOCAST_LOWER,
-    .matrix_in = 3,
     .infer = matmul_infer,
     .backward = matmul_backward,
     .onnx = "MatMul",

@@ -121,18 +121,6 @@ static status_t inputs_check(const gd_op_t *op, gd_tensor_t *const *in, int n_in
     return ST_OK;
 }
 
-static bool input_needs_copy(const gd_op_t *op, int i, const gd_tensor_t *t)
-{
-    if (t->is_contiguous) {
-        return false;
-    }
-    if ((op->contiguous_in >> i & 1u) != 0) {
-        return true;
-    }
-    int n = t->n_dims;
-    return (op->matrix_in >> i & 1u) != 0 && n >= 2 && t->stride[n - 1] != 1 && t->stride[n - 2] != 1;
-}
-
 /* Runs the kernel of a non-view op; inputs that it wants contiguous are copied first. */
 static status_t kernel_run(gd_op_id_t id, const gd_op_t *op, gd_tensor_t *const *in, int n_in, const gd_attrs_t *attrs,
                            gd_tensor_t *const *out)
@@ -153,7 +141,7 @@ static status_t kernel_run(gd_op_id_t id, const gd_op_t *op, gd_tensor_t *const 
             continue;
         }
         const gd_tensor_t *t = in[i];
-        if (input_needs_copy(op, i, t)) {
+        if ((op->contiguous_in >> i & 1u) != 0 && !t->is_contiguous) {
             status = gd_tensor_new(t->dtype, t->n_dims, t->shape, &copy[n_copies]);
             if (status != ST_OK) {
                 break;

@@ -5,10 +5,14 @@
 #include <pthread.h>
 
 #include "base/assert.h"
-#include "base/mem.h"
+#include "cpu/cpu.h"
+#include "cpu/onednn.h"
 #include "tensor/internal.h"
 
 enum { MAX_THREADS = 1024 };
+
+/* Raised whenever a kernel changes so that its results may differ in bits. */
+enum { KERNELS_VERSION = 1 };
 
 static _Thread_local gd_context_t *current;
 static _Thread_local gd_context_t *thread_default;
@@ -178,4 +182,10 @@ gd_memory_stats_t gd_memory_get_stats(void)
 void gd_memory_reset_peak(void)
 {
     gd_pool_reset_peak(gd_context_pool());
+}
+
+void gd_numerics_fingerprint(strbuf_t *text)
+{
+    strbuf_appendf(text, "cpu %s onednn-%s kernels-%d threads-%d", gd_cpu_isa_name(), gd_onednn_version(),
+                   KERNELS_VERSION, gd_context_n_threads());
 }

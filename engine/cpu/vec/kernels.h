@@ -19,6 +19,23 @@ CPU_KERNEL(exp);
 CPU_KERNEL(log);
 CPU_KERNEL(sqrt);
 CPU_KERNEL(pow);
+/* activation.c */
+CPU_KERNEL(relu);
+CPU_KERNEL(relu_backward);
+CPU_KERNEL(gelu);
+CPU_KERNEL(gelu_backward);
+CPU_KERNEL(tanh);
+CPU_KERNEL(tanh_backward);
+CPU_KERNEL(sigmoid);
+CPU_KERNEL(sigmoid_backward);
+CPU_KERNEL(silu);
+CPU_KERNEL(silu_backward);
+CPU_KERNEL(dropout);
+/* softmax.c */
+CPU_KERNEL(softmax);
+CPU_KERNEL(softmax_backward);
+CPU_KERNEL(log_softmax);
+CPU_KERNEL(log_softmax_backward);
 /* copy.c: contiguous and cast alike */
 CPU_KERNEL(cast);
 /* reduce.c */

@@ -75,10 +75,10 @@
     {                                                                                                                  \
         switch (args->out[0].dtype) {                                                                                  \
         case GD_DTYPE_F32:                                                                                             \
-            gd_cpu_map(args, (n_in_x), name_x##_f32);                                                                  \
+            gd_cpu_map(args, (n_in_x), name_x##_run_f32);                                                              \
             return ST_OK;                                                                                              \
         case GD_DTYPE_F64:                                                                                             \
-            gd_cpu_map(args, (n_in_x), name_x##_f64);                                                                  \
+            gd_cpu_map(args, (n_in_x), name_x##_run_f64);                                                              \
             return ST_OK;                                                                                              \
         default:                                                                                                       \
             return gd_cpu_fail_dtype(#name_x, args->out[0].dtype);                                                     \
@@ -86,14 +86,14 @@
     }
 
 #define DEFINE_UNARY_KERNEL(name_x, f32_x, f64_x)                                                                      \
-    DEFINE_UNARY_RUN(name_x##_f32, float, f32_x)                                                                       \
-    DEFINE_UNARY_RUN(name_x##_f64, double, f64_x)                                                                      \
+    DEFINE_UNARY_RUN(name_x##_run_f32, float, f32_x)                                                                   \
+    DEFINE_UNARY_RUN(name_x##_run_f64, double, f64_x)                                                                  \
     CPU_KERNEL(name_x);                                                                                                \
     DEFINE_MAP_KERNEL(name_x, 1)
 
 #define DEFINE_BINARY_KERNEL(name_x, f32_x, f64_x)                                                                     \
-    DEFINE_BINARY_RUN(name_x##_f32, float, f32_x)                                                                      \
-    DEFINE_BINARY_RUN(name_x##_f64, double, f64_x)                                                                     \
+    DEFINE_BINARY_RUN(name_x##_run_f32, float, f32_x)                                                                  \
+    DEFINE_BINARY_RUN(name_x##_run_f64, double, f64_x)                                                                 \
     CPU_KERNEL(name_x);                                                                                                \
     DEFINE_MAP_KERNEL(name_x, 2)
 

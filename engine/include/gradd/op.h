@@ -87,10 +87,7 @@ typedef struct gd_op {
     gd_autocast_t autocast;
     bool is_view; /* no kernel: infer gives strides and offset */
     bool is_random;
-    /* Inputs (a bit each) that the kernel wants contiguous / with one of the last two strides 1; inputs that aren't are
-     * copied before it is called. */
-    unsigned contiguous_in;
-    unsigned matrix_in;
+    unsigned contiguous_in; /* inputs, a bit each, that the kernel wants contiguous: others are copied before */
     /* Checks inputs and fills out[0 … n_out-1]. Errors name the op and the shapes: "matmul: a [3, 4] and b [5, 2]: …"
      */
     status_t (*infer)(gd_tensor_t *const *in, int n_in, const gd_attrs_t *attrs, gd_meta_t *out);

@@ -1,0 +1,289 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* softmax: over the last axis of contiguous rows, with the largest value subtracted; sums in 16 fixed lanes. */
+#include <math.h>
+
+#include "cpu/vec/kernels.h"
+#include "cpu/vec/vecmath.h"
+
+enum { LANES = 16, ROWS_GRAIN = 8192 };
+
+typedef struct rows {
+    const void *a; /* x, or dy */
+    const void *b; /* y, in backward */
+    void *y;
+    int64_t width;
+} rows_t;
+
+static inline float lanes_sum(float lane[LANES])
+{
+    for (int width = LANES / 2; width > 0; width /= 2) {
+        for (int j = 0; j < width; j++) {
+            lane[j] += lane[j + width];
+        }
+    }
+    return lane[0];
+}
+
+static inline float row_max(const float *x, int64_t n)
+{
+    float lane[LANES];
+    for (int j = 0; j < LANES; j++) {
+        lane[j] = -INFINITY;
+    }
+    int64_t i = 0;
+    for (; i + LANES <= n; i += LANES) {
+#pragma omp simd
+        for (int j = 0; j < LANES; j++) {
+            lane[j] = x[i + j] > lane[j] ? x[i + j] : lane[j];
+        }
+    }
+    for (int j = 0; i + j < n; j++) {
+        lane[j] = x[i + j] > lane[j] ? x[i + j] : lane[j];
+    }
+    float max = lane[0];
+    for (int j = 1; j < LANES; j++) {
+        max = lane[j] > max ? lane[j] : max;
+    }
+    return max;
+}
+
+/* y[i] = exp(x[i] - max), unless y is NULL; returns the sum. A row of -inf alone gives NaN, as in PyTorch. */
+static inline float row_exp(const float *x, float max, float *y, int64_t n)
+{
+    float lane[LANES] = {0};
+    int64_t i = 0;
+    for (; i + LANES <= n; i += LANES) {
+        if (y != NULL) {
+#pragma omp simd
+            for (int j = 0; j < LANES; j++) {
+                const float e = vec_exp(x[i + j] - max);
+                y[i + j] = e;
+                lane[j] += e;
+            }
+        } else {
+#pragma omp simd
+            for (int j = 0; j < LANES; j++) {
+                lane[j] += vec_exp(x[i + j] - max);
+            }
+        }
+    }
+    for (int j = 0; i + j < n; j++) {
+        const float e = vec_exp(x[i + j] - max);
+        if (y != NULL) {
+            y[i + j] = e;
+        }
+        lane[j] += e;
+    }
+    return lanes_sum(lane);
+}
+
+static void softmax_f32(void *arg, int64_t begin, int64_t end)
+{
+    const rows_t *rows = arg;
+    const int64_t n = rows->width;
+    for (int64_t row = begin; row < end; row++) {
+        const float *x = (const float *)rows->a + row * n;
+        float *y = (float *)rows->y + row * n;
+        const float factor = 1.0f / row_exp(x, row_max(x, n), y, n);
+#pragma omp simd
+        for (int64_t i = 0; i < n; i++) {
+            y[i] *= factor;
+        }
+    }
+}
+
+static void log_softmax_f32(void *arg, int64_t begin, int64_t end)
+{
+    const rows_t *rows = arg;
+    const int64_t n = rows->width;
+    for (int64_t row = begin; row < end; row++) {
+        const float *x = (const float *)rows->a + row * n;
+        float *y = (float *)rows->y + row * n;
+        const float max = row_max(x, n);
+        const float shift = max + logf(row_exp(x, max, NULL, n));
+#pragma omp simd
+        for (int64_t i = 0; i < n; i++) {
+            y[i] = x[i] - shift;
+        }
+    }
+}
+
+static inline float row_dot(const float *a, const float *b, int64_t n)
+{
+    float lane[LANES] = {0};
+    int64_t i = 0;
+    for (; i + LANES <= n; i += LANES) {
+#pragma omp simd
+        for (int j = 0; j < LANES; j++) {
+            lane[j] += a[i + j] * b[i + j];
+        }
+    }
+    for (int j = 0; i + j < n; j++) {
+        lane[j] += a[i + j] * b[i + j];
+    }
+    return lanes_sum(lane);
+}
+
+static inline float row_sum(const float *a, int64_t n)
+{
+    float lane[LANES] = {0};
+    int64_t i = 0;
+    for (; i + LANES <= n; i += LANES) {
+#pragma omp simd
+        for (int j = 0; j < LANES; j++) {
+            lane[j] += a[i + j];
+        }
+    }
+    for (int j = 0; i + j < n; j++) {
+        lane[j] += a[i + j];
+    }
+    return lanes_sum(lane);
+}
+
+static void softmax_backward_f32(void *arg, int64_t begin, int64_t end)
+{
+    const rows_t *rows = arg;
+    const int64_t n = rows->width;
+    for (int64_t row = begin; row < end; row++) {
+        const float *dy = (const float *)rows->a + row * n;
+        const float *y = (const float *)rows->b + row * n;
+        float *dx = (float *)rows->y + row * n;
+        const float dot = row_dot(dy, y, n);
+#pragma omp simd
+        for (int64_t i = 0; i < n; i++) {
+            dx[i] = y[i] * (dy[i] - dot);
+        }
+    }
+}
+
+static void log_softmax_backward_f32(void *arg, int64_t begin, int64_t end)
+{
+    const rows_t *rows = arg;
+    const int64_t n = rows->width;
+    for (int64_t row = begin; row < end; row++) {
+        const float *dy = (const float *)rows->a + row * n;
+        const float *y = (const float *)rows->b + row * n;
+        float *dx = (float *)rows->y + row * n;
+        const float sum = row_sum(dy, n);
+#pragma omp simd
+        for (int64_t i = 0; i < n; i++) {
+            dx[i] = dy[i] - vec_exp(y[i]) * sum;
+        }
+    }
+}
+
+static void softmax_f64(void *arg, int64_t begin, int64_t end)
+{
+    const rows_t *rows = arg;
+    const int64_t n = rows->width;
+    for (int64_t row = begin; row < end; row++) {
+        const double *x = (const double *)rows->a + row * n;
+        double *y = (double *)rows->y + row * n;
+        double max = -INFINITY;
+        double sum = 0;
+        for (int64_t i = 0; i < n; i++) {
+            max = x[i] > max ? x[i] : max;
+        }
+        for (int64_t i = 0; i < n; i++) {
+            y[i] = exp(x[i] - max);
+            sum += y[i];
+        }
+        for (int64_t i = 0; i < n; i++) {
+            y[i] /= sum;
+        }
+    }
+}
+
+static void log_softmax_f64(void *arg, int64_t begin, int64_t end)
+{
+    const rows_t *rows = arg;
+    const int64_t n = rows->width;
+    for (int64_t row = begin; row < end; row++) {
+        const double *x = (const double *)rows->a + row * n;
+        double *y = (double *)rows->y + row * n;
+        double max = -INFINITY;
+        double sum = 0;
+        for (int64_t i = 0; i < n; i++) {
+            max = x[i] > max ? x[i] : max;
+        }
+        for (int64_t i = 0; i < n; i++) {
+            sum += exp(x[i] - max);
+        }
+        const double shift = max + log(sum);
+        for (int64_t i = 0; i < n; i++) {
+            y[i] = x[i] - shift;
+        }
+    }
+}
+
+static void softmax_backward_f64(void *arg, int64_t begin, int64_t end)
+{
+    const rows_t *rows = arg;
+    const int64_t n = rows->width;
+    for (int64_t row = begin; row < end; row++) {
+        const double *dy = (const double *)rows->a + row * n;
+        const double *y = (const double *)rows->b + row * n;
+        double *dx = (double *)rows->y + row * n;
+        double dot = 0;
+        for (int64_t i = 0; i < n; i++) {
+            dot += dy[i] * y[i];
+        }
+        for (int64_t i = 0; i < n; i++) {
+            dx[i] = y[i] * (dy[i] - dot);
+        }
+    }
+}
+
+static void log_softmax_backward_f64(void *arg, int64_t begin, int64_t end)
+{
+    const rows_t *rows = arg;
+    const int64_t n = rows->width;
+    for (int64_t row = begin; row < end; row++) {
+        const double *dy = (const double *)rows->a + row * n;
+        const double *y = (const double *)rows->b + row * n;
+        double *dx = (double *)rows->y + row * n;
+        double sum = 0;
+        for (int64_t i = 0; i < n; i++) {
+            sum += dy[i];
+        }
+        for (int64_t i = 0; i < n; i++) {
+            dx[i] = dy[i] - exp(y[i]) * sum;
+        }
+    }
+}
+
+static status_t rows_run(const gd_kernel_args_t *args, const char *name, gd_cpu_body_func_t f32, gd_cpu_body_func_t f64)
+{
+    const gd_view_t *y = &args->out[0];
+    if (y->dtype != GD_DTYPE_F32 && y->dtype != GD_DTYPE_F64) {
+        return gd_cpu_fail_dtype(name, y->dtype);
+    }
+    rows_t rows = {.a = args->in[0].data, .b = args->in[1].data, .y = y->data, .width = y->shape[y->n_dims - 1]};
+    const int64_t numel = gd_view_numel(y);
+    if (numel == 0) {
+        return ST_OK;
+    }
+    const int64_t grain = ROWS_GRAIN / rows.width > 0 ? ROWS_GRAIN / rows.width : 1;
+    gd_cpu_parallel(args->n_threads, numel / rows.width, grain, y->dtype == GD_DTYPE_F32 ? f32 : f64, &rows);
+    return ST_OK;
+}
+
+CPU_KERNEL(softmax)
+{
+    return rows_run(args, "softmax", softmax_f32, softmax_f64);
+}
+
+CPU_KERNEL(log_softmax)
+{
+    return rows_run(args, "log_softmax", log_softmax_f32, log_softmax_f64);
+}
+
+CPU_KERNEL(softmax_backward)
+{
+    return rows_run(args, "softmax_backward", softmax_backward_f32, softmax_backward_f64);
+}
+
+CPU_KERNEL(log_softmax_backward)
+{
+    return rows_run(args, "log_softmax_backward", log_softmax_backward_f32, log_softmax_backward_f64);
+}
