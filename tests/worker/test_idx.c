@@ -185,6 +185,32 @@ static void files_cut_short_anywhere_are_refused(void **state)
     }
 }
 
+/* Any change of the header is an error with a message, or another dataset that can be read to its end. */
+static void every_changed_byte_of_a_header_is_an_error_or_readable(void **state)
+{
+    (void)state;
+    int n_opened = 0;
+    for (size_t at = 0; at < 16; at++) {
+        for (int byte = 0; byte < 256; byte++) {
+            uint8_t bytes[sizeof(images)];
+            memcpy(bytes, images, sizeof(images));
+            bytes[at] = (uint8_t)byte;
+            status_t status = pair_open(bytes, sizeof(bytes), labels, sizeof(labels));
+            if (status != ST_OK) {
+                assert_non_null(strstr(status_message(), "data.train: "));
+                continue;
+            }
+            int64_t last = wrk_dataset_count(dataset) - 1;
+            float x[6];
+            assert_int_equal(wrk_dataset_input(dataset)->size_bytes, sizeof(x));
+            assert_ok(wrk_dataset_read(dataset, &last, 1, x, NULL));
+            wrk_dataset_close(dataset);
+            n_opened++;
+        }
+    }
+    assert_int_equal(n_opened, 16); /* the 16 writings of the file itself */
+}
+
 static void a_gzip_file_cut_short_is_refused(void **state)
 {
     (void)state;
@@ -282,6 +308,7 @@ int main(void)
         TEST(a_label_beyond_the_models_classes_is_named),
         TEST(malformed_files_are_named_with_their_offset),
         TEST(files_cut_short_anywhere_are_refused),
+        TEST(every_changed_byte_of_a_header_is_an_error_or_readable),
         TEST(a_gzip_file_cut_short_is_refused),
         TEST(damaged_gzip_data_is_refused),
         TEST(different_numbers_of_images_and_labels_are_refused),
