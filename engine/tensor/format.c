@@ -115,9 +115,16 @@ static void range_visit(printer_t *p, int64_t offset)
     }
 }
 
+/* As in torch, zeros and non-finite numbers don't count. */
 static void width_visit(printer_t *p, int64_t offset)
 {
     char word[400];
+    if (!p->is_integer) {
+        double value = element_get(p->t, offset);
+        if (value == 0 || value - value != 0) {
+            return;
+        }
+    }
     int width = element_format(p, offset, word, sizeof(word));
     p->width = width > p->width ? width : p->width;
 }

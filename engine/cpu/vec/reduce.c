@@ -2,8 +2,8 @@
 /*
  * reduce: sums and means over any set of axes, in an order that depends on the shape only.
  *
- *   columns  the innermost kept axis is dense: COLUMN_BLOCK columns at a time, down chunks of ROW_CHUNK rows;
- *            the chunks' sums are added in order            (bias gradients)
+ *   columns  the innermost kept axis is dense: COLUMN_BLOCK columns at a time, down chunks of ROW_CHUNK rows
+ *            in groups of ROW_GROUP; the chunks' sums are added in order            (bias gradients)
  *   rows     otherwise: one output at a time, each dense stretch in 64 lanes, stretches added in f64 (losses, means)
  */
 #include <string.h>
@@ -11,7 +11,15 @@
 #include "cpu/map.h"
 #include "cpu/vec/kernels.h"
 
-enum { COLUMN_BLOCK = 128, ROW_CHUNK = 2048, LANES = 64, STRETCH = 4096, SERIAL_LIMIT = 16384, WHOLE_CHUNK = 65536 };
+enum {
+    COLUMN_BLOCK = 128,
+    ROW_CHUNK = 2048,
+    ROW_GROUP = 64,
+    LANES = 64,
+    STRETCH = 4096,
+    SERIAL_LIMIT = 16384,
+    WHOLE_CHUNK = 65536
+};
 
 typedef struct reduction {
     gd_cpu_grid_t kept;
@@ -131,6 +139,31 @@ static void rows_block_f64(void *arg, int64_t begin, int64_t end)
     }
 }
 
+/* sum[n] += the sums of n_rows rows, formed apart so that long columns keep their precision */
+static inline void rows_add(const float *x, int64_t stride, int64_t n_rows, int64_t n, float *sum)
+{
+    float group[COLUMN_BLOCK] = {0};
+    if (n == COLUMN_BLOCK) {
+        for (int64_t i = 0; i < n_rows; i++) {
+#pragma omp simd
+            for (int j = 0; j < COLUMN_BLOCK; j++) {
+                group[j] += x[i * stride + j];
+            }
+        }
+    } else {
+        for (int64_t i = 0; i < n_rows; i++) {
+#pragma omp simd
+            for (int64_t j = 0; j < n; j++) {
+                group[j] += x[i * stride + j];
+            }
+        }
+    }
+#pragma omp simd
+    for (int j = 0; j < COLUMN_BLOCK; j++) {
+        sum[j] += group[j];
+    }
+}
+
 /* One unit: COLUMN_BLOCK columns, ROW_CHUNK rows, of one outer kept index. */
 static void columns_unit(const reduction_t *r, int64_t unit)
 {
@@ -150,21 +183,8 @@ static void columns_unit(const reduction_t *r, int64_t unit)
     while (row < end) {
         int64_t n_rows = gd_cpu_grid_seek(&r->reduced, 1, row, offset);
         n_rows = n_rows < end - row ? n_rows : end - row;
-        const float *first = x + offset[0];
-        for (int64_t i = 0; i < n_rows; i++) {
-            const float *p = first + i * stride;
-            if (n == COLUMN_BLOCK) {
-#pragma omp simd
-                for (int j = 0; j < COLUMN_BLOCK; j++) {
-                    sum[j] += p[j];
-                }
-            } else {
-#pragma omp simd
-                for (int64_t j = 0; j < n; j++) {
-                    sum[j] += p[j];
-                }
-            }
-        }
+        n_rows = n_rows < ROW_GROUP ? n_rows : ROW_GROUP;
+        rows_add(x + offset[0], stride, n_rows, n, sum);
         row += n_rows;
     }
     if (r->n_chunks > 1) {

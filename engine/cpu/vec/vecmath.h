@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * vecmath: f32 functions without branches or calls, so that gcc vectorises loops over them. Errors, tested against
- * libm's double functions (tests/engine/test_vecmath.c): exp ≤ 2 ulp, tanh ≤ 3 ulp, erf ≤ 3 ulp; NaN in, NaN out.
+ * libm's double functions (tests/engine/test_kernels.c): exp ≤ 2 ulp, tanh ≤ 3 ulp, erf ≤ 3 ulp; NaN in, NaN out.
  */
 #ifndef GRADD_CPU_VEC_VECMATH_H
 #define GRADD_CPU_VEC_VECMATH_H
