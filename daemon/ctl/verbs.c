@@ -376,7 +376,6 @@ static void surroundings_look(ctl_t *ctl)
     const char *no_color = getenv("NO_COLOR");
     const char *terminal = getenv("TERM");
     const char *locale = setlocale(LC_CTYPE, "");
-    (void)setlocale(LC_ALL, "C"); /* numbers are written with a point */
     ctl->is_terminal = isatty(STDOUT_FILENO) != 0;
     ctl->has_color = ctl->is_terminal && (no_color == NULL || no_color[0] == '\0') &&
                      (terminal == NULL || strcmp(terminal, "dumb") != 0);
