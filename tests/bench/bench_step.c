@@ -1,0 +1,183 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * bench-step: gradd's side of scripts/bench.sh: trains a job of configs/jobs/ in this process and times its steps.
+ * Protocol on stdin/stdout as tests/bench/peer.py: "run N" → N step times in ms on one line; "quit".
+ *
+ * The session's progress callback is where it waits for the next "run": the steps in between are the product's own
+ * loop, data and telemetry points included.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "worker/session.h"
+
+enum { MAX_SET = 32, MAX_STEPS = 100000 };
+
+typedef struct bench {
+    int64_t n_left;
+    int64_t n_done;
+    int64_t start_ns;
+    double *times_ms;
+    bool is_quit;
+} bench_t;
+
+/* Prints the finished run's times and waits for the next one. */
+static void bench_wait(bench_t *bench)
+{
+    for (int64_t i = 0; i < bench->n_done; i++) {
+        (void)printf("%.4f%c", bench->times_ms[i], i + 1 < bench->n_done ? ' ' : '\n');
+    }
+    (void)fflush(stdout);
+    bench->n_done = 0;
+    char line[64];
+    if (fgets(line, sizeof(line), stdin) == NULL || strncmp(line, "run ", 4) != 0) {
+        bench->is_quit = true;
+        return;
+    }
+    bench->n_left = strtoll(line + 4, NULL, 10);
+    if (bench->n_left < 1 || bench->n_left > MAX_STEPS) {
+        bench->is_quit = true;
+    }
+}
+
+static void bench_progress(void *arg, int64_t step, int64_t steps_total, const char *phase)
+{
+    (void)steps_total;
+    bench_t *bench = arg;
+    if (strcmp(phase, "training") != 0 || step == 0 || bench->is_quit) {
+        bench->start_ns = clock_now_ns();
+        return;
+    }
+    bench->times_ms[bench->n_done++] = (double)(clock_now_ns() - bench->start_ns) * 1e-6;
+    if (--bench->n_left <= 0) {
+        bench_wait(bench);
+    }
+    bench->start_ns = clock_now_ns();
+}
+
+static wrk_command_t bench_take_command(void *arg)
+{
+    const bench_t *bench = arg;
+    return bench->is_quit ? WRK_COMMAND_STOP : WRK_COMMAND_NONE;
+}
+
+static char *file_read(const char *path, size_t *length_p)
+{
+    FILE *file = fopen(path, "r");
+    if (file == NULL) {
+        return NULL;
+    }
+    char *text = mem_alloc(SPEC_MAX_TEXT_BYTES);
+    *length_p = text != NULL ? fread(text, 1, SPEC_MAX_TEXT_BYTES, file) : 0;
+    (void)fclose(file);
+    return text;
+}
+
+static status_t job_load(const char *path, const spec_pair_t *set, int n_set, spec_job_t **job_p)
+{
+    size_t length = 0;
+    char *text = file_read(path, &length);
+    if (text == NULL) {
+        return ST_FAIL(ST_ERR_NOT_FOUND, "%s can't be read", path);
+    }
+    char directory[512];
+    const char *slash = strrchr(path, '/');
+    (void)snprintf(directory, sizeof(directory), "%.*s", slash != NULL ? (int)(slash - path) : 1,
+                   slash != NULL ? path : ".");
+    spec_problems_t problems = {0};
+    spec_source_t source = {
+        .text = text, .text_length = length, .file_name = path, .directory = directory, .set = set, .n_set = n_set};
+    status_t status = spec_job_parse(&source, job_p, &problems);
+    spec_problems_release(&problems);
+    mem_free(text);
+    return status;
+}
+
+static status_t bench_run(const spec_job_t *job, bench_t *bench)
+{
+    char folder[] = "/tmp/gradd-bench-XXXXXX";
+    if (mkdtemp(folder) == NULL) {
+        return ST_FAIL(ST_ERR_IO, "no temporary folder");
+    }
+    coll_group_t *group = NULL;
+    status_t status = coll_loopback_open(1, &group);
+    if (status != ST_OK) {
+        return status;
+    }
+    wrk_session_options_t options = {
+        .directory = folder,
+        .attempt = 1,
+        .events = {.arg = bench, .progress = bench_progress, .take_command = bench_take_command}};
+    wrk_session_t *session = NULL;
+    status = wrk_session_open(job, group, &options, &session);
+    if (status == ST_OK) {
+        wrk_result_t result;
+        bench_wait(bench);
+        bench->start_ns = clock_now_ns();
+        status = wrk_session_run(session, &result);
+        wrk_session_close(session);
+    }
+    coll_group_close(group);
+    char command[64];
+    (void)snprintf(command, sizeof(command), "rm -rf %s", folder);
+    return system(command) == 0 ? status : ST_FAIL(ST_ERR_IO, "%s can't be removed", folder);
+}
+
+static void usage(FILE *out)
+{
+    (void)fputs("usage: bench-step gpt-recipe|mnist-cnn|JOB.yaml [--threads N] [--set KEY=VALUE]...\n", out);
+}
+
+int main(int argc, char **argv)
+{
+    spec_pair_t set[MAX_SET] = {{"training.steps", "1000000000"},     {"training.microbatches", "1"},
+                                {"resources.workers", "1"},           {"parallel.data", "1"},
+                                {"checkpoint.every", "1000000000"},   {"evaluation.every", "1000000000"},
+                                {"training.log_every", "1000000000"}, {"resources.threads", "1"}};
+    int n_set = 8;
+    const char *path = NULL;
+    char known[512];
+    for (int i = 1; i < argc; i++) {
+        if (strcmp(argv[i], "--threads") == 0 && i + 1 < argc) {
+            set[7].value = argv[++i];
+        } else if (strcmp(argv[i], "--set") == 0 && i + 1 < argc && n_set < MAX_SET) {
+            char *equals = strchr(argv[++i], '=');
+            if (equals == NULL) {
+                usage(stderr);
+                return 2;
+            }
+            *equals = '\0';
+            set[n_set++] = (spec_pair_t){argv[i], equals + 1};
+        } else if (argv[i][0] == '-' || path != NULL) {
+            usage(argv[i][0] == '-' ? stdout : stderr);
+            return 2;
+        } else {
+            path = argv[i];
+        }
+    }
+    if (path != NULL && strchr(path, '/') == NULL) {
+        (void)snprintf(known, sizeof(known), "configs/jobs/%s.yaml",
+                       strcmp(path, "gpt-recipe") == 0 ? "shakespeare-char" : path);
+        path = known;
+    }
+    if (path == NULL) {
+        usage(stderr);
+        return 2;
+    }
+    bench_t bench = {.times_ms = mem_calloc(MAX_STEPS, sizeof(double))};
+    spec_job_t *job = NULL;
+    status_t status = bench.times_ms != NULL ? job_load(path, set, n_set, &job) : ST_FAIL(ST_ERR_NOMEM, "step times");
+    if (status == ST_OK) {
+        status = bench_run(job, &bench);
+    }
+    if (status != ST_OK) {
+        (void)fprintf(stderr, "bench-step: %s: %s\n", status_text(status), status_message());
+    }
+    spec_job_free(job);
+    mem_free(bench.times_ms);
+    return status == ST_OK ? 0 : 1;
+}
