@@ -334,7 +334,9 @@ static int verb_parse(ctl_t *ctl, const ctl_verb_t *verb, int argc, char **argv)
         longs[n_longs++] =
             (struct option){row->name, row->argument != NULL ? required_argument : no_argument, NULL, OPTION_BASE + i};
         if (row->short_name != 0) {
-            (void)strncat(shorts, (char[]){row->short_name, row->argument != NULL ? ':' : '\0', '\0'}, 2);
+            size_t length = strlen(shorts);
+            (void)snprintf(shorts + length, sizeof(shorts) - length, "%c%s", row->short_name,
+                           row->argument != NULL ? ":" : "");
         }
     }
     opterr = 0;

@@ -22,7 +22,7 @@ static const struct {
 #undef ST_ROW
 };
 
-status_t status_fail(status_t code, const char *file, int line, const char *format, ...)
+void status_fail(const char *file, int line, const char *format, ...)
 {
     /* The format's arguments may point into the old message: build the new one beside it. */
     char message[MESSAGE_SIZE];
@@ -33,7 +33,6 @@ status_t status_fail(status_t code, const char *file, int line, const char *form
     memcpy(thread_message, message, strlen(message) + 1);
     thread_file = file;
     thread_line = line;
-    return code;
 }
 
 status_t status_add_context(status_t code, const char *format, ...)

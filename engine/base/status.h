@@ -47,11 +47,11 @@ typedef enum status {
         ST_COUNT
 } status_t;
 
-/* Records "message" for this thread and returns code. The format is printf's. */
-#define ST_FAIL(code, ...) status_fail((code), __FILE__, __LINE__, __VA_ARGS__)
+/* Records "message" for this thread and returns code. The format is printf's. The comma lets the compiler see that the
+ * result isn't ST_OK where code is a constant. */
+#define ST_FAIL(code_x, ...) (status_fail(__FILE__, __LINE__, __VA_ARGS__), (status_t)(code_x))
 
-status_t status_fail(status_t code, const char *file, int line, const char *format, ...)
-    __attribute__((format(printf, 4, 5)));
+void status_fail(const char *file, int line, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
 /*
  * Puts "context: " before the recorded message (a module path, a file name) and returns code unchanged.

@@ -159,6 +159,9 @@ int main(int argc, char **argv)
             path = argv[i];
         }
     }
+    if (path != NULL && strcmp(path, "mnist-cnn") == 0) {
+        set[0] = (spec_pair_t){"training.epochs", "1000000"}; /* the job counts epochs */
+    }
     if (path != NULL && strchr(path, '/') == NULL) {
         (void)snprintf(known, sizeof(known), "configs/jobs/%s.yaml",
                        strcmp(path, "gpt-recipe") == 0 ? "shakespeare-char" : path);

@@ -172,7 +172,7 @@ static status_t claim_check(const idx_file_t *file, const idx_array_t *array)
 /* Reads a whole file, or its first `limit` samples (0: all). array->data is the caller's also after a failure. */
 static status_t array_read(const char *path, int min_dims, int max_dims, int64_t limit, idx_array_t *array)
 {
-    idx_file_t file;
+    idx_file_t file = {0};
     status_t status = file_open(path, &file);
     if (status != ST_OK) {
         return status;
