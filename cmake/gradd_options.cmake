@@ -23,7 +23,7 @@ target_include_directories(gradd_options INTERFACE
   "${PROJECT_SOURCE_DIR}" "${PROJECT_SOURCE_DIR}/engine" "${PROJECT_SOURCE_DIR}/engine/include")
 target_compile_options(gradd_options INTERFACE
   -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wdouble-promotion -Wstrict-prototypes -Wmissing-prototypes
-  -Wvla -Wformat=2 -Wno-format-truncation -Wnull-dereference -fno-math-errno -ffp-contract=off)
+  -Wvla -Wformat=2 -Wno-format-truncation $<$<NOT:$<BOOL:$<TARGET_PROPERTY:GRADD_IS_TEST>>>:-Wnull-dereference> -fno-math-errno -ffp-contract=off)
 if(GRADD_WERROR)
   target_compile_options(gradd_options INTERFACE -Werror)
 endif()
