@@ -23,7 +23,7 @@ static status_t export_below(gd_module_t *module, float **record)
     if (channels > 0) {
         if (module->batch_mean == NULL) {
             return ST_FAIL(ST_ERR_STATE, "%s (%s): no forward in training mode since its statistics were exported",
-                           module->path, module->ops->kind);
+                           module->path[0] != '\0' ? module->path : "model", module->ops->kind);
         }
         memcpy(*record, gd_tensor_data(module->batch_mean), (size_t)channels * sizeof(float));
         const float *var = gd_tensor_data(module->batch_var);

@@ -222,6 +222,63 @@ static void a_file_cut_anywhere_is_refused(void **state)
     }
 }
 
+/* Reads every byte that an accepted file claims to have. */
+static unsigned bytes_sum(const gd_safetensors_t *file)
+{
+    unsigned sum = 0;
+    for (int i = 0; i < gd_safetensors_count(file); i++) {
+        const gd_safetensors_entry_t *entry = gd_safetensors_at(file, i);
+        size_t n = gd_dtype_size(entry->dtype);
+        for (int d = 0; d < entry->n_dims; d++) {
+            n *= (size_t)entry->shape[d];
+        }
+        for (size_t j = 0; j < n; j++) {
+            sum += ((const uint8_t *)entry->data)[j];
+        }
+    }
+    return sum;
+}
+
+static void a_file_with_any_byte_changed_is_read_or_refused(void **state)
+{
+    (void)state;
+    static uint8_t bytes[4096];
+    FILE *from = fopen(fixture_golden("foreign.safetensors"), "rb");
+    assert_non_null(from);
+    size_t size = fread(bytes, 1, sizeof(bytes), from);
+    (void)fclose(from);
+    assert_in_range(size, 600, sizeof(bytes) - 1);
+    static const uint8_t values[] = {0, 0xff, '"', '0', '9', '-', '{', ']', ',', 'e', ' '};
+    unsigned sum = 0;
+    int n_refused = 0;
+    FILE *file = fopen(file_path(), "wb");
+    assert_non_null(file);
+    for (size_t at = 0; at < 600; at++) {
+        for (size_t v = 0; v < sizeof(values); v++) {
+            const uint8_t before = bytes[at];
+            bytes[at] = values[v];
+            rewind(file);
+            assert_int_equal(fwrite(bytes, 1, size, file), size);
+            assert_int_equal(fflush(file), 0);
+            bytes[at] = before;
+
+            gd_safetensors_t *read = NULL;
+            status_t status = gd_safetensors_open(file_path(), &read);
+
+            assert_true(status == ST_OK || status == ST_ERR_CORRUPT || status == ST_ERR_UNSUPPORTED);
+            if (status == ST_OK) {
+                sum += bytes_sum(read);
+                gd_safetensors_close(read);
+            } else {
+                n_refused++;
+            }
+        }
+    }
+    (void)fclose(file);
+    assert_in_range(n_refused, 2000, 6600);
+    assert_true(sum > 0);
+}
+
 static void deep_nesting_is_refused(void **state)
 {
     (void)state;
@@ -277,6 +334,7 @@ int main(void)
         TEST(a_header_without_padding_is_legal),
         TEST(damaged_files_are_refused_with_the_reason),
         TEST(a_file_cut_anywhere_is_refused),
+        TEST(a_file_with_any_byte_changed_is_read_or_refused),
         TEST(deep_nesting_is_refused),
         TEST(what_is_no_file_is_named),
         TEST(a_full_disk_is_named),
