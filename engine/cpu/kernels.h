@@ -9,4 +9,9 @@
 status_t gd_cpu_matmul(const gd_kernel_args_t *args);
 status_t gd_cpu_linear(const gd_kernel_args_t *args);
 
+/* conv.c */
+status_t gd_cpu_conv2d(const gd_kernel_args_t *args);
+status_t gd_cpu_conv2d_backward_input(const gd_kernel_args_t *args);
+status_t gd_cpu_conv2d_backward_weight(const gd_kernel_args_t *args);
+
 #endif

@@ -80,3 +80,25 @@ status_t gd_sum_to(gd_node_t *node, int i, gd_tensor_t *dy, gd_tensor_t **dx_p)
     (void)gd_tensor_unref(sum);
     return status;
 }
+
+status_t gd_op_check_dtypes(const char *op, gd_tensor_t *const *in, int n_in)
+{
+    for (int i = 1; i < n_in; i++) {
+        if (in[i] != NULL && in[i]->dtype != in[0]->dtype) {
+            return ST_FAIL(ST_ERR_DTYPE, "%s: input 0 is %s and input %d is %s: dtypes must be equal", op,
+                           gd_dtype_name(in[0]->dtype), i, gd_dtype_name(in[i]->dtype));
+        }
+    }
+    return ST_OK;
+}
+
+void gd_node_hand_out(const gd_node_t *node, gd_tensor_t *const *gradient, int n, gd_tensor_t **dx)
+{
+    for (int i = 0; i < n; i++) {
+        if (i < node->n_in && node->needs[i]) {
+            dx[i] = gradient[i];
+        } else {
+            (void)gd_tensor_unref(gradient[i]);
+        }
+    }
+}

@@ -32,4 +32,9 @@ status_t gd_sum_to(gd_node_t *node, int i, gd_tensor_t *dy, gd_tensor_t **dx_p);
 status_t gd_op_unary(gd_op_id_t id, gd_tensor_t *x, gd_tensor_t **y_p);
 status_t gd_op_binary(gd_op_id_t id, gd_tensor_t *a, gd_tensor_t *b, gd_tensor_t **y_p);
 
+/* Every input that is there has the first one's dtype; ST_ERR_DTYPE. */
+status_t gd_op_check_dtypes(const char *op, gd_tensor_t *const *in, int n_in);
+/* Moves gradient[i] into dx[i] where input i needs it and drops it elsewhere. */
+void gd_node_hand_out(const gd_node_t *node, gd_tensor_t *const *gradient, int n, gd_tensor_t **dx);
+
 #endif

@@ -42,4 +42,30 @@ CPU_KERNEL(cast);
 CPU_KERNEL(sum);
 CPU_KERNEL(mean);
 
+/* norm.c, batch_norm.c */
+CPU_KERNEL(layer_norm);
+CPU_KERNEL(layer_norm_backward);
+CPU_KERNEL(batch_norm);
+CPU_KERNEL(batch_norm_backward);
+
+/* pool.c */
+CPU_KERNEL(max_pool2d);
+CPU_KERNEL(max_pool2d_backward);
+CPU_KERNEL(avg_pool2d);
+CPU_KERNEL(avg_pool2d_backward);
+
+/* attention.c */
+CPU_KERNEL(attention);
+CPU_KERNEL(attention_backward);
+
+/* embedding.c */
+CPU_KERNEL(embedding);
+CPU_KERNEL(embedding_backward);
+
+/* loss.c */
+CPU_KERNEL(cross_entropy);
+CPU_KERNEL(cross_entropy_backward);
+CPU_KERNEL(mse);
+CPU_KERNEL(mse_backward);
+
 #endif

@@ -1,0 +1,348 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * loss: cross-entropy and squared error. Rows are summed in blocks of a fixed number of rows, in f64, and the blocks in
+ * order.
+ */
+#include "cpu/vec/kernels.h"
+#include "cpu/vec/simd.h"
+#include "cpu/vec/vecmath.h"
+
+enum { ROWS_PER_BLOCK = 16, ELEMENTS_PER_BLOCK = 4096 };
+
+typedef struct cross_entropy {
+    int64_t n_rows;
+    int64_t n_classes;
+    const void *logits;
+    const void *targets;
+    void *logsumexp; /* forward writes it, backward reads it */
+    void *dlogits;
+    double *loss_of_block;
+    int64_t *n_correct_of_block;
+    double scale; /* backward: of the loss's gradient */
+    double smoothing;
+    int64_t ignore_index;
+    int32_t target_dtype;
+} cross_entropy_t;
+
+static int64_t target_get(const cross_entropy_t *c, int64_t row)
+{
+    return c->target_dtype == GD_DTYPE_I64 ? ((const int64_t *)c->targets)[row] : ((const int32_t *)c->targets)[row];
+}
+
+/* Whether logit `target` is the largest, the first of equal ones. */
+static bool is_first_f32(const float *x, int64_t target, float most)
+{
+    if (!(x[target] >= most)) {
+        return false;
+    }
+    for (int64_t i = 0; i < target; i++) {
+        if (x[i] >= most) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool is_first_f64(const double *x, int64_t target, double most)
+{
+    for (int64_t i = 0; i < target; i++) {
+        if (x[i] >= most) {
+            return false;
+        }
+    }
+    return x[target] >= most;
+}
+
+/* log sum exp of x[n], whose largest is most; a NaN anywhere gives NaN. */
+static float row_logsumexp_f32(const float *x, int64_t n, float most)
+{
+    float sum = 0.0F;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t i = 0; i < n; i++) {
+        sum += vec_exp(x[i] - most);
+    }
+    return most + logf(sum);
+}
+
+static void cross_entropy_block_f32(void *arg, int64_t begin, int64_t end)
+{
+    const cross_entropy_t *c = arg;
+    const int64_t n = c->n_classes;
+    double loss = 0.0;
+    int64_t n_correct = 0;
+    for (int64_t row = begin; row < end; row++) {
+        const float *x = (const float *)c->logits + row * n;
+        const int64_t target = target_get(c, row);
+        const float most = simd_row_max(x, n);
+        const float logsumexp = row_logsumexp_f32(x, n, most);
+        ((float *)c->logsumexp)[row] = logsumexp;
+        if (target == c->ignore_index) {
+            continue;
+        }
+        loss += (double)logsumexp - (1.0 - c->smoothing) * (double)x[target];
+        if (c->smoothing > 0.0) {
+            loss -= c->smoothing * (double)simd_row_sum(x, n) / (double)n;
+        }
+        n_correct += is_first_f32(x, target, most);
+    }
+    c->loss_of_block[begin / ROWS_PER_BLOCK] = loss;
+    c->n_correct_of_block[begin / ROWS_PER_BLOCK] = n_correct;
+}
+
+static void cross_entropy_block_f64(void *arg, int64_t begin, int64_t end)
+{
+    const cross_entropy_t *c = arg;
+    const int64_t n = c->n_classes;
+    double loss = 0.0;
+    int64_t n_correct = 0;
+    for (int64_t row = begin; row < end; row++) {
+        const double *x = (const double *)c->logits + row * n;
+        const int64_t target = target_get(c, row);
+        double most = x[0], sum_exp = 0.0, sum = 0.0;
+        for (int64_t i = 1; i < n; i++) {
+            most = x[i] > most ? x[i] : most;
+        }
+        for (int64_t i = 0; i < n; i++) {
+            sum_exp += exp(x[i] - most);
+            sum += x[i];
+        }
+        const double logsumexp = most + log(sum_exp);
+        ((double *)c->logsumexp)[row] = logsumexp;
+        if (target == c->ignore_index) {
+            continue;
+        }
+        loss += logsumexp - (1.0 - c->smoothing) * x[target] - c->smoothing * sum / (double)n;
+        n_correct += is_first_f64(x, target, most);
+    }
+    c->loss_of_block[begin / ROWS_PER_BLOCK] = loss;
+    c->n_correct_of_block[begin / ROWS_PER_BLOCK] = n_correct;
+}
+
+static status_t targets_check(const cross_entropy_t *c)
+{
+    for (int64_t row = 0; row < c->n_rows; row++) {
+        const int64_t target = target_get(c, row);
+        if ((target < 0 || target >= c->n_classes) && target != c->ignore_index) {
+            return ST_FAIL(ST_ERR_DATA, "cross_entropy: label %lld of row %lld is outside 0 … %lld", (long long)target,
+                           (long long)row, (long long)c->n_classes - 1);
+        }
+    }
+    return ST_OK;
+}
+
+static cross_entropy_t cross_entropy_init(const gd_view_t *logits, const gd_view_t *targets, const gd_attrs_t *attrs)
+{
+    const int64_t n_classes = logits->shape[logits->n_dims - 1];
+    return (cross_entropy_t){
+        .n_rows = gd_view_numel(targets),
+        .n_classes = n_classes,
+        .logits = logits->data,
+        .targets = targets->data,
+        .scale = attrs->f[0],
+        .smoothing = attrs->f[1],
+        .ignore_index = attrs->i[0],
+        .target_dtype = targets->dtype,
+    };
+}
+
+/* in: logits[…,V], targets[…]; out: loss[], logsumexp[N], n_correct[] (i64). */
+CPU_KERNEL(cross_entropy)
+{
+    const int32_t dtype = args->in[0].dtype;
+    if (dtype != GD_DTYPE_F32 && dtype != GD_DTYPE_F64) {
+        return gd_cpu_fail_dtype("cross_entropy", dtype);
+    }
+    cross_entropy_t c = cross_entropy_init(&args->in[0], &args->in[1], args->attrs);
+    status_t status = targets_check(&c);
+    if (status != ST_OK) {
+        return status;
+    }
+    const int64_t n_blocks = gd_cpu_n_blocks(c.n_rows, ROWS_PER_BLOCK);
+    c.logsumexp = args->out[1].data;
+    c.loss_of_block = gd_cpu_scratch(GD_CPU_SLOT_KERNEL, (size_t)n_blocks * 2 * sizeof(double));
+    if (c.loss_of_block == NULL) {
+        return ST_FAIL(ST_ERR_NOMEM, "cross_entropy: %lld partial sums", (long long)n_blocks);
+    }
+    c.n_correct_of_block = (int64_t *)(void *)(c.loss_of_block + n_blocks);
+    gd_cpu_parallel(args->n_threads, c.n_rows, ROWS_PER_BLOCK,
+                    dtype == GD_DTYPE_F32 ? cross_entropy_block_f32 : cross_entropy_block_f64, &c);
+    double loss = 0.0;
+    int64_t n_correct = 0;
+    for (int64_t i = 0; i < n_blocks; i++) {
+        loss += c.loss_of_block[i];
+        n_correct += c.n_correct_of_block[i];
+    }
+    if (dtype == GD_DTYPE_F32) {
+        *(float *)args->out[0].data = (float)(loss * c.scale);
+    } else {
+        *(double *)args->out[0].data = loss * c.scale;
+    }
+    *(int64_t *)args->out[2].data = n_correct;
+    return ST_OK;
+}
+
+static void cross_entropy_backward_block_f32(void *arg, int64_t begin, int64_t end)
+{
+    const cross_entropy_t *c = arg;
+    const int64_t n = c->n_classes;
+    const float scale = (float)c->scale;
+    const float spread = (float)(c->scale * c->smoothing / (double)n);
+    for (int64_t row = begin; row < end; row++) {
+        const float *x = (const float *)c->logits + row * n;
+        float *dx = (float *)c->dlogits + row * n;
+        const int64_t target = target_get(c, row);
+        if (target == c->ignore_index) {
+            memset(dx, 0, (size_t)n * sizeof(float));
+            continue;
+        }
+        const float logsumexp = ((const float *)c->logsumexp)[row];
+#pragma omp simd
+        for (int64_t i = 0; i < n; i++) {
+            dx[i] = scale * vec_exp(x[i] - logsumexp) - spread;
+        }
+        dx[target] -= (float)(c->scale * (1.0 - c->smoothing));
+    }
+}
+
+static void cross_entropy_backward_block_f64(void *arg, int64_t begin, int64_t end)
+{
+    const cross_entropy_t *c = arg;
+    const int64_t n = c->n_classes;
+    for (int64_t row = begin; row < end; row++) {
+        const double *x = (const double *)c->logits + row * n;
+        double *dx = (double *)c->dlogits + row * n;
+        const int64_t target = target_get(c, row);
+        for (int64_t i = 0; i < n; i++) {
+            const double onehot = i == target ? 1.0 - c->smoothing : 0.0;
+            const double softmax = exp(x[i] - ((const double *)c->logsumexp)[row]);
+            dx[i] = target == c->ignore_index ? 0.0 : c->scale * (softmax - onehot - c->smoothing / (double)n);
+        }
+    }
+}
+
+/* in: dloss[], logits[…,V], targets[…], logsumexp[N]; out: dlogits[…,V]. */
+CPU_KERNEL(cross_entropy_backward)
+{
+    const int32_t dtype = args->in[1].dtype;
+    cross_entropy_t c = cross_entropy_init(&args->in[1], &args->in[2], args->attrs);
+    c.logsumexp = args->in[3].data;
+    c.dlogits = args->out[0].data;
+    status_t status = targets_check(&c);
+    if (status != ST_OK) {
+        return status;
+    }
+    switch (dtype) {
+    case GD_DTYPE_F32:
+        c.scale *= (double)*(const float *)args->in[0].data;
+        gd_cpu_parallel(args->n_threads, c.n_rows, ROWS_PER_BLOCK, cross_entropy_backward_block_f32, &c);
+        return ST_OK;
+    case GD_DTYPE_F64:
+        c.scale *= *(const double *)args->in[0].data;
+        gd_cpu_parallel(args->n_threads, c.n_rows, ROWS_PER_BLOCK, cross_entropy_backward_block_f64, &c);
+        return ST_OK;
+    default:
+        return gd_cpu_fail_dtype("cross_entropy_backward", dtype);
+    }
+}
+
+typedef struct mse {
+    const void *x;
+    const void *y;
+    void *dx;
+    double *sum_of_block;
+    double factor;
+} mse_t;
+
+static void mse_block_f32(void *arg, int64_t begin, int64_t end)
+{
+    const mse_t *m = arg;
+    const float *x = m->x;
+    const float *y = m->y;
+    double sum = 0.0;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t i = begin; i < end; i++) {
+        const double d = (double)x[i] - (double)y[i];
+        sum += d * d;
+    }
+    m->sum_of_block[begin / ELEMENTS_PER_BLOCK] = sum;
+}
+
+static void mse_block_f64(void *arg, int64_t begin, int64_t end)
+{
+    const mse_t *m = arg;
+    const double *x = m->x;
+    const double *y = m->y;
+    double sum = 0.0;
+    for (int64_t i = begin; i < end; i++) {
+        sum += (x[i] - y[i]) * (x[i] - y[i]);
+    }
+    m->sum_of_block[begin / ELEMENTS_PER_BLOCK] = sum;
+}
+
+/* in: x[…], y[…] of the same shape; out: loss[]. attrs: f0 scale. */
+CPU_KERNEL(mse)
+{
+    const int32_t dtype = args->in[0].dtype;
+    if (dtype != GD_DTYPE_F32 && dtype != GD_DTYPE_F64) {
+        return gd_cpu_fail_dtype("mse", dtype);
+    }
+    const int64_t n = gd_view_numel(&args->in[0]);
+    const int64_t n_blocks = gd_cpu_n_blocks(n, ELEMENTS_PER_BLOCK);
+    mse_t m = {.x = args->in[0].data, .y = args->in[1].data};
+    m.sum_of_block = gd_cpu_scratch(GD_CPU_SLOT_KERNEL, (size_t)n_blocks * sizeof(double));
+    if (m.sum_of_block == NULL) {
+        return ST_FAIL(ST_ERR_NOMEM, "mse: %lld partial sums", (long long)n_blocks);
+    }
+    gd_cpu_parallel(args->n_threads, n, ELEMENTS_PER_BLOCK, dtype == GD_DTYPE_F32 ? mse_block_f32 : mse_block_f64, &m);
+    double sum = 0.0;
+    for (int64_t i = 0; i < n_blocks; i++) {
+        sum += m.sum_of_block[i];
+    }
+    if (dtype == GD_DTYPE_F32) {
+        *(float *)args->out[0].data = (float)(sum * args->attrs->f[0]);
+    } else {
+        *(double *)args->out[0].data = sum * args->attrs->f[0];
+    }
+    return ST_OK;
+}
+
+static void mse_backward_block_f32(void *arg, int64_t begin, int64_t end)
+{
+    const mse_t *m = arg;
+    const float *x = m->x;
+    const float *y = m->y;
+    float *dx = m->dx;
+    const float factor = (float)m->factor;
+#pragma omp simd
+    for (int64_t i = begin; i < end; i++) {
+        dx[i] = factor * (x[i] - y[i]);
+    }
+}
+
+static void mse_backward_block_f64(void *arg, int64_t begin, int64_t end)
+{
+    const mse_t *m = arg;
+    for (int64_t i = begin; i < end; i++) {
+        ((double *)m->dx)[i] = m->factor * (((const double *)m->x)[i] - ((const double *)m->y)[i]);
+    }
+}
+
+/* in: dloss[], x[…], y[…]; out: dx[…] = 2 scale dloss (x - y). attrs: f0 scale. */
+CPU_KERNEL(mse_backward)
+{
+    const int32_t dtype = args->in[1].dtype;
+    const int64_t n = gd_view_numel(&args->in[1]);
+    mse_t m = {.x = args->in[1].data, .y = args->in[2].data, .dx = args->out[0].data};
+    switch (dtype) {
+    case GD_DTYPE_F32:
+        m.factor = 2.0 * args->attrs->f[0] * (double)*(const float *)args->in[0].data;
+        gd_cpu_parallel(args->n_threads, n, ELEMENTS_PER_BLOCK, mse_backward_block_f32, &m);
+        return ST_OK;
+    case GD_DTYPE_F64:
+        m.factor = 2.0 * args->attrs->f[0] * *(const double *)args->in[0].data;
+        gd_cpu_parallel(args->n_threads, n, ELEMENTS_PER_BLOCK, mse_backward_block_f64, &m);
+        return ST_OK;
+    default:
+        return gd_cpu_fail_dtype("mse_backward", dtype);
+    }
+}

@@ -1,0 +1,237 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * norm: layer and batch normalisation. Statistics take two passes (mean, then squared deviations). Gradients of weight
+ * and bias are summed in blocks of rows whose size depends on the shape only, then over the blocks in order.
+ */
+#include "cpu/vec/kernels.h"
+#include "cpu/vec/simd.h"
+
+enum { ROWS_PER_BLOCK = 16, MOST_PARTIALS = 32 };
+
+/* One pass over x[N,C]; type-free so that both dtypes share it. */
+typedef struct layer_norm {
+    int64_t n_rows;
+    int64_t width;
+    const void *x;
+    const void *weight; /* [C] or NULL */
+    const void *bias;   /* [C] or NULL */
+    const void *dy;
+    void *y; /* backward: dx */
+    void *mean;
+    void *rstd;
+    void *partial; /* backward: [block][2][C], sums for weight and bias */
+    int64_t rows_per_block;
+    double epsilon;
+} layer_norm_t;
+
+static void layer_norm_block_f32(void *arg, int64_t begin, int64_t end)
+{
+    const layer_norm_t *l = arg;
+    const int64_t n = l->width;
+    const float *weight = l->weight;
+    const float *bias = l->bias;
+    for (int64_t row = begin; row < end; row++) {
+        const float *x = (const float *)l->x + row * n;
+        float *y = (float *)l->y + row * n;
+        const float mean = simd_row_sum(x, n) / (float)n;
+        float squares = 0.0F;
+#pragma omp simd reduction(+ : squares)
+        for (int64_t i = 0; i < n; i++) {
+            squares += (x[i] - mean) * (x[i] - mean);
+        }
+        const float rstd = 1.0F / sqrtf(squares / (float)n + (float)l->epsilon);
+        ((float *)l->mean)[row] = mean;
+        ((float *)l->rstd)[row] = rstd;
+        if (weight != NULL && bias != NULL) {
+#pragma omp simd
+            for (int64_t i = 0; i < n; i++) {
+                y[i] = (x[i] - mean) * rstd * weight[i] + bias[i];
+            }
+            continue;
+        }
+        for (int64_t i = 0; i < n; i++) {
+            y[i] = (x[i] - mean) * rstd * (weight != NULL ? weight[i] : 1.0F) + (bias != NULL ? bias[i] : 0.0F);
+        }
+    }
+}
+
+static void layer_norm_block_f64(void *arg, int64_t begin, int64_t end)
+{
+    const layer_norm_t *l = arg;
+    const int64_t n = l->width;
+    const double *weight = l->weight;
+    const double *bias = l->bias;
+    for (int64_t row = begin; row < end; row++) {
+        const double *x = (const double *)l->x + row * n;
+        double *y = (double *)l->y + row * n;
+        double mean = 0.0, squares = 0.0;
+        for (int64_t i = 0; i < n; i++) {
+            mean += x[i];
+        }
+        mean /= (double)n;
+        for (int64_t i = 0; i < n; i++) {
+            squares += (x[i] - mean) * (x[i] - mean);
+        }
+        const double rstd = 1.0 / sqrt(squares / (double)n + l->epsilon);
+        ((double *)l->mean)[row] = mean;
+        ((double *)l->rstd)[row] = rstd;
+        for (int64_t i = 0; i < n; i++) {
+            y[i] = (x[i] - mean) * rstd * (weight != NULL ? weight[i] : 1.0) + (bias != NULL ? bias[i] : 0.0);
+        }
+    }
+}
+
+/* in: x[…,C], weight[C] or absent, bias[C] or absent; out: y[…,C], mean[N], rstd[N]. attrs: f0 epsilon. */
+CPU_KERNEL(layer_norm)
+{
+    const gd_view_t *x = &args->in[0];
+    layer_norm_t l = {
+        .width = x->shape[x->n_dims - 1],
+        .n_rows = gd_view_numel(&args->out[1]),
+        .x = x->data,
+        .weight = args->in[1].data,
+        .bias = args->in[2].data,
+        .y = args->out[0].data,
+        .mean = args->out[1].data,
+        .rstd = args->out[2].data,
+        .epsilon = args->attrs->f[0],
+    };
+    switch (x->dtype) {
+    case GD_DTYPE_F32:
+        gd_cpu_parallel(args->n_threads, l.n_rows, ROWS_PER_BLOCK, layer_norm_block_f32, &l);
+        return ST_OK;
+    case GD_DTYPE_F64:
+        gd_cpu_parallel(args->n_threads, l.n_rows, ROWS_PER_BLOCK, layer_norm_block_f64, &l);
+        return ST_OK;
+    default:
+        return gd_cpu_fail_dtype("layer_norm", x->dtype);
+    }
+}
+
+/*
+ * xhat = (x - mean) rstd, g = dy weight:  dx = rstd (g - mean(g) - xhat mean(g xhat)),
+ * dweight = sum of rows dy xhat, dbias = sum of rows dy
+ */
+static void layer_norm_backward_block_f32(void *arg, int64_t begin, int64_t end)
+{
+    const layer_norm_t *l = arg;
+    const int64_t n = l->width;
+    const float *weight = l->weight;
+    float *restrict dweight = (float *)l->partial + begin / l->rows_per_block * 2 * n;
+    float *restrict dbias = dweight + n;
+    memset(dweight, 0, (size_t)n * 2 * sizeof(float));
+    for (int64_t row = begin; row < end; row++) {
+        const float *x = (const float *)l->x + row * n;
+        const float *dy = (const float *)l->dy + row * n;
+        float *dx = (float *)l->y + row * n;
+        const float mean = ((const float *)l->mean)[row];
+        const float rstd = ((const float *)l->rstd)[row];
+        float sum = 0.0F, dot = 0.0F;
+        if (weight != NULL) {
+#pragma omp simd reduction(+ : sum, dot)
+            for (int64_t i = 0; i < n; i++) {
+                const float xhat = (x[i] - mean) * rstd;
+                dweight[i] += dy[i] * xhat;
+                dbias[i] += dy[i];
+                sum += dy[i] * weight[i];
+                dot += dy[i] * weight[i] * xhat;
+            }
+        } else {
+#pragma omp simd reduction(+ : sum, dot)
+            for (int64_t i = 0; i < n; i++) {
+                const float xhat = (x[i] - mean) * rstd;
+                dweight[i] += dy[i] * xhat;
+                dbias[i] += dy[i];
+                sum += dy[i];
+                dot += dy[i] * xhat;
+            }
+        }
+        const float a = sum / (float)n;
+        const float b = dot / (float)n;
+        if (weight != NULL) {
+#pragma omp simd
+            for (int64_t i = 0; i < n; i++) {
+                dx[i] = rstd * (dy[i] * weight[i] - a - (x[i] - mean) * rstd * b);
+            }
+        } else {
+#pragma omp simd
+            for (int64_t i = 0; i < n; i++) {
+                dx[i] = rstd * (dy[i] - a - (x[i] - mean) * rstd * b);
+            }
+        }
+    }
+}
+
+static void layer_norm_backward_block_f64(void *arg, int64_t begin, int64_t end)
+{
+    const layer_norm_t *l = arg;
+    const int64_t n = l->width;
+    const double *weight = l->weight;
+    double *dweight = (double *)l->partial + begin / l->rows_per_block * 2 * n;
+    double *dbias = dweight + n;
+    memset(dweight, 0, (size_t)n * 2 * sizeof(double));
+    for (int64_t row = begin; row < end; row++) {
+        const double *x = (const double *)l->x + row * n;
+        const double *dy = (const double *)l->dy + row * n;
+        double *dx = (double *)l->y + row * n;
+        const double mean = ((const double *)l->mean)[row];
+        const double rstd = ((const double *)l->rstd)[row];
+        double sum = 0.0, dot = 0.0;
+        for (int64_t i = 0; i < n; i++) {
+            const double xhat = (x[i] - mean) * rstd;
+            const double g = dy[i] * (weight != NULL ? weight[i] : 1.0);
+            dweight[i] += dy[i] * xhat;
+            dbias[i] += dy[i];
+            sum += g;
+            dot += g * xhat;
+        }
+        for (int64_t i = 0; i < n; i++) {
+            const double g = dy[i] * (weight != NULL ? weight[i] : 1.0);
+            dx[i] = rstd * (g - sum / (double)n - (x[i] - mean) * rstd * dot / (double)n);
+        }
+    }
+}
+
+/* in: dy[…,C], x[…,C], mean[N], rstd[N], weight[C] or absent; out: dx[…,C], dweight[C], dbias[C]. */
+CPU_KERNEL(layer_norm_backward)
+{
+    const gd_view_t *x = &args->in[1];
+    if (x->dtype != GD_DTYPE_F32 && x->dtype != GD_DTYPE_F64) {
+        return gd_cpu_fail_dtype("layer_norm_backward", x->dtype);
+    }
+    layer_norm_t l = {
+        .width = x->shape[x->n_dims - 1],
+        .n_rows = gd_view_numel(&args->in[2]),
+        .x = x->data,
+        .weight = args->in[4].data,
+        .dy = args->in[0].data,
+        .y = args->out[0].data,
+        .mean = args->in[2].data,
+        .rstd = args->in[3].data,
+    };
+    l.rows_per_block = (l.n_rows + MOST_PARTIALS - 1) / MOST_PARTIALS;
+    l.rows_per_block = l.rows_per_block < ROWS_PER_BLOCK ? ROWS_PER_BLOCK : l.rows_per_block;
+    const int64_t n_blocks = gd_cpu_n_blocks(l.n_rows, l.rows_per_block);
+    const size_t element_size = gd_dtype_size((gd_dtype_t)x->dtype);
+    l.partial = gd_cpu_scratch(GD_CPU_SLOT_KERNEL, (size_t)(n_blocks * 2 * l.width) * element_size);
+    if (l.partial == NULL) {
+        return ST_FAIL(ST_ERR_NOMEM, "layer_norm_backward: partial sums of %lld blocks", (long long)n_blocks);
+    }
+    const bool is_f32 = x->dtype == GD_DTYPE_F32;
+    gd_cpu_parallel(args->n_threads, l.n_rows, l.rows_per_block,
+                    is_f32 ? layer_norm_backward_block_f32 : layer_norm_backward_block_f64, &l);
+    for (int output = 0; output < 2; output++) {
+        void *sum = args->out[1 + output].data;
+        memset(sum, 0, (size_t)l.width * element_size);
+        for (int64_t block = 0; block < n_blocks; block++) {
+            const int64_t from = (block * 2 + output) * l.width;
+            for (int64_t i = 0; i < l.width && is_f32; i++) {
+                ((float *)sum)[i] += ((const float *)l.partial)[from + i];
+            }
+            for (int64_t i = 0; i < l.width && !is_f32; i++) {
+                ((double *)sum)[i] += ((const double *)l.partial)[from + i];
+            }
+        }
+    }
+    return ST_OK;
+}

@@ -1,0 +1,282 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * pool: max and average pooling over planes of H × W; a plane is one thread's. The usual 2 × 2 windows with stride 2
+ * have loops of their own, which vectorise.
+ */
+#include "cpu/vec/kernels.h"
+
+#include <math.h>
+#include <string.h>
+
+typedef struct pool {
+    int64_t n_planes;
+    int64_t height, width, out_height, out_width;
+    int64_t kernel[2], stride[2], padding[2];
+    const void *x;  /* backward: dy */
+    void *y;        /* backward: dx */
+    int32_t *index; /* position of the maximum in its plane */
+} pool_t;
+
+enum { PLANES_PER_BLOCK = 4 };
+
+/* Pooled and full plane from the views of y (or dy) and x (or dx). attrs: i0,1 kernel; i2,3 stride; i4,5 padding. */
+static pool_t pool_init(const gd_view_t *full, const gd_view_t *pooled, const gd_attrs_t *attrs)
+{
+    const int last = full->n_dims - 1;
+    pool_t p = {
+        .n_planes = 1,
+        .height = full->shape[last - 1],
+        .width = full->shape[last],
+        .out_height = pooled->shape[last - 1],
+        .out_width = pooled->shape[last],
+        .kernel = {attrs->i[0], attrs->i[1]},
+        .stride = {attrs->i[2], attrs->i[3]},
+        .padding = {attrs->i[4], attrs->i[5]},
+    };
+    for (int i = 0; i < last - 1; i++) {
+        p.n_planes *= full->shape[i];
+    }
+    return p;
+}
+
+static bool is_two_by_two(const pool_t *p)
+{
+    return p->kernel[0] == 2 && p->kernel[1] == 2 && p->stride[0] == 2 && p->stride[1] == 2 && p->padding[0] == 0 &&
+           p->padding[1] == 0;
+}
+
+/* Rows and columns [from, to) of the plane that window (i, j) covers. */
+typedef struct window {
+    int64_t row, row_end, column, column_end;
+} window_t;
+
+static window_t window_get(const pool_t *p, int64_t i, int64_t j)
+{
+    const int64_t row = i * p->stride[0] - p->padding[0];
+    const int64_t column = j * p->stride[1] - p->padding[1];
+    return (window_t){
+        .row = row > 0 ? row : 0,
+        .row_end = row + p->kernel[0] < p->height ? row + p->kernel[0] : p->height,
+        .column = column > 0 ? column : 0,
+        .column_end = column + p->kernel[1] < p->width ? column + p->kernel[1] : p->width,
+    };
+}
+
+static void max_two_by_two(const pool_t *p, const float *x, float *y, int32_t *index)
+{
+    const int32_t width = (int32_t)p->width;
+    for (int64_t i = 0; i < p->out_height; i++) {
+        const float *top = x + 2 * i * p->width;
+        const float *low = top + p->width;
+        float *y_row = y + i * p->out_width;
+        int32_t *index_row = index + i * p->out_width;
+        const int32_t first = (int32_t)(2 * i) * width;
+#pragma omp simd
+        for (int64_t j = 0; j < p->out_width; j++) {
+            const float a = top[2 * j], b = top[2 * j + 1], c = low[2 * j], d = low[2 * j + 1];
+            const int32_t at = first + 2 * (int32_t)j;
+            const int is_b = (b > a) | (b != b);
+            const int is_d = (d > c) | (d != d);
+            const float m = is_b ? b : a, n = is_d ? d : c;
+            const int is_low = (n > m) | (n != n);
+            const int32_t at_m = is_b ? at + 1 : at, at_n = is_d ? at + width + 1 : at + width;
+            y_row[j] = is_low ? n : m;
+            index_row[j] = is_low ? at_n : at_m;
+        }
+    }
+}
+
+/* Defines name_x(arg, begin, end): the maxima of planes [begin, end), whatever the window. */
+#define DEFINE_MAX_PLANES(name_x, type_x)                                                                              \
+    static void name_x(const pool_t *p, int64_t begin, int64_t end)                                                    \
+    {                                                                                                                  \
+        const int64_t n_out = p->out_height * p->out_width;                                                            \
+        for (int64_t plane = begin; plane < end; plane++) {                                                            \
+            const type_x *x = (const type_x *)p->x + plane * p->height * p->width;                                     \
+            for (int64_t i = 0; i < n_out; i++) {                                                                      \
+                const window_t w = window_get(p, i / p->out_width, i % p->out_width);                                  \
+                int64_t at = w.row * p->width + w.column;                                                              \
+                type_x most = x[at];                                                                                   \
+                for (int64_t row = w.row; row < w.row_end; row++) {                                                    \
+                    for (int64_t k = row * p->width + w.column; k < row * p->width + w.column_end; k++) {              \
+                        if (x[k] > most || x[k] != x[k]) {                                                             \
+                            most = x[k];                                                                               \
+                            at = k;                                                                                    \
+                        }                                                                                              \
+                    }                                                                                                  \
+                }                                                                                                      \
+                ((type_x *)p->y)[plane * n_out + i] = most;                                                            \
+                p->index[plane * n_out + i] = (int32_t)at;                                                             \
+            }                                                                                                          \
+        }                                                                                                              \
+    }
+DEFINE_MAX_PLANES(max_planes_f32, float)
+DEFINE_MAX_PLANES(max_planes_f64, double)
+
+static void max_block_f32(void *arg, int64_t begin, int64_t end)
+{
+    const pool_t *p = arg;
+    if (!is_two_by_two(p)) {
+        max_planes_f32(p, begin, end);
+        return;
+    }
+    const int64_t n_out = p->out_height * p->out_width;
+    for (int64_t plane = begin; plane < end; plane++) {
+        max_two_by_two(p, (const float *)p->x + plane * p->height * p->width, (float *)p->y + plane * n_out,
+                       p->index + plane * n_out);
+    }
+}
+
+static void max_block_f64(void *arg, int64_t begin, int64_t end)
+{
+    max_planes_f64(arg, begin, end);
+}
+
+/* in: x[B,C,H,W]; out: y[B,C,OH,OW], index[B,C,OH,OW] (i32). */
+CPU_KERNEL(max_pool2d)
+{
+    pool_t p = pool_init(&args->in[0], &args->out[0], args->attrs);
+    p.x = args->in[0].data;
+    p.y = args->out[0].data;
+    p.index = args->out[1].data;
+    switch (args->in[0].dtype) {
+    case GD_DTYPE_F32:
+        gd_cpu_parallel(args->n_threads, p.n_planes, PLANES_PER_BLOCK, max_block_f32, &p);
+        return ST_OK;
+    case GD_DTYPE_F64:
+        gd_cpu_parallel(args->n_threads, p.n_planes, PLANES_PER_BLOCK, max_block_f64, &p);
+        return ST_OK;
+    default:
+        return gd_cpu_fail_dtype("max_pool2d", args->in[0].dtype);
+    }
+}
+
+/* Defines name_x(arg, begin, end): dx of planes [begin, end): dy goes where the maximum was. */
+#define DEFINE_MAX_BACKWARD(name_x, type_x)                                                                            \
+    static void name_x(void *arg, int64_t begin, int64_t end)                                                          \
+    {                                                                                                                  \
+        const pool_t *p = arg;                                                                                         \
+        const int64_t n = p->height * p->width, n_out = p->out_height * p->out_width;                                  \
+        memset((type_x *)p->y + begin * n, 0, (size_t)((end - begin) * n) * sizeof(type_x));                           \
+        for (int64_t plane = begin; plane < end; plane++) {                                                            \
+            const type_x *dy = (const type_x *)p->x + plane * n_out;                                                   \
+            type_x *dx = (type_x *)p->y + plane * n;                                                                   \
+            for (int64_t i = 0; i < n_out; i++) {                                                                      \
+                dx[p->index[plane * n_out + i]] += dy[i];                                                              \
+            }                                                                                                          \
+        }                                                                                                              \
+    }
+DEFINE_MAX_BACKWARD(max_backward_f32, float)
+DEFINE_MAX_BACKWARD(max_backward_f64, double)
+
+/* in: dy[B,C,OH,OW], index[B,C,OH,OW]; out: dx[B,C,H,W]. */
+CPU_KERNEL(max_pool2d_backward)
+{
+    pool_t p = pool_init(&args->out[0], &args->in[0], args->attrs);
+    p.x = args->in[0].data;
+    p.y = args->out[0].data;
+    p.index = args->in[1].data;
+    const int64_t n = gd_view_numel(&args->in[1]);
+    int is_bad = 0;
+    for (int64_t i = 0; i < n; i++) {
+        is_bad |= (p.index[i] < 0) | (p.index[i] >= p.height * p.width);
+    }
+    if (is_bad != 0) {
+        return ST_FAIL(ST_ERR_DATA, "max_pool2d_backward: a position is outside the plane of %lld × %lld",
+                       (long long)p.height, (long long)p.width);
+    }
+    switch (args->in[0].dtype) {
+    case GD_DTYPE_F32:
+        gd_cpu_parallel(args->n_threads, p.n_planes, PLANES_PER_BLOCK, max_backward_f32, &p);
+        return ST_OK;
+    case GD_DTYPE_F64:
+        gd_cpu_parallel(args->n_threads, p.n_planes, PLANES_PER_BLOCK, max_backward_f64, &p);
+        return ST_OK;
+    default:
+        return gd_cpu_fail_dtype("max_pool2d_backward", args->in[0].dtype);
+    }
+}
+
+/* Defines name_x(arg, begin, end): averages of planes [begin, end); padding counts as zeros. */
+#define DEFINE_AVG(name_x, type_x)                                                                                     \
+    static void name_x(void *arg, int64_t begin, int64_t end)                                                          \
+    {                                                                                                                  \
+        const pool_t *p = arg;                                                                                         \
+        const int64_t n_out = p->out_height * p->out_width;                                                            \
+        const type_x factor = (type_x)(1.0 / (double)(p->kernel[0] * p->kernel[1]));                                   \
+        for (int64_t plane = begin; plane < end; plane++) {                                                            \
+            const type_x *x = (const type_x *)p->x + plane * p->height * p->width;                                     \
+            for (int64_t i = 0; i < n_out; i++) {                                                                      \
+                const window_t w = window_get(p, i / p->out_width, i % p->out_width);                                  \
+                type_x sum = 0;                                                                                        \
+                for (int64_t row = w.row; row < w.row_end; row++) {                                                    \
+                    for (int64_t k = row * p->width + w.column; k < row * p->width + w.column_end; k++) {              \
+                        sum += x[k];                                                                                   \
+                    }                                                                                                  \
+                }                                                                                                      \
+                ((type_x *)p->y)[plane * n_out + i] = sum * factor;                                                    \
+            }                                                                                                          \
+        }                                                                                                              \
+    }
+DEFINE_AVG(avg_block_f32, float)
+DEFINE_AVG(avg_block_f64, double)
+
+/* in: x[B,C,H,W]; out: y[B,C,OH,OW]. */
+CPU_KERNEL(avg_pool2d)
+{
+    pool_t p = pool_init(&args->in[0], &args->out[0], args->attrs);
+    p.x = args->in[0].data;
+    p.y = args->out[0].data;
+    switch (args->in[0].dtype) {
+    case GD_DTYPE_F32:
+        gd_cpu_parallel(args->n_threads, p.n_planes, PLANES_PER_BLOCK, avg_block_f32, &p);
+        return ST_OK;
+    case GD_DTYPE_F64:
+        gd_cpu_parallel(args->n_threads, p.n_planes, PLANES_PER_BLOCK, avg_block_f64, &p);
+        return ST_OK;
+    default:
+        return gd_cpu_fail_dtype("avg_pool2d", args->in[0].dtype);
+    }
+}
+
+/* Defines name_x(arg, begin, end): dx of planes [begin, end): each window spreads its dy evenly. */
+#define DEFINE_AVG_BACKWARD(name_x, type_x)                                                                            \
+    static void name_x(void *arg, int64_t begin, int64_t end)                                                          \
+    {                                                                                                                  \
+        const pool_t *p = arg;                                                                                         \
+        const int64_t n = p->height * p->width, n_out = p->out_height * p->out_width;                                  \
+        const type_x factor = (type_x)(1.0 / (double)(p->kernel[0] * p->kernel[1]));                                   \
+        memset((type_x *)p->y + begin * n, 0, (size_t)((end - begin) * n) * sizeof(type_x));                           \
+        for (int64_t plane = begin; plane < end; plane++) {                                                            \
+            type_x *dx = (type_x *)p->y + plane * n;                                                                   \
+            for (int64_t i = 0; i < n_out; i++) {                                                                      \
+                const window_t w = window_get(p, i / p->out_width, i % p->out_width);                                  \
+                const type_x share = ((const type_x *)p->x)[plane * n_out + i] * factor;                               \
+                for (int64_t row = w.row; row < w.row_end; row++) {                                                    \
+                    for (int64_t k = row * p->width + w.column; k < row * p->width + w.column_end; k++) {              \
+                        dx[k] += share;                                                                                \
+                    }                                                                                                  \
+                }                                                                                                      \
+            }                                                                                                          \
+        }                                                                                                              \
+    }
+DEFINE_AVG_BACKWARD(avg_backward_f32, float)
+DEFINE_AVG_BACKWARD(avg_backward_f64, double)
+
+/* in: dy[B,C,OH,OW]; out: dx[B,C,H,W]. */
+CPU_KERNEL(avg_pool2d_backward)
+{
+    pool_t p = pool_init(&args->out[0], &args->in[0], args->attrs);
+    p.x = args->in[0].data;
+    p.y = args->out[0].data;
+    switch (args->in[0].dtype) {
+    case GD_DTYPE_F32:
+        gd_cpu_parallel(args->n_threads, p.n_planes, PLANES_PER_BLOCK, avg_backward_f32, &p);
+        return ST_OK;
+    case GD_DTYPE_F64:
+        gd_cpu_parallel(args->n_threads, p.n_planes, PLANES_PER_BLOCK, avg_backward_f64, &p);
+        return ST_OK;
+    default:
+        return gd_cpu_fail_dtype("avg_pool2d_backward", args->in[0].dtype);
+    }
+}

@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * tile: small matrix products for kernels that hold their operands in registers and cache (attention). Every product
+ * has the form c[m,n] (+)= a[m,k] b[k,n]: elements of `a`, at any strides, are broadcast against vectors of b's rows.
+ */
+#ifndef GRADD_CPU_VEC_TILE_H
+#define GRADD_CPU_VEC_TILE_H
+
+#include <stdbool.h>
+
+#include "cpu/vec/simd.h"
+
+/* Rows of c in registers at a time: with two vectors each, half of the register file. */
+#if defined(__AVX512F__)
+enum { TILE_ROWS = 8 };
+#else
+enum { TILE_ROWS = 4 };
+#endif
+
+/* Strides in elements; rows of b and c are adjacent elements. n: a multiple of SIMD_WIDTH. */
+typedef struct tile_product {
+    int64_t n;
+    int64_t k;
+    const float *a;
+    int64_t a_row, a_k;
+    const float *b;
+    int64_t b_row;
+    float *c;
+    int64_t c_row;
+    bool is_adding;
+} tile_product_t;
+
+/* `rows` rows from row m on, `vectors` vectors of columns from column n on; both constants where it is called. */
+static inline __attribute__((always_inline)) void tile_multiply(const tile_product_t *p, int rows, int vectors,
+                                                                int64_t m, int64_t n)
+{
+    simd_f32_t sum[TILE_ROWS][2];
+    const float *a = p->a + m * p->a_row;
+    const float *b = p->b + n;
+    float *c = p->c + m * p->c_row + n;
+    const int64_t a_row = p->a_row, a_k = p->a_k, b_row = p->b_row, n_terms = p->k;
+#pragma GCC unroll 8
+    for (int r = 0; r < rows; r++) {
+#pragma GCC unroll 2
+        for (int v = 0; v < vectors; v++) {
+            sum[r][v] = p->is_adding ? simd_load(c + r * p->c_row + v * SIMD_WIDTH) : (simd_f32_t){0};
+        }
+    }
+    for (int64_t k = 0; k < n_terms; k++) {
+        simd_f32_t right[2];
+#pragma GCC unroll 2
+        for (int v = 0; v < vectors; v++) {
+            right[v] = simd_load(b + v * SIMD_WIDTH);
+        }
+#pragma GCC unroll 8
+        for (int r = 0; r < rows; r++) {
+            const simd_f32_t left = simd_set(a[r * a_row]);
+#pragma GCC unroll 2
+            for (int v = 0; v < vectors; v++) {
+                sum[r][v] += left * right[v];
+            }
+        }
+        a += a_k;
+        b += b_row;
+    }
+#pragma GCC unroll 8
+    for (int r = 0; r < rows; r++) {
+#pragma GCC unroll 2
+        for (int v = 0; v < vectors; v++) {
+            simd_store(c + r * p->c_row + v * SIMD_WIDTH, sum[r][v]);
+        }
+    }
+}
+
+static inline __attribute__((always_inline)) void tile_row_group(const tile_product_t *p, int rows, int64_t m)
+{
+    int64_t n = 0;
+    for (; n + 2 * SIMD_WIDTH <= p->n; n += 2 * SIMD_WIDTH) {
+        tile_multiply(p, rows, 2, m, n);
+    }
+    if (n < p->n) {
+        tile_multiply(p, rows, 1, m, n);
+    }
+}
+
+/* The product for m ≤ TILE_ROWS rows. */
+static inline void tile_product_run(const tile_product_t *p, int64_t m)
+{
+    int64_t row = 0;
+#if defined(__AVX512F__)
+    if (m == 8) {
+        tile_row_group(p, 8, 0);
+        return;
+    }
+#endif
+    if (m - row >= 4) {
+        tile_row_group(p, 4, row);
+        row += 4;
+    }
+    if (m - row >= 2) {
+        tile_row_group(p, 2, row);
+        row += 2;
+    }
+    if (m - row >= 1) {
+        tile_row_group(p, 1, row);
+    }
+}
+
+/* Lane l of a pair (a, b) whose s-blocks off the diagonal are exchanged. */
+#define TILE_LOW(l_x, s_x) (((l_x) & (s_x)) != 0 ? (l_x) - (s_x) + SIMD_WIDTH : (l_x))
+#define TILE_HIGH(l_x, s_x) (((l_x) & (s_x)) != 0 ? (l_x) + SIMD_WIDTH : (l_x) + (s_x))
+#define TILE_LANES_4(f_x, l_x, s_x) f_x((l_x), s_x), f_x((l_x) + 1, s_x), f_x((l_x) + 2, s_x), f_x((l_x) + 3, s_x)
+#if defined(__AVX512F__)
+#define TILE_LANES(f_x, s_x)                                                                                           \
+    {                                                                                                                  \
+        TILE_LANES_4(f_x, 0, s_x), TILE_LANES_4(f_x, 4, s_x), TILE_LANES_4(f_x, 8, s_x), TILE_LANES_4(f_x, 12, s_x)    \
+    }
+#elif defined(__AVX__)
+#define TILE_LANES(f_x, s_x)                                                                                           \
+    {                                                                                                                  \
+        TILE_LANES_4(f_x, 0, s_x), TILE_LANES_4(f_x, 4, s_x)                                                           \
+    }
+#else
+#define TILE_LANES(f_x, s_x)                                                                                           \
+    {                                                                                                                  \
+        TILE_LANES_4(f_x, 0, s_x)                                                                                      \
+    }
+#endif
+
+static inline __attribute__((always_inline)) void tile_exchange(simd_f32_t *row, int step, simd_i32_t low,
+                                                                simd_i32_t high)
+{
+#pragma GCC unroll 16
+    for (int i = 0; i < SIMD_WIDTH; i++) {
+        if ((i & step) == 0) {
+            const simd_f32_t a = row[i];
+            const simd_f32_t b = row[i + step];
+            row[i] = __builtin_shuffle(a, b, low);
+            row[i + step] = __builtin_shuffle(a, b, high);
+        }
+    }
+}
+
+/*
+ * to[d * to_row + t] = from[t * from_row + d] for t < n_rows, d < n_columns; columns t … up to a multiple of SIMD_WIDTH
+ * are filled with zeros. Transposes by exchanging ever larger blocks (Eklundh).
+ */
+static inline void tile_transpose(const float *from, int64_t from_row, int64_t n_rows, int64_t n_columns, float *to,
+                                  int64_t to_row)
+{
+    for (int64_t t = 0; t < n_rows; t += SIMD_WIDTH) {
+        const int64_t rows = n_rows - t < SIMD_WIDTH ? n_rows - t : SIMD_WIDTH;
+        for (int64_t d = 0; d < n_columns; d += SIMD_WIDTH) {
+            const int64_t columns = n_columns - d < SIMD_WIDTH ? n_columns - d : SIMD_WIDTH;
+            simd_f32_t row[SIMD_WIDTH];
+            if (rows == SIMD_WIDTH && columns == SIMD_WIDTH) {
+#pragma GCC unroll 16
+                for (int i = 0; i < SIMD_WIDTH; i++) {
+                    row[i] = simd_load(from + (t + i) * from_row + d);
+                }
+            } else {
+                memset(row, 0, sizeof(row));
+                for (int64_t i = 0; i < rows; i++) {
+                    memcpy(&row[i], from + (t + i) * from_row + d, (size_t)columns * sizeof(float));
+                }
+            }
+            tile_exchange(row, 1, (simd_i32_t)TILE_LANES(TILE_LOW, 1), (simd_i32_t)TILE_LANES(TILE_HIGH, 1));
+            tile_exchange(row, 2, (simd_i32_t)TILE_LANES(TILE_LOW, 2), (simd_i32_t)TILE_LANES(TILE_HIGH, 2));
+#if defined(__AVX__)
+            tile_exchange(row, 4, (simd_i32_t)TILE_LANES(TILE_LOW, 4), (simd_i32_t)TILE_LANES(TILE_HIGH, 4));
+#endif
+#if defined(__AVX512F__)
+            tile_exchange(row, 8, (simd_i32_t)TILE_LANES(TILE_LOW, 8), (simd_i32_t)TILE_LANES(TILE_HIGH, 8));
+#endif
+            for (int64_t i = 0; i < columns; i++) {
+                simd_store(to + (d + i) * to_row + t, row[i]);
+            }
+        }
+    }
+}
+
+#endif
