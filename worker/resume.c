@@ -113,6 +113,16 @@ static status_t fingerprints_compare(wrk_session_t *session)
     return wrk_agree(session->group, status);
 }
 
+/* All that are kept. */
+static void checkpoints_report(const wrk_session_t *session)
+{
+    if (session->options.events.checkpoints != NULL) {
+        wrk_checkpoint_t list[WRK_MAX_CHECKPOINTS];
+        int n = wrk_checkpoint_list(session->store, list, WRK_MAX_CHECKPOINTS);
+        session->options.events.checkpoints(session->options.events.arg, list, n, session->options.directory);
+    }
+}
+
 status_t wrk_session_resume(wrk_session_t *session)
 {
     restored_t restored;
@@ -125,6 +135,9 @@ status_t wrk_session_resume(wrk_session_t *session)
         status = root_restore(session, &restored);
     }
     status = wrk_agree(session->group, status);
+    if (status == ST_OK && session->rank == 0) {
+        checkpoints_report(session);
+    }
     if (status == ST_OK) {
         status = coll_broadcast(session->group, &restored, sizeof(restored), 0);
     }
@@ -144,15 +157,6 @@ status_t wrk_session_resume(wrk_session_t *session)
                  restored.checkpoint.attempt, restored.checkpoint.parameters_sha256);
     }
     return ST_OK;
-}
-
-static void checkpoints_report(const wrk_session_t *session)
-{
-    if (session->options.events.checkpoints != NULL) {
-        wrk_checkpoint_t list[WRK_MAX_CHECKPOINTS];
-        int n = wrk_checkpoint_list(session->store, list, WRK_MAX_CHECKPOINTS);
-        session->options.events.checkpoints(session->options.events.arg, list, n, session->options.directory);
-    }
 }
 
 static status_t root_save(wrk_session_t *session, bool is_needed)

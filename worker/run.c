@@ -34,16 +34,17 @@ static status_t boundary_run(wrk_session_t *session, wrk_command_t command)
     bool is_last = session->step == session->steps_total;
     bool is_saved_now = is_last || command == WRK_COMMAND_PAUSE || command == WRK_COMMAND_CHECKPOINT ||
                         (job->checkpoint != NULL && is_due(session->step, job->checkpoint->every));
-    bool is_evaluated = session->validation != NULL && command != WRK_COMMAND_STOP && command != WRK_COMMAND_PAUSE &&
+    bool is_evaluated = session->validation != NULL && command != WRK_COMMAND_STOP &&
                         (is_last || (job->evaluation != NULL && is_due(session->step, job->evaluation->every)));
     status_t status = ST_OK;
     int64_t start = clock_now_ns();
-    if (is_saved_now) {
-        status = wrk_session_save(session, is_last || command == WRK_COMMAND_PAUSE);
-    }
-    if (status == ST_OK && is_evaluated) {
+    /* first the evaluation: whoever resumes from this step's checkpoint need not repeat it */
+    if (is_evaluated) {
         status = wrk_session_evaluate(session);
         progress_log(session, true);
+    }
+    if (status == ST_OK && is_saved_now) {
+        status = wrk_session_save(session, is_last || command == WRK_COMMAND_PAUSE);
     }
     /* time between steps is not a step's time */
     session->window_ns += clock_now_ns() - start;
@@ -80,7 +81,8 @@ static status_t steps_run(wrk_session_t *session, wrk_outcome_t *outcome_p)
     return ST_OK;
 }
 
-/* A job that was killed between its last checkpoint and its goodbye comes back with all steps done. */
+/* A job that was killed between its last checkpoint and its goodbye comes back with all steps done; whether its last
+ * evaluation was told is not known. */
 static status_t end_run(wrk_session_t *session)
 {
     status_t status = ST_OK;

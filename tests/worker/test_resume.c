@@ -312,8 +312,10 @@ static void a_checkpoint_that_cannot_be_written_is_told_and_the_last_one_fails_t
 
     assert_int_equal(rest.result.outcome, WRK_OUTCOME_SUCCEEDED);
     assert_string_equal(rest.result.parameters_sha256, whole.result.parameters_sha256);
-    assert_non_null(strstr(rest.notes[0], "checkpoint step-5 was not written, training goes on: cannot rename"));
-    assert_non_null(strstr(rest.notes[0], "Not a directory"));
+    assert_int_equal(rest.n_notes, 2);
+    assert_non_null(strstr(rest.notes[0], "checkpoint step-5 is corrupt"));
+    assert_non_null(strstr(rest.notes[1], "checkpoint step-5 was not written, training goes on: cannot rename"));
+    assert_non_null(strstr(rest.notes[1], "Not a directory"));
 
     run_folder_clear();
     memset(&rest, 0, sizeof(rest));
