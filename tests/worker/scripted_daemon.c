@@ -36,7 +36,7 @@ static status_t hello_answer(daemon_t *daemon, rpc_call_t *call, const Gradd__V1
     if (!hello->has_job) {
         welcome.has_job = 1;
         welcome.job = (ProtobufCBinaryData){daemon->job_size, daemon->job};
-        welcome.job_directory = (char *)(uintptr_t) "/jobs/7";
+        welcome.job_directory = daemon->directory;
     }
     reply.welcome = &welcome;
     return rpc_call_write(call, &reply.base);
