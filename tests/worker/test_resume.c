@@ -321,6 +321,7 @@ static void a_checkpoint_that_cannot_be_written_is_told_and_the_last_one_fails_t
     memset(&rest, 0, sizeof(rest));
     assert_ok(wrk_folder_make(run_path("checkpoints")));
     assert_ok(wrk_file_write(run_path("checkpoints/step-00000012"), "x", 1));
+    job->checkpoint->every = 100; /* the next one written would remove it */
     run_ranks(job, 2, &rest);
     assert_int_not_equal(rest.status, ST_OK);
     assert_int_equal(rest.status, rest.other_status);
