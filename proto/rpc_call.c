@@ -114,6 +114,7 @@ void rpc_call_unref(rpc_call_t *call)
     if (call->next != NULL) {
         call->next->previous = call->previous;
     }
+    server->n_admitted -= call->is_admitted;
     (void)pthread_cond_broadcast(&server->changed);
     (void)pthread_mutex_unlock(&server->mutex);
     (void)pthread_mutex_destroy(&call->mutex);

@@ -32,6 +32,7 @@ struct rpc_stream {
     pthread_mutex_t send_mutex;                                   /* writers, and batches that send */
     pthread_mutex_t read_mutex;                                   /* readers, and batches that receive */
     bool is_read_pending, is_finished, has_finished_writing;
+    atomic_bool is_cancelled; /* by us */
 };
 
 status_t rpc_channel_open(const char *address, rpc_channel_t **channel_p)
@@ -83,6 +84,13 @@ void rpc_channel_close(rpc_channel_t *channel)
     mem_free(channel->address);
     mem_free(channel);
     rpc_library_shutdown();
+}
+
+/* A server that is shutting down has gRPC cancel new calls, with these very details: it is gone, as far as we care. */
+static rpc_code_t code_read(grpc_status_code code, grpc_slice details)
+{
+    bool is_dropped = code == GRPC_STATUS_CANCELLED && grpc_slice_str_cmp(details, "CANCELLED") == 0;
+    return is_dropped ? RPC_UNAVAILABLE : (rpc_code_t)code;
 }
 
 /* Records the failure of a call that ended with a code. */
@@ -156,7 +164,7 @@ status_t rpc_channel_call(rpc_channel_t *channel, const char *path, const Protob
     if (error == GRPC_CALL_OK) {
         (void)pluck(queue, queue);
     }
-    rpc_code_t code = error == GRPC_CALL_OK ? (rpc_code_t)grpc_code : RPC_INTERNAL;
+    rpc_code_t code = error == GRPC_CALL_OK ? code_read(grpc_code, details) : RPC_INTERNAL;
     if (code != RPC_OK) {
         status = code_fail(channel, code, details);
     } else if (received == NULL) {
@@ -257,7 +265,7 @@ static status_t stream_end(rpc_stream_t *stream)
         (void)pluck(stream->queue, &stream->status_tag);
         stream->is_finished = true;
     }
-    rpc_code_t code = (rpc_code_t)stream->code;
+    rpc_code_t code = rpc_stream_code(stream);
     if (code == RPC_OK) {
         return ST_OK;
     }
@@ -347,11 +355,16 @@ status_t rpc_stream_finish_writing(rpc_stream_t *stream)
 
 rpc_code_t rpc_stream_code(const rpc_stream_t *stream)
 {
-    return stream->is_finished ? (rpc_code_t)stream->code : RPC_OK;
+    if (!stream->is_finished) {
+        return RPC_OK;
+    }
+    bool is_ours = stream->code == GRPC_STATUS_CANCELLED && atomic_load(&stream->is_cancelled);
+    return is_ours ? RPC_CANCELLED : code_read(stream->code, stream->details);
 }
 
 void rpc_stream_cancel(rpc_stream_t *stream)
 {
+    atomic_store(&stream->is_cancelled, true);
     (void)grpc_call_cancel(stream->call, NULL);
 }
 

@@ -98,7 +98,8 @@ struct rpc_call {
     grpc_byte_buffer *read_buffer;
     grpc_byte_buffer *response; /* unary: sent together with the status */
     /* under server->mutex */
-    bool is_counted;
+    bool is_counted;  /* against max_calls, until its status is sent */
+    bool is_admitted; /* has or had a handler */
     rpc_call_t *previous, *next;
     rpc_call_t *queue_next;
 };
@@ -121,10 +122,10 @@ struct rpc_server {
     pthread_cond_t work;    /* something in the queue, or is_stopping */
     rpc_call_t *calls;      /* all that live */
     rpc_call_t *queue_first, *queue_last;
-    int n_counted, n_queued;
+    int n_counted, n_admitted, n_queued;
     pthread_t *threads;
     int n_threads, n_idle;
-    bool is_stopping, is_shut_down;
+    bool is_draining, is_stopping, is_shut_down;
 };
 
 rpc_call_t *rpc_call_new(rpc_server_t *server);

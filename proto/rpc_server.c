@@ -151,7 +151,10 @@ void rpc_server_uncount(rpc_call_t *call)
 
 static void server_arm(rpc_server_t *server)
 {
-    if (atomic_load(&server->is_closing)) {
+    (void)pthread_mutex_lock(&server->mutex);
+    bool is_draining = server->is_draining;
+    (void)pthread_mutex_unlock(&server->mutex);
+    if (is_draining) {
         return;
     }
     rpc_call_t *call = rpc_call_new(server);
@@ -197,7 +200,8 @@ static rpc_code_t call_admit(rpc_call_t *call)
         code = RPC_RESOURCE_EXHAUSTED;
     } else {
         server->n_counted++;
-        call->is_counted = true;
+        server->n_admitted++;
+        call->is_counted = call->is_admitted = true;
     }
     (void)pthread_mutex_unlock(&server->mutex);
     return code;
@@ -473,7 +477,7 @@ status_t rpc_server_open(const rpc_server_options_t *options, rpc_server_t **ser
     return ST_OK;
 
 err_discard:
-    atomic_store(&server->is_closing, true);
+    server->is_draining = true;
     server_discard(server);
     rpc_library_shutdown();
 err_free:
@@ -501,15 +505,19 @@ void rpc_server_close(rpc_server_t *server, int64_t grace_ms)
         (void)pthread_mutex_unlock(&call->mutex);
     }
     (void)pthread_mutex_unlock(&server->mutex);
-    grpc_server_shutdown_and_notify(server->server, server->queue, &server->shutdown_tag);
-
+    /*
+     * Running calls end first, while new ones are still answered (UNAVAILABLE): once gRPC shuts down, it cancels new
+     * calls without a word, and waits for idle clients that may not be polling.
+     */
     struct timespec deadline = rpc_deadline(grace_ms);
     (void)pthread_mutex_lock(&server->mutex);
     int error = 0;
-    while (!server->is_shut_down && error != ETIMEDOUT) {
+    while (server->n_admitted > 0 && error != ETIMEDOUT) {
         error = pthread_cond_timedwait(&server->changed, &server->mutex, &deadline);
     }
+    server->is_draining = true;
     (void)pthread_mutex_unlock(&server->mutex);
+    grpc_server_shutdown_and_notify(server->server, server->queue, &server->shutdown_tag);
     grpc_server_cancel_all_calls(server->server);
 
     /* Every call must be gone before the queue shuts down: a batch started after that aborts the process. */
