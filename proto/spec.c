@@ -79,12 +79,15 @@ static void job_read(spec_context_t *context, spec_job_t *job, const parse_optio
 static status_t source_parse(const spec_source_t *source, const parse_options_t *options, spec_job_t **job_p,
                              spec_problems_t *problems)
 {
+    spec_job_t *job = mem_zalloc(sizeof(*job));
+    if (job == NULL) {
+        return ST_FAIL(ST_ERR_NOMEM, "a job");
+    }
     const char *name = options->fixed_place != NULL ? options->fixed_place : source->file_name;
     spec_context_t context = {.source = source};
     context.report = (spec_report_t){.problems = problems, .main_file = name != NULL ? name : "job.yaml"};
     arena_init(&context.arena, 0);
-    spec_job_t *job = mem_zalloc(sizeof(*job));
-    status_t status = job != NULL ? directory_resolve(&context) : ST_FAIL(ST_ERR_NOMEM, "a job");
+    status_t status = directory_resolve(&context);
     if (status != ST_OK) {
         mem_free(job);
         goto out;

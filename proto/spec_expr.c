@@ -121,7 +121,7 @@ static status_t value_combine(char sign, const value_t *a, const value_t *b, val
     }
     bool are_integers = a->kind == SPEC_VALUE_INT && b->kind == SPEC_VALUE_INT;
     bool divides = sign == '/' || sign == 'f';
-    if (divides && b->number == 0) { /* exact zero only */
+    if (divides && (are_integers ? b->integer == 0 : b->number == 0)) { /* exact zero only */
         return ST_FAIL(ST_ERR_PARSE, "division by zero");
     }
     if (are_integers) {

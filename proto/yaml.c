@@ -8,6 +8,7 @@
 #include <string.h>
 #include <yaml.h>
 
+#include "base/assert.h"
 #include "proto/spec_internal.h"
 
 typedef struct builder {
@@ -113,6 +114,7 @@ static void builder_attach(builder_t *builder, spec_node_t *node)
     int top = builder->depth - 1;
     spec_node_t *parent = builder->open[top];
     if (parent->kind == SPEC_NODE_MAP) {
+        ASSERT(builder->key[top] != NULL);
         node->key = builder->key[top];
         node->key_place = builder->key_place[top];
         builder->key[top] = NULL;

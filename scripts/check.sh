@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # The static checks, each a script of its own.
 set -uo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/.." || exit 1
 failed=
 for check in includes size format tidy; do
     echo "== check-$check"

@@ -1,0 +1,81 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# Installs what is missing, builds, runs all tests, and says what passed, failed and was skipped.
+set -euo pipefail
+
+usage() {
+    cat <<'END'
+usage: scripts/test.sh [--preset NAME] [--label REGEX] [--no-deps] [CTEST ARGUMENTS]
+
+  --preset NAME   what to build and test (default: release); also dev asan tsan coverage
+  --label REGEX   only tests with such a label: unit mpi e2e fault slow cuda
+  --no-deps       install nothing
+Other arguments go to ctest: scripts/test.sh -R worker
+END
+}
+
+preset=release
+label=
+deps=yes
+while [ $# -gt 0 ]; do
+    case "$1" in
+        --preset) preset=${2:?--preset needs a name}; shift ;;
+        --label) label=${2:?--label needs a regular expression}; shift ;;
+        --no-deps) deps=no ;;
+        -h | --help) usage; exit 0 ;;
+        *) break ;;
+    esac
+    shift
+done
+cd "$(dirname "$0")/.."
+
+[ "$deps" = no ] || scripts/deps.sh
+scripts/build.sh "$preset"
+
+# Unit tests share the cores; what measures time or starts many processes runs alone.
+alone='mpi|e2e|fault|slow'
+log=build/$preset/test.log
+: >"$log"
+failed=0
+run() {
+    local status=0
+    ctest --preset "$preset" --no-tests=ignore "$@" >"$log.part" 2>&1 || status=$?
+    ctest_lines "$log.part"
+    cat "$log.part" build/"$preset"/Testing/Temporary/LastTest.log >>"$log" 2>/dev/null || true
+    rm -f "$log.part"
+    return "$status"
+}
+# One line a test; the whole output of those that failed.
+ctest_lines() {
+    grep -E '^ *[0-9]+/[0-9]+ Test ' "$1" || true
+    if grep -q '% tests passed, 0 tests failed\|No tests were found' "$1"; then return 0; fi
+    awk '/^ *Start /{next} /^ *[0-9]+\/[0-9]+ Test /{show = /Failed|Timeout|Exception|Not Run/; next} show' "$1"
+}
+if [ -n "$label" ]; then
+    run -L "$label" "$@" || failed=1
+else
+    run -LE "$alone" -j "$(nproc)" "$@" || failed=1
+    run -L "$alone" "$@" || failed=1
+fi
+
+count() { grep -cE "$1" "$log" || true; }
+passed=$(count '^ *[0-9]+/[0-9]+ Test .* Passed ')
+skipped=$(count '^ *[0-9]+/[0-9]+ Test .*\*\*\*Skipped ')
+broken=$(grep -E '^ *[0-9]+/[0-9]+ Test ' "$log" | grep -vE ' Passed |\*\*\*Skipped ' | sed -E 's/.*Test +#[0-9]+: ([^ ]+).*/\1/' || true)
+echo
+reasons=$(grep -hoE '^\[  SKIPPED \] .*:.*|^\[  SKIPPED \] .* .*' "$log" | sort -u || true)
+if [ -n "$reasons" ]; then
+    echo "skipped, with the reason:"
+    printf '%s\n' "$reasons" | sed 's/^\[  SKIPPED \]/ /'
+fi
+if [ -n "$broken" ]; then
+    echo "failed:"
+    printf '%s\n' "$broken" | sed 's/^/  /'
+    failed=1
+fi
+if [ $((passed + skipped)) -eq 0 ] && [ -z "$broken" ]; then
+    echo "no test fits" >&2
+    failed=1
+fi
+echo "tests: $passed passed, $(printf '%s' "$broken" | grep -c . || true) failed, $skipped skipped (preset $preset; log: $log)"
+exit "$failed"
