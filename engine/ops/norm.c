@@ -211,7 +211,7 @@ const gd_op_t gd_op_batch_norm = {
                {.in = {{4, {3, 2, 5, 7}}, CHANNELS(2), CHANNELS(2)}, .n_in = 3, TRAINING},
                {.in = {{2, {9, 4}}, CHANNELS(4), CHANNELS(4)}, .n_in = 3, TRAINING},
                {.in = {{3, {2, 3, 40}}}, .n_in = 1, TRAINING},
-               {.in = {{4, {2, 3, 2, 2}}, CHANNELS(3), STATISTICS(3, -1), STATISTICS(3, 0.5), CHANNELS(3)},
+               {.in = {{4, {2, 3, 2, 2}}, CHANNELS(3), CHANNELS(3), STATISTICS(3, -1), STATISTICS(3, 0.5)},
                 .n_in = 5,
                 EVALUATION},
                {.in = {{4, {2, 3, 2, 2}}, CHANNELS(2), CHANNELS(3)}, .n_in = 3, TRAINING, .expect = ST_ERR_SHAPE},

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "gradd/rng.h"
+#include "tests/engine/reference_nn.h"
 
 void ref_index(const ref_tensor_t *t, int64_t flat, int64_t *index_p)
 {
@@ -304,5 +305,24 @@ const reference_func_t reference_table[GD_OP_COUNT] = {
     [GD_OP_DROPOUT] = ref_dropout,
     [GD_OP_MATMUL] = ref_matmul,
     [GD_OP_LINEAR] = ref_linear,
+    [GD_OP_LAYER_NORM] = ref_layer_norm,
+    [GD_OP_LAYER_NORM_BACKWARD] = ref_layer_norm_backward,
+    [GD_OP_BATCH_NORM] = ref_batch_norm,
+    [GD_OP_BATCH_NORM_BACKWARD] = ref_batch_norm_backward,
+    [GD_OP_CONV2D] = ref_conv2d,
+    [GD_OP_CONV2D_BACKWARD_INPUT] = ref_conv2d_backward_input,
+    [GD_OP_CONV2D_BACKWARD_WEIGHT] = ref_conv2d_backward_weight,
+    [GD_OP_MAX_POOL2D] = ref_max_pool2d,
+    [GD_OP_MAX_POOL2D_BACKWARD] = ref_max_pool2d_backward,
+    [GD_OP_AVG_POOL2D] = ref_avg_pool2d,
+    [GD_OP_AVG_POOL2D_BACKWARD] = ref_avg_pool2d_backward,
+    [GD_OP_ATTENTION] = ref_attention,
+    [GD_OP_ATTENTION_BACKWARD] = ref_attention_backward,
+    [GD_OP_EMBEDDING] = ref_embedding,
+    [GD_OP_EMBEDDING_BACKWARD] = ref_embedding_backward,
+    [GD_OP_CROSS_ENTROPY] = ref_cross_entropy,
+    [GD_OP_CROSS_ENTROPY_BACKWARD] = ref_cross_entropy_backward,
+    [GD_OP_MSE] = ref_mse,
+    [GD_OP_MSE_BACKWARD] = ref_mse_backward,
     /* clang-format on */
 };

@@ -10,6 +10,7 @@
 enum { ROWS_PER_BLOCK = 64, COLUMNS_PER_BLOCK = 64 };
 
 typedef struct embedding {
+    const char *op;
     const void *ids;
     int32_t id_dtype;
     int64_t n_ids;
@@ -37,7 +38,7 @@ static status_t ids_check(const embedding_t *e)
     for (int64_t i = 0; i < e->n_ids; i++) {
         const int64_t id = id_get(e, i);
         if (id < 0 || id >= e->n_rows) {
-            return ST_FAIL(ST_ERR_DATA, "embedding: id %lld at position %lld is outside 0 … %lld", (long long)id,
+            return ST_FAIL(ST_ERR_DATA, "%s: id %lld at position %lld is outside 0 … %lld", e->op, (long long)id,
                            (long long)i, (long long)e->n_rows - 1);
         }
     }
@@ -57,6 +58,7 @@ static void embedding_block(void *arg, int64_t begin, int64_t end)
 CPU_KERNEL(embedding)
 {
     const embedding_t e = {
+        .op = "embedding",
         .ids = args->in[0].data,
         .id_dtype = args->in[0].dtype,
         .n_ids = gd_view_numel(&args->in[0]),
@@ -102,6 +104,7 @@ static void backward_block_f64(void *arg, int64_t begin, int64_t end)
 CPU_KERNEL(embedding_backward)
 {
     const embedding_t e = {
+        .op = "embedding_backward",
         .ids = args->in[1].data,
         .id_dtype = args->in[1].dtype,
         .n_ids = gd_view_numel(&args->in[1]),

@@ -118,12 +118,12 @@ static void cross_entropy_block_f64(void *arg, int64_t begin, int64_t end)
     c->n_correct_of_block[begin / ROWS_PER_BLOCK] = n_correct;
 }
 
-static status_t targets_check(const cross_entropy_t *c)
+static status_t targets_check(const char *op, const cross_entropy_t *c)
 {
     for (int64_t row = 0; row < c->n_rows; row++) {
         const int64_t target = target_get(c, row);
         if ((target < 0 || target >= c->n_classes) && target != c->ignore_index) {
-            return ST_FAIL(ST_ERR_DATA, "cross_entropy: label %lld of row %lld is outside 0 … %lld", (long long)target,
+            return ST_FAIL(ST_ERR_DATA, "%s: label %lld of row %lld is outside 0 … %lld", op, (long long)target,
                            (long long)row, (long long)c->n_classes - 1);
         }
     }
@@ -153,7 +153,7 @@ CPU_KERNEL(cross_entropy)
         return gd_cpu_fail_dtype("cross_entropy", dtype);
     }
     cross_entropy_t c = cross_entropy_init(&args->in[0], &args->in[1], args->attrs);
-    status_t status = targets_check(&c);
+    status_t status = targets_check("cross_entropy", &c);
     if (status != ST_OK) {
         return status;
     }
@@ -227,7 +227,7 @@ CPU_KERNEL(cross_entropy_backward)
     cross_entropy_t c = cross_entropy_init(&args->in[1], &args->in[2], args->attrs);
     c.logsumexp = args->in[3].data;
     c.dlogits = args->out[0].data;
-    status_t status = targets_check(&c);
+    status_t status = targets_check("cross_entropy_backward", &c);
     if (status != ST_OK) {
         return status;
     }
