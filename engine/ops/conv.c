@@ -61,7 +61,7 @@ static status_t conv2d_infer(gd_tensor_t *const *in, int n_in, const gd_attrs_t 
     if (bias != NULL && (bias->n_dims != 1 || bias->shape[0] != weight->shape[0])) {
         return gd_op_fail_shapes(ST_ERR_SHAPE, "conv2d", weight, bias, "bias must be [output channels]");
     }
-    int64_t size[2];
+    int64_t size[2] = {0, 0};
     status = sizes_get("conv2d", x, weight, weight->shape, attrs, size);
     if (status == ST_OK) {
         gd_meta_set(out, x->dtype, 4, (const int64_t[4]){x->shape[0], weight->shape[0], size[0], size[1]});
