@@ -180,6 +180,8 @@ static status_t root_save(wrk_session_t *session, bool is_needed)
         return ST_OK;
     }
     if (is_needed || status == ST_ERR_STATE) {
+        /* whatever the disk's trouble is, it may be gone at the next attempt */
+        status = status == ST_ERR_STATE || status == ST_ERR_NOSPACE ? status : ST_ERR_IO;
         return status_add_context(status, "checkpoint step-%lld", (long long)session->step);
     }
     char text[1024];
