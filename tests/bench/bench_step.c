@@ -134,10 +134,10 @@ static void usage(FILE *out)
 
 int main(int argc, char **argv)
 {
-    spec_pair_t set[MAX_SET] = {{"training.steps", "1000000000"},     {"training.microbatches", "1"},
-                                {"resources.workers", "1"},           {"parallel.data", "1"},
-                                {"checkpoint.every", "1000000000"},   {"evaluation.every", "1000000000"},
-                                {"training.log_every", "1000000000"}, {"resources.threads", "1"}};
+    spec_pair_t set[MAX_SET] = {{"training.steps", "1000000000"},   {"training.microbatches", "1"},
+                                {"resources.workers", "1"},         {"parallel.data", "1"},
+                                {"checkpoint.every", "1000000000"}, {"evaluation.every", "1000000000"},
+                                {"training.log_every", "1000000"},  {"resources.threads", "1"}};
     int n_set = 8;
     const char *path = NULL;
     char known[512];
