@@ -61,7 +61,7 @@ static void functions_are_accurate_to_a_few_units(void **state)
     assert_true(worst_ulp(GD_OP_EXP, exp, -87, 88.7f) <= 2);
     assert_true(worst_ulp(GD_OP_TANH, tanh, -20, 20) <= 3);
     assert_true(worst_ulp(GD_OP_SIGMOID, logistic, -80, 80) <= 4);
-    assert_true(worst_ulp(GD_OP_GELU, gelu, 0, 20) <= 6);
+    assert_true(worst_ulp(GD_OP_GELU, gelu, 0, 20) <= 10);
     assert_true(worst_ulp(GD_OP_LOG, log, 1e-30f, 1e30f) <= 2);
 }
 

@@ -7,7 +7,6 @@
 #include "cpu/vec/kernels.h"
 #include "cpu/vec/runs.h"
 #include "cpu/vec/vecmath.h"
-#include "gradd/rng.h"
 
 #define INV_SQRT_2 0.70710678118654752440
 #define INV_SQRT_2PI 0.39894228040143267794
@@ -47,7 +46,7 @@ DEFINE_BINARY_KERNEL(silu_backward, a_ *silu_derivative(b_), a_ *silu_derivative
 /* x Phi(x) */
 static inline float gelu_exact(float x)
 {
-    return 0.5f * x * (1.0f + vec_erf(x * (float)INV_SQRT_2));
+    return x * vec_normal_cdf(x, vec_exp(-0.5f * x * x));
 }
 
 static inline double gelu_exact_f64(double x)
@@ -58,7 +57,8 @@ static inline double gelu_exact_f64(double x)
 /* Phi(x) + x phi(x) */
 static inline float gelu_exact_derivative(float x)
 {
-    return 0.5f * (1.0f + vec_erf(x * (float)INV_SQRT_2)) + x * (float)INV_SQRT_2PI * vec_exp(-0.5f * x * x);
+    const float e = vec_exp(-0.5f * x * x);
+    return vec_normal_cdf(x, e) + x * (float)INV_SQRT_2PI * e;
 }
 
 static inline double gelu_exact_derivative_f64(double x)
@@ -120,23 +120,40 @@ typedef struct dropout {
 
 enum { DROPOUT_STRETCH = 256 }; /* elements whose masks are drawn together */
 
-/* mask[n] = 1 or 0 for elements first … first + n - 1; first is a multiple of 4 */
+/*
+ * mask[i] = 1 or 0 for elements first … first + DROPOUT_STRETCH - 1; first is a multiple of 4. gd_philox, word by word
+ * over DROPOUT_STRETCH / 4 blocks, so that each line is a vector loop.
+ */
 static void mask_draw(const dropout_t *d, int64_t first, uint32_t mask[DROPOUT_STRETCH])
 {
-    uint32_t word[4][DROPOUT_STRETCH / 4];
-    const gd_rng_key_t key = d->key;
+    enum { N = DROPOUT_STRETCH / 4 };
+    uint32_t c[4][N];
+    uint32_t k0 = (uint32_t)d->key.seed;
+    uint32_t k1 = (uint32_t)(d->key.seed >> 32) ^ (d->key.purpose * 0x9E3779B9u);
     const uint32_t block = (uint32_t)(first / 4);
-#pragma omp simd
-    for (uint32_t i = 0; i < DROPOUT_STRETCH / 4; i++) {
-        uint32_t w[4];
-        gd_philox(&key, block + i, w);
-        word[0][i] = w[0];
-        word[1][i] = w[1];
-        word[2][i] = w[2];
-        word[3][i] = w[3];
+    for (uint32_t i = 0; i < N; i++) {
+        c[0][i] = block + i;
+        c[1][i] = d->key.layer;
+        c[2][i] = d->key.microbatch;
+        c[3][i] = d->key.step;
     }
-    for (int i = 0; i < DROPOUT_STRETCH; i++) {
-        mask[i] = (word[i % 4][i / 4] >> 8) >= d->threshold;
+    for (int round = 0; round < 10; round++) {
+#pragma omp simd
+        for (int i = 0; i < N; i++) {
+            const uint64_t p0 = (uint64_t)0xD2511F53u * c[0][i];
+            const uint64_t p1 = (uint64_t)0xCD9E8D57u * c[2][i];
+            c[0][i] = (uint32_t)(p1 >> 32) ^ c[1][i] ^ k0;
+            c[1][i] = (uint32_t)p1;
+            c[2][i] = (uint32_t)(p0 >> 32) ^ c[3][i] ^ k1;
+            c[3][i] = (uint32_t)p0;
+        }
+        k0 += 0x9E3779B9u;
+        k1 += 0xBB67AE85u;
+    }
+    for (int i = 0; i < N; i++) {
+        for (int j = 0; j < 4; j++) {
+            mask[4 * i + j] = (c[j][i] >> 8) >= d->threshold;
+        }
     }
 }
 
