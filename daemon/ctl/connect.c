@@ -31,21 +31,38 @@ bool ctl_is_interrupted(void)
     return is_interrupted != 0;
 }
 
-/* The first socket that exists: $XDG_RUNTIME_DIR/gradd.sock, /run/gradd/gradd.sock. NULL: none. */
+/*
+ * Where gradd listens when it isn't told otherwise, and where a service puts its socket. Entry i of the list as
+ * "unix:…"; false when the variable it needs isn't set.
+ */
+enum { N_PLACES = 4 };
+static bool place_format(int i, strbuf_t *address)
+{
+    static const struct {
+        const char *variable, *rest;
+    } places[N_PLACES] = {
+        {"XDG_RUNTIME_DIR", "/gradd.sock"},
+        {NULL, "/run/gradd/gradd.sock"},
+        {"XDG_STATE_HOME", "/gradd/gradd.sock"},
+        {NULL, "/var/lib/gradd/gradd.sock"},
+    };
+    const char *start = places[i].variable != NULL ? getenv(places[i].variable) : "";
+    strbuf_clear(address);
+    if (start == NULL || (places[i].variable != NULL && start[0] != '/')) {
+        return false;
+    }
+    strbuf_appendf(address, "unix:%s%s", start, places[i].rest);
+    return true;
+}
+
+/* The first of the places where a socket is; NULL: none. */
 static char *address_find(void)
 {
-    const char *runtime = getenv("XDG_RUNTIME_DIR");
     strbuf_t address = {0};
-    if (runtime != NULL && runtime[0] != '\0') {
-        strbuf_appendf(&address, "unix:%s/gradd.sock", runtime);
-        if (access(strbuf_text(&address) + 5, F_OK) == 0) {
+    for (int i = 0; i < N_PLACES; i++) {
+        if (place_format(i, &address) && access(strbuf_text(&address) + 5, F_OK) == 0) {
             return strbuf_detach(&address);
         }
-        strbuf_clear(&address);
-    }
-    strbuf_append(&address, "unix:/run/gradd/gradd.sock");
-    if (access(strbuf_text(&address) + 5, F_OK) == 0) {
-        return strbuf_detach(&address);
     }
     strbuf_release(&address);
     return NULL;
@@ -53,10 +70,16 @@ static char *address_find(void)
 
 static void no_daemon_print(void)
 {
-    const char *runtime = getenv("XDG_RUNTIME_DIR");
-    (void)fprintf(stderr, "gradctl: no daemon found: there is no %s%s/run/gradd/gradd.sock\n",
-                  runtime != NULL ? runtime : "", runtime != NULL ? "/gradd.sock and no " : "");
+    strbuf_t address = {0};
+    (void)fprintf(stderr, "gradctl: no daemon found; looked for");
+    for (int i = 0; i < N_PLACES; i++) {
+        if (place_format(i, &address)) {
+            (void)fprintf(stderr, " %s", strbuf_text(&address) + 5);
+        }
+    }
+    strbuf_release(&address);
     (void)fprintf(stderr,
+                  "\n"
                   "  start one:      gradd --state-dir DIR --listen unix:DIR/gradd.sock\n"
                   "  or name one:    gradctl --address unix:DIR/gradd.sock, or GRADD_ADDRESS in the environment\n");
 }

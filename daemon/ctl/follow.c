@@ -274,7 +274,7 @@ static int follow_run(follow_t *follow, int64_t deadline_ns)
 
 int ctl_follow(ctl_t *ctl, const char *id, bool is_shown, int64_t deadline_ns)
 {
-    follow_t follow = {.ctl = ctl, .id = id, .is_shown = is_shown, .line_step = -1};
+    follow_t follow = {.ctl = ctl, .id = id, .is_shown = is_shown, .line_step = 0};
     int result = ctl_get(ctl, id, &follow.job);
     if (result != CTL_OK) {
         return result;
@@ -296,6 +296,9 @@ int ctl_wait(ctl_t *ctl)
     int64_t deadline = ctl->timeout_s > 0 ? clock_now_ns() + (int64_t)(ctl->timeout_s * (double)CLOCK_NS_PER_S) : 0;
     ctl_catch_interrupts();
     for (int i = 0; i < ctl->n_args && worst != CTL_INTERRUPTED; i++) {
+        if (ctl->is_progress && ctl->n_args > 1) {
+            (void)printf("job %s:\n", ctl->args[i]);
+        }
         int result = ctl_follow(ctl, ctl->args[i], ctl->is_progress, deadline);
         worst = result > worst ? result : worst;
     }

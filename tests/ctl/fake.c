@@ -389,7 +389,8 @@ void run_start(run_t *run, bool is_terminal, const char *const *arguments)
     int out[2], err[2];
     const char *bin = getenv("GRADD_BIN");
     (void)snprintf(program, sizeof(program), "%s/gradctl", bin != NULL ? bin : "build/dev/bin");
-    (void)snprintf(address, sizeof(address), "GRADD_ADDRESS=%s", fake.address);
+    (void)snprintf(address, sizeof(address), fake.is_unnamed ? "XDG_RUNTIME_DIR=%s" : "GRADD_ADDRESS=%s",
+                   fake.is_unnamed ? fixture_folder() : fake.address);
     for (int i = 0; arguments[i] != NULL && i < 30; i++) {
         argv[i + 1] = arguments[i];
     }

@@ -19,6 +19,7 @@ typedef struct fake {
     char address[128];
     atomic_bool is_finished; /* job 9 */
     atomic_int n_watchers;   /* streams that have sent what they had */
+    bool is_unnamed;         /* gradctl isn't told the address */
     char submission[4096];   /* the last one, as text */
     char request[256];       /* the last Pause, Resume, Cancel, List, Logs or Metrics */
 } fake_t;

@@ -587,6 +587,17 @@ static void interrupt_detaches_and_the_job_goes_on(void **state)
     assert_int_equal(run.code, 130);
 }
 
+static void progress_of_several_jobs_names_each(void **state)
+{
+    (void)state;
+    RUN(&run, "wait", "--progress", "8", "7");
+
+    assert_text(run.out, "job 8:\njob 8 FAILED after 1m05s, step 5: rank 1 on node1: bad data\n"
+                         "job 7:\n\nTo be? or not\n\n\n"
+                         "job 7 SUCCEEDED after 12.0s, step 100, sha256 0123456789abcdef\n");
+    assert_int_equal(run.code, 1);
+}
+
 /* ---- usage ---- */
 
 static void wrong_usage_exits_2_and_says_what(void **state)
@@ -631,6 +642,27 @@ static void absent_daemon_exits_4_and_is_named(void **state)
     RUN(&run, "show", "--address", "nonsense", "7");
     assert_text(run.err, "gradctl: address \"nonsense\" is neither \"unix:/path\" nor \"host:port\"\n");
     assert_int_equal(run.code, 2);
+}
+
+static void daemon_is_found_by_its_usual_sockets(void **state)
+{
+    (void)state;
+    fake.is_unnamed = true; /* no GRADD_ADDRESS: XDG_RUNTIME_DIR is the test's folder */
+    char expected[512];
+
+    RUN(&run, "list");
+    (void)snprintf(
+        expected, sizeof(expected),
+        "gradctl: no daemon found; looked for %s/gradd.sock /run/gradd/gradd.sock /var/lib/gradd/gradd.sock\n",
+        fixture_folder());
+    assert_memory_equal(run.err, expected, strlen(expected));
+    assert_int_equal(run.code, 4);
+    char socket_path[256];
+    (void)snprintf(socket_path, sizeof(socket_path), "%s/gradd.sock", fixture_folder());
+    assert_int_equal(link(fake.address + 5, socket_path), 0);
+
+    RUN(&run, "pause", "9");
+    assert_text(run.out, "job 9 RUNNING\n");
 }
 
 static void help_version_and_completion_need_no_daemon(void **state)
@@ -693,9 +725,11 @@ int main(void)
         CTL_TEST(wait_survives_a_restart_of_the_daemon),
         CTL_TEST(progress_on_a_pipe_is_plain_lines),
         CTL_TEST(progress_on_a_terminal_is_a_bar),
+        CTL_TEST(progress_of_several_jobs_names_each),
         CTL_TEST(interrupt_detaches_and_the_job_goes_on),
         CTL_TEST(wrong_usage_exits_2_and_says_what),
         CTL_TEST(absent_daemon_exits_4_and_is_named),
+        CTL_TEST(daemon_is_found_by_its_usual_sockets),
         CTL_TEST(help_version_and_completion_need_no_daemon),
     };
     rpc_warm_up();
