@@ -647,6 +647,9 @@ static void absent_daemon_exits_4_and_is_named(void **state)
 static void daemon_is_found_by_its_usual_sockets(void **state)
 {
     (void)state;
+    if (access("/run/gradd/gradd.sock", F_OK) == 0 || access("/var/lib/gradd/gradd.sock", F_OK) == 0) {
+        FIXTURE_SKIP("a daemon serves this machine");
+    }
     fake.is_unnamed = true; /* no GRADD_ADDRESS: XDG_RUNTIME_DIR is the test's folder */
     char expected[512];
 
