@@ -164,7 +164,7 @@ status_t spec_job_set(spec_job_t *job, const char *path, const char *value, spec
         parse_options_t options = {.fixed_place = strbuf_text(&place), .model = keeps_model ? model : NULL};
         status = source_parse(&source, &options, &changed, problems);
     }
-    if (status == ST_OK) {
+    if (status == ST_OK && changed != NULL) {
         spec_job_t old = *job;
         *job = *changed;
         *changed = old;

@@ -41,26 +41,36 @@ typedef struct spec_source {
     const char *directory;  /* NULL: "."; model files and data paths are made absolute against it */
     const spec_pair_t *set; /* "training.steps" = "100" */
     int n_set;
-    const spec_pair_t *environment; /* for ${NAME}; NULL-terminated lookups fall back to getenv */
+    const spec_pair_t *environment; /* for ${NAME}; of this process's own environment only GRADD_* can be read */
     int n_environment;
 } spec_source_t;
 
 /*
- * Parses, expands and checks. On success *job_p is complete: defaults that depend on other fields (microbatches,
- * parallel.data, name) are filled in, the model file's layers are in model.layers with parameters substituted, paths
- * are absolute. ST_ERR_PARSE: problems has at least one entry, and status_message() the first of them.
+ * Parses, expands and checks. On success *job_p is complete: paths are absolute; the model file's layers are in
+ * model.layers with ${…} replaced, model.parameters holds the final values, model.file and model.with are gone. Never
+ * NULL: name, resources, parallel (data set), checkpoint, restart, training.schedule (constant unless given),
+ * training.microbatches, and, where there is data.validation, evaluation. Lists with a default (betas, part) are full;
+ * text.context is that of the first position_embedding unless given; generate.prompt is "\n" unless given.
+ * steps and epochs: exactly one is set. Checkpoint.every and evaluation.every may be unset: only after the last step.
+ * A problem of --set stands in the file "--set training.stepz" without a line. Data files that are not there are
+ * problems too. ST_ERR_PARSE: problems has at least one entry, and status_message() is the first of them.
+ * One definition of what has to hold across fields: proto/spec_check.c.
  */
 status_t spec_job_parse(const spec_source_t *source, spec_job_t **job_p, spec_problems_t *problems);
 void spec_job_free(spec_job_t *job);
 
-/* Changes one field of a parsed job by path and checks the whole again: a resume with other workers. */
+/*
+ * Changes one field of a parsed job by path and checks the whole again, without looking for the data files: a resume
+ * with other workers (resources.workers takes parallel.data along; microbatches stay). On failure the job is as before.
+ */
 status_t spec_job_set(spec_job_t *job, const char *path, const char *value, spec_problems_t *problems);
 
-/* Packed JobSpec, and back with a limit on depth and size (ST_ERR_PARSE). *bytes_p: mem_free. */
+/* Packed JobSpec (at most 1 MB, ST_ERR_RANGE), and back with a limit on depth and size (ST_ERR_PARSE). *bytes_p:
+ * mem_free. */
 status_t spec_job_pack(const spec_job_t *job, uint8_t **bytes_p, size_t *size_p);
 status_t spec_job_unpack(const uint8_t *bytes, size_t size, spec_job_t **job_p);
 
-/* The job as YAML, every field that is set or has a default. */
+/* The job as YAML, every field that is set or has a default; reads back as the same job, by spec_job_parse. */
 status_t spec_job_format(const spec_job_t *job, strbuf_t *yaml);
 
 /* Slots a job takes: workers × threads. */
