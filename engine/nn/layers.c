@@ -98,10 +98,10 @@ static void conv2d_describe(const gd_module_t *self, strbuf_t *text)
 {
     const gd_conv2d_options_t *options = &((const conv2d_t *)self)->options;
     const int64_t *shape = gd_tensor_shape(tensor_at(self, 0));
-    strbuf_appendf(text, "in %lld, out %lld, kernel %lldx%lld, stride %dx%d, padding %dx%d",
-                   (long long)(shape[1] * options->groups), (long long)shape[0], (long long)shape[2],
-                   (long long)shape[3], options->stride[0], options->stride[1], options->padding[0],
-                   options->padding[1]);
+    const int64_t c_in = shape[1] * options->groups;
+    strbuf_appendf(text, "in %lld, out %lld, kernel %lldx%lld, stride %dx%d, padding %dx%d", (long long)c_in,
+                   (long long)shape[0], (long long)shape[2], (long long)shape[3], options->stride[0],
+                   options->stride[1], options->padding[0], options->padding[1]);
 }
 
 static const gd_module_ops_t conv2d_ops = {.kind = "conv2d", .forward = conv2d_forward, .describe = conv2d_describe};
