@@ -182,14 +182,18 @@ status_t ctl_feed_read(ctl_feed_t *feed, int64_t timeout_ms, ProtobufCMessage **
             feed->code = RPC_INTERNAL;
             return status;
         }
+        feed->opened_ns = clock_now_ns();
     }
     status = rpc_stream_read(feed->stream, timeout_ms, message_p);
     if (status == ST_OK) {
-        feed->is_resumed = feed->is_resumed || feed->away_since_ns != 0;
         feed->away_since_ns = 0;
         return ST_OK;
     }
     if (status == ST_ERR_TIMEOUT) {
+        /* An attempt to connect fails sooner than this: the stream is there, only quiet. */
+        if (clock_now_ns() - feed->opened_ns > CTL_QUIET_MS * CLOCK_NS_PER_MS) {
+            feed->away_since_ns = 0;
+        }
         return status;
     }
     feed->code = rpc_stream_code(feed->stream);

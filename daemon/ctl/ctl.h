@@ -28,7 +28,7 @@ enum {
     CTL_INTERRUPTED = 130
 };
 
-enum { CTL_CALL_MS = 60000, CTL_RETRY_MS = 60000, CTL_TICK_MS = 250 };
+enum { CTL_CALL_MS = 60000, CTL_RETRY_MS = 60000, CTL_QUIET_MS = 5000, CTL_TICK_MS = 250 };
 
 typedef enum ctl_format { CTL_TABLE, CTL_JSON, CTL_YAML, CTL_CSV } ctl_format_t;
 
@@ -100,9 +100,9 @@ typedef struct ctl_feed {
     const ProtobufCMessage *request;
     const ProtobufCMessageDescriptor *response;
     rpc_stream_t *stream;
-    int64_t away_since_ns; /* 0: connected */
-    bool is_resumed;       /* not the first connection */
-    rpc_code_t code;       /* of a failure */
+    int64_t away_since_ns; /* when the stream broke; 0: it didn't, or is whole again */
+    int64_t opened_ns;
+    rpc_code_t code; /* of a failure */
 } ctl_feed_t;
 /*
  * ST_OK and the next message, or NULL at the end; ST_ERR_TIMEOUT after timeout_ms or when the daemon is away (call

@@ -234,7 +234,7 @@ static status_t follow_turn(follow_t *follow, rpc_code_t *code_p)
         *code_p = follow->feed.code;
         return status;
     }
-    follow->is_away = follow->feed.away_since_ns != 0;
+    follow->is_away = follow->feed.stream == NULL;
     status = follow->is_away ? ST_OK : job_refresh(follow, code_p);
     progress_show(follow);
     return status;

@@ -88,7 +88,7 @@ static status_t job_send(rpc_call_t *call, const char *id)
         job.reason = TEXT("rank 1 on node1: bad data");
     } else if (strcmp(id, "9") == 0) {
         job.state = GRADD__V1__STATE__RUNNING;
-        job.step = 40;
+        job.step = atomic_load(&fake.step) > 0 ? atomic_load(&fake.step) : 40;
         job.n_metrics = 2;
         job.n_ranks = 1;
         job.ranks = ranks;

@@ -18,6 +18,7 @@ typedef struct fake {
     rpc_server_t *server;
     char address[128];
     atomic_bool is_finished; /* job 9 */
+    atomic_int step;         /* of job 9; 0: 40 */
     atomic_int n_watchers;   /* streams that have sent what they had */
     bool is_unnamed;         /* gradctl isn't told the address */
     char submission[4096];   /* the last one, as text */

@@ -587,6 +587,22 @@ static void interrupt_detaches_and_the_job_goes_on(void **state)
     assert_int_equal(run.code, 130);
 }
 
+static void progress_goes_on_after_a_restart_of_the_daemon(void **state)
+{
+    (void)state;
+    run_start(&run, false, (const char *const[]){"wait", "--progress", "9", NULL});
+    run_expect(&run, "step 40/100");
+
+    fake_stop();
+    atomic_store(&fake.step, 60);
+    fake_start();
+
+    run_expect(&run, "step 60/100");
+    atomic_store(&fake.is_finished, true);
+    run_finish(&run);
+    assert_int_equal(run.code, 0);
+}
+
 static void progress_of_several_jobs_names_each(void **state)
 {
     (void)state;
@@ -728,6 +744,7 @@ int main(void)
         CTL_TEST(wait_survives_a_restart_of_the_daemon),
         CTL_TEST(progress_on_a_pipe_is_plain_lines),
         CTL_TEST(progress_on_a_terminal_is_a_bar),
+        CTL_TEST(progress_goes_on_after_a_restart_of_the_daemon),
         CTL_TEST(progress_of_several_jobs_names_each),
         CTL_TEST(interrupt_detaches_and_the_job_goes_on),
         CTL_TEST(wrong_usage_exits_2_and_says_what),
