@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* evaluate: the validation set in evaluation mode. Its microbatches have the size of the training ones whatever the
- * layout is, and their results are summed in order. */
+/* evaluate: the validation set in evaluation mode. Its microbatches have the same size whatever the layout is, and
+ * their results are summed in order. */
 #include "base/clock.h"
 #include "worker/session_internal.h"
 
@@ -38,7 +38,7 @@ status_t wrk_session_evaluate(wrk_session_t *session)
     if (batches > 0 && batches <= n_samples / session->batch) {
         n_samples = batches * session->batch;
     }
-    int64_t n_micro = (n_samples + session->micro - 1) / session->micro;
+    int64_t n_micro = (n_samples + session->eval_micro - 1) / session->eval_micro;
     int64_t first = 0;
     int64_t n_own = 0;
     status_t own = ST_OK;
@@ -53,8 +53,8 @@ status_t wrk_session_evaluate(wrk_session_t *session)
     bool was_training = gd_training_set(false);
     bool was_recording = gd_grad_set_enabled(false);
     for (int64_t i = 0; i < n_own && own == ST_OK; i++) {
-        int64_t start = (first + i) * session->micro;
-        int64_t n = n_samples - start < session->micro ? n_samples - start : session->micro;
+        int64_t start = (first + i) * session->eval_micro;
+        int64_t n = n_samples - start < session->eval_micro ? n_samples - start : session->eval_micro;
         own = microbatch_evaluate(session, start, n, n_samples, wrk_exchange_own(session->evaluation, i));
     }
     (void)gd_grad_set_enabled(was_recording);

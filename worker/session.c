@@ -192,6 +192,19 @@ static status_t data_open(wrk_session_t *session)
     return session->steps_total > 0 ? ST_OK : ST_FAIL(ST_ERR_INVAL, "neither training.steps nor training.epochs");
 }
 
+/* Without a backward there is room for more than a training microbatch, and larger ones are faster: up to a batch,
+ * while inputs and outputs are small. A function of the job alone, as the results' bits depend on it. */
+static int64_t eval_micro_choose(const wrk_session_t *session)
+{
+    static const int64_t MAX_INPUT_NUMEL = INT64_C(1) << 16;
+    static const int64_t MAX_OUTPUT_NUMEL = INT64_C(1) << 22;
+    int64_t by_input = MAX_INPUT_NUMEL / wrk_dataset_input(session->train)->numel;
+    int64_t by_output = MAX_OUTPUT_NUMEL / (session->n_targets * session->n_outputs);
+    int64_t n = by_input < by_output ? by_input : by_output;
+    n = n < session->batch ? n : session->batch;
+    return n > session->micro ? n : session->micro;
+}
+
 /* The width of what the model puts out, from a forward of one sample, and whether every label fits. */
 static status_t outputs_check(wrk_session_t *session)
 {
@@ -290,12 +303,18 @@ static status_t model_open(wrk_session_t *session)
     if (status != ST_OK) {
         return status;
     }
-    session->indices = mem_calloc((size_t)session->micro, sizeof(int64_t));
+    session->indices = mem_calloc((size_t)session->batch, sizeof(int64_t));
     if (session->indices == NULL) {
-        return ST_FAIL(ST_ERR_NOMEM, "indices of %lld samples", (long long)session->micro);
+        return ST_FAIL(ST_ERR_NOMEM, "indices of %lld samples", (long long)session->batch);
     }
     status = wrk_session_batch_new(session, session->micro, &session->x, &session->y);
-    return status == ST_OK ? outputs_check(session) : status;
+    if (status == ST_OK) {
+        status = outputs_check(session);
+    }
+    if (status == ST_OK) {
+        session->eval_micro = eval_micro_choose(session);
+    }
+    return status;
 }
 
 /* What each rank does by itself; an error here is agreed on afterwards. */

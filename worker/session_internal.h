@@ -43,6 +43,7 @@ struct wrk_session {
     int64_t batch;        /* samples a step */
     int64_t n_micro;      /* microbatches a step */
     int64_t micro;        /* samples a microbatch */
+    int64_t eval_micro;   /* samples an evaluation microbatch: micro … batch */
     int64_t n_targets;    /* a sample */
     int64_t n_outputs;    /* width of the model's output: classes */
     int64_t first, n_own; /* this rank's microbatches */
@@ -50,7 +51,7 @@ struct wrk_session {
     coll_tree_t *tree;
     wrk_exchange_t *exchange;
     wrk_exchange_t *evaluation; /* made at the first evaluation */
-    int64_t *indices;           /* [micro] */
+    int64_t *indices;           /* [batch] */
     gd_tensor_t *x, *y;         /* one microbatch */
 
     int64_t step; /* steps finished */
