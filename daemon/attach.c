@@ -304,6 +304,9 @@ static status_t goodbye_handle(const session_t *session, const Gradd__V1__Goodby
         }
         if (status == ST_OK) {
             run->ranks[session->number].has_left = true;
+            if (goodbye->outcome == GRADD__V1__GOODBYE__OUTCOME__FAILED && run->failed_ns == 0) {
+                run->failed_ns = clock_now_ns();
+            }
         }
     }
     (void)pthread_mutex_unlock(&daemon->lock);

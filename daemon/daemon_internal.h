@@ -60,6 +60,7 @@ typedef struct dmn_run {
     dmn_command_t sent;
     int64_t launched_ns; /* by this daemon; 0: found again */
     int64_t retry_at_ns, kill_at_ns, finish_at_ns;
+    int64_t failed_ns; /* a rank said that it failed: the others follow soon, or are killed */
     bool has_base_step;
     int64_t base_step; /* where the attempt began */
     dmn_run_rank_t *ranks;

@@ -177,7 +177,7 @@ status_t dmn_folder_make(const char *path, mode_t mode)
     mem_free(part);
     struct stat info;
     if (status == ST_OK && (stat(path, &info) != 0 || !S_ISDIR(info.st_mode))) {
-        status = ST_FAIL(ST_ERR_INVAL, "%s is not a folder", path);
+        status = ST_FAIL(ST_ERR_IO, "%s is not a folder", path);
     }
     return status;
 }

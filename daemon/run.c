@@ -143,7 +143,7 @@ static void run_reset(dmn_run_t *run)
     run->is_live = run->is_child = run->is_exited = false;
     run->is_kill_sent = run->is_term_sent = run->is_grace_over = false;
     run->sent = DMN_COMMAND_NONE;
-    run->launched_ns = run->retry_at_ns = run->kill_at_ns = run->finish_at_ns = 0;
+    run->launched_ns = run->retry_at_ns = run->kill_at_ns = run->finish_at_ns = run->failed_ns = 0;
     run->has_base_step = false;
     for (int i = 0; i < run->n_ranks; i++) {
         /* A stream of the attempt before may still be closing and wait for its writers. */
