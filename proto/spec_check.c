@@ -215,14 +215,14 @@ static const char *layer_name(const Gradd__V1__Layer *layer, const ProtobufCFiel
 static bool name_is_good(const char *name)
 {
     return (isalpha((unsigned char)name[0]) || name[0] == '_') && strlen(name) < 64 &&
-           name[strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.")] == '\0';
+           name[strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_")] == '\0';
 }
 
 static void check_layer_name(checker_t *checker, const char *path, Gradd__V1__Layer **layers, size_t index,
                              const char *name)
 {
     if (!name_is_good(name)) {
-        complain(checker, path, "\"%.40s\" isn't a layer's name: letters, digits, _ and ., first a letter", name);
+        complain(checker, path, "\"%.40s\" isn't a layer's name: letters, digits and _, first a letter", name);
         return;
     }
     for (size_t i = 0; i < index; i++) {

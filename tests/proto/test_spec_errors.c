@@ -261,7 +261,7 @@ static void layers_are_checked_among_each_other(void **state)
         "job.yaml:4:42: model.layers[1].linear.tied: no embedding before it is named \"wtf\"; did you mean "
         "\"wte\"?\n"
         "job.yaml:5:34: model.layers[2].residual.layers[0].linear.name: \"8x\" isn't a layer's name: letters, "
-        "digits, _ and ., first a letter\n"
+        "digits and _, first a letter\n"
         "job.yaml:6:22: model.layers[3].linear.name: another layer of this list is named \"head\" too\n");
     assert_problems("model: {layers: [linear, {repeat: [relu]}]}\n" DATA TRAINING,
                     "job.yaml:1:18: missing key \"out\" in model.layers[0].linear\n"
