@@ -22,7 +22,7 @@ packages=(
     libopenmpi-dev libgrpc-dev libprotobuf-c-dev libprotobuf-dev libyaml-dev libdnnl-dev libsqlite3-dev
     zlib1g-dev libjansson-dev libssl-dev
     # running and testing
-    openmpi-bin openssh-client libcmocka-dev procps jq
+    openmpi-bin openssh-client libcmocka-dev procps jq python3-grpcio python3-protobuf
 )
 list=no
 for argument in "$@"; do

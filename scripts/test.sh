@@ -5,10 +5,11 @@ set -euo pipefail
 
 usage() {
     cat <<'END'
-usage: scripts/test.sh [--preset NAME] [--label REGEX] [--no-deps] [CTEST ARGUMENTS]
+usage: scripts/test.sh [--preset NAME] [--label REGEX] [--slow] [--no-deps] [CTEST ARGUMENTS]
 
   --preset NAME   what to build and test (default: release); also dev asan tsan coverage
   --label REGEX   only tests with such a label: unit mpi e2e fault slow cuda
+  --slow          also the tests labelled slow: whole trainings, long runs under random kills (an hour and more)
   --no-deps       install nothing
 Other arguments go to ctest: scripts/test.sh -R worker
 END
@@ -16,11 +17,13 @@ END
 
 preset=release
 label=
+slow=no
 deps=yes
 while [ $# -gt 0 ]; do
     case "$1" in
         --preset) preset=${2:?--preset needs a name}; shift ;;
         --label) label=${2:?--label needs a regular expression}; shift ;;
+        --slow) slow=yes ;;
         --no-deps) deps=no ;;
         -h | --help) usage; exit 0 ;;
         *) break ;;
@@ -55,7 +58,11 @@ if [ -n "$label" ]; then
     run -L "$label" "$@" || failed=1
 else
     run -LE "$alone" -j "$(nproc)" "$@" || failed=1
-    run -L "$alone" "$@" || failed=1
+    if [ "$slow" = yes ]; then
+        run -L "$alone" "$@" || failed=1
+    else
+        run -L "$alone" -LE slow "$@" || failed=1
+    fi
 fi
 
 count() { grep -cE "$1" "$log" || true; }

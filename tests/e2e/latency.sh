@@ -1,33 +1,44 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # Submit → first step finished (median of 5; two CPU workers, daemon running) ≤ 1.0 s; a killed rank → steps advance
-# again ≤ 5 s. Limits in ms: SUBMIT_LIMIT, RECOVERY_LIMIT.
+# again ≤ 5 s (median of 3). Limits in ms: SUBMIT_LIMIT, RECOVERY_LIMIT. Times are the daemon's own, not those of polling.
 . "$(dirname "$0")/lib.sh"
 job=$source_root/configs/jobs/shakespeare-char.yaml
-[ -f "$GRADD_DATA/shakespeare/input.txt" ] || skip "no shakespeare/input.txt in GRADD_DATA ($GRADD_DATA)"
+need_data shakespeare/input.txt
+
+median() { # values
+    printf '%s\n' "$@" | sort -n | sed -n "$((($# + 1) / 2))p"
+}
 
 daemon_start --slots 2
 times=()
 for i in 1 2 3 4 5; do
-    id=$(submit "$job" --set training.steps=5 --set evaluation.every=5 --set evaluation.batches=1)
+    id=$(submit "$job" --set training.steps=5 --set evaluation.every=5 --set evaluation.batches=1 --set generate.tokens=1)
     succeed "$id" 60
-    # Nanoseconds don't fit a double: integer arithmetic on the text.
-    times+=($(($("$bin/gradctl" show "$id" -o json | jq -r '.submit_to_first_step_ms'))))
+    times+=("$(field "$id" .submit_to_first_step_ms)")
 done
-median=$(printf '%s\n' "${times[@]}" | sort -n | sed -n 3p)
-note "submit → first step finished: ${times[*]} ms, median $median ms"
-[ "$median" -le "${SUBMIT_LIMIT:-1000}" ] || fail "submit → first step takes $median ms"
+value=$(median "${times[@]}")
+say "submit → first step finished: ${times[*]} ms, median $value ms (limit ${SUBMIT_LIMIT:-1000} ms)"
+[ "$value" -le "${SUBMIT_LIMIT:-1000}" ] || fail "submit → first step takes $value ms"
 
 id=$(submit "$job" --set training.steps=100000 --set checkpoint.every=20 --set evaluation.every=100000)
-wait_for "$id" '.step >= 50' 120
-kill -9 "$(field "$id" '.ranks[] | select(.rank == 1) | .pid')"
+times=()
+for attempt in 1 2 3; do
+    wait_for "$id" ".attempt == $attempt and .state == \"RUNNING\" and .checkpoints != []" 120
+    sleep 1
+    victim=$(rank_pid "$id" $((attempt % 2)))
+    killed=$(now_ms)
+    kill -9 "$victim"
+    wait_for "$id" ".attempt == $((attempt + 1)) and .first_step != null" 60
+    first=$(date -d "$(field "$id" .first_step)" +%s%3N)
+    times+=($((first - killed)))
+done
+value=$(median "${times[@]}")
+say "killed rank → steps advance again: ${times[*]} ms, median $value ms, backoff 1 s among it (limit ${RECOVERY_LIMIT:-5000} ms)"
+[ "$value" -le "${RECOVERY_LIMIT:-5000}" ] || fail "recovery takes $value ms"
+
 started=$(now_ms)
-wait_for "$id" '.attempt >= 2 and .state == "RUNNING"' 30
-step=$(field "$id" .step)
-wait_for "$id" ".step > 0 and .attempt >= 2" 30
-recovery=$(($(now_ms) - started))
-note "killed rank → steps advance again: $recovery ms (step $step, attempt $(field "$id" .attempt))"
-[ "$recovery" -le "${RECOVERY_LIMIT:-5000}" ] || fail "recovery takes $recovery ms"
 "$bin/gradctl" cancel "$id" >/dev/null
-"$bin/gradctl" wait --timeout 30 "$id" >/dev/null 2>&1 || [ $? -eq 1 ] || fail "cancel doesn't end"
-[ "$(field "$id" .state)" = CANCELLED ] || fail "the job is $(field "$id" .state) after cancel"
+ends "$id" CANCELLED 30
+processes_gone "$id" 5
+say "cancel → gone: $(($(now_ms) - started)) ms"

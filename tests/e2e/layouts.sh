@@ -1,32 +1,40 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# The bits don't depend on the layout: shakespeare-char with 1, 2 and 4 workers, with a rank, mpirun and gradd killed
-# by -9 in the middle, and paused and resumed with another number of workers: one parameters_sha256.
-# STEPS (default 120) shortens the job for CI; STEPS=2000 is the whole one.
+# The bits don't depend on the layout: shakespeare-char with 1, 2 and 4 workers, with a rank, mpirun, the shim and gradd
+# killed by -9 in the middle, and paused and resumed with another number of workers: one parameters_sha256.
+#   STEPS  length of the job (default 240; 2000 is the whole one)
+#   LIMIT  seconds a run may take (default 300)
 . "$(dirname "$0")/lib.sh"
-steps=${STEPS:-120}
+steps=${STEPS:-240}
+limit=${LIMIT:-300}
 job=$source_root/configs/jobs/shakespeare-char.yaml
-[ -f "$GRADD_DATA/shakespeare/input.txt" ] || skip "no shakespeare/input.txt in GRADD_DATA ($GRADD_DATA)"
-every=$((steps / 6))
-half=$((steps / 2))
-limit=${LIMIT:-900}
+need_data shakespeare/input.txt
+every=$((steps / 8))
+middle=$((steps * 3 / 8))
 
 run() { # name, workers → id on stdout
     submit --name "$1" "$job" --set training.microbatches=4 --set resources.workers="$2" --set parallel.data="$2" \
-        --set training.steps="$steps" --set checkpoint.every="$every" --set evaluation.every="$half" \
-        --set evaluation.batches=4 --set restart.backoff=200ms
+        --set training.steps="$steps" --set checkpoint.every="$every" --set evaluation.every="$steps" \
+        --set evaluation.batches=4 --set restart.backoff=200ms --set generate.tokens=1
 }
 check() { # id, what
     local sha
     succeed "$1" "$limit"
     sha=$(field "$1" .parameters_sha256)
     [[ "$sha" =~ ^[0-9a-f]{64}$ ]] || fail "$2: no parameters_sha256 (\"$sha\")"
-    note "$2: $sha  validation_loss $(field "$1" .metrics.validation_loss)  attempts $(field "$1" .attempt)"
+    say "$2: $sha, validation_loss $(field "$1" .metrics.validation_loss), attempts $(field "$1" .attempt)"
     if [ -z "${reference:-}" ]; then
         reference=$sha
     elif [ "$sha" != "$reference" ]; then
         fail "$2 ends with other parameters than 1 worker"
     fi
+}
+middle_of() { # id: the job is past its middle, and not at its end
+    wait_for "$1" ".step >= $middle" "$limit"
+    [ "$(field "$1" .state)" = RUNNING ] || fail "job $1 ended before it could be disturbed: STEPS=$steps is too short"
+}
+attempts() { # id, jq condition on the number
+    [ "$(field "$1" ".attempt $2")" = true ] || fail "job $1 has $(field "$1" .attempt) attempts, not $2"
 }
 
 daemon_start --slots 4
@@ -36,31 +44,36 @@ for n in 1 2 4; do
 done
 
 id=$(run kill-rank 2)
-wait_for "$id" ".step >= $half" "$limit"
-kill -9 "$(field "$id" '.ranks[] | select(.rank == 1) | .pid')"
-check "$id" "a rank killed at step $half"
-[ "$(field "$id" .attempt)" -ge 2 ] || fail "the killed rank did not make a new attempt"
+middle_of "$id"
+kill -9 "$(rank_pid "$id" 1)"
+check "$id" "rank 1 killed"
+attempts "$id" "== 2"
 
 id=$(run kill-mpirun 2)
-wait_for "$id" ".step >= $half" "$limit"
-kill -9 "$(pgrep -f "mpirun.*$state/jobs/$id/" | head -n 1 || true)" 2>/dev/null ||
-    kill -9 "$(ps -o ppid= -p "$(field "$id" '.ranks[0].pid')" | tr -d ' ')"
-check "$id" "mpirun killed at step $half"
-[ "$(field "$id" .attempt)" -ge 2 ] || fail "the killed mpirun did not make a new attempt"
+middle_of "$id"
+kill -9 "$(mpirun_pid "$id")"
+check "$id" "mpirun killed"
+attempts "$id" "== 2"
+
+id=$(run kill-shim 2)
+middle_of "$id"
+kill -9 "$(shim_pid "$id")"
+check "$id" "grad-shim killed"
+attempts "$id" "== 2"
 
 id=$(run kill-gradd 2)
-wait_for "$id" ".step >= $half" "$limit"
+middle_of "$id"
 daemon_kill9
 sleep 0.5
 daemon_start --slots 4
-check "$id" "gradd killed at step $half"
-[ "$(field "$id" .attempt)" -eq 1 ] || fail "killing gradd cost an attempt"
+check "$id" "gradd killed"
+attempts "$id" "== 1"
 
 id=$(run resize 1)
-wait_for "$id" ".step >= $half" "$limit"
+middle_of "$id"
 "$bin/gradctl" pause "$id" >/dev/null
 wait_for "$id" '.state == "PAUSED"' 60
-note "paused at step $(field "$id" .step)"
+say "paused at step $(field "$id" .step)"
 "$bin/gradctl" resume "$id" --workers 4 >/dev/null
 check "$id" "paused with 1 worker, resumed with 4"
-note "all layouts and deaths give the same bits"
+say "all layouts and deaths give the same bits"
