@@ -8,6 +8,14 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
+/* Free blocks, and what lies beyond the size asked for, may not be touched; the sanitizer checks it. */
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/asan_interface.h>
+#else
+#define ASAN_POISON_MEMORY_REGION(pointer_x, size_x) ((void)0)
+#define ASAN_UNPOISON_MEMORY_REGION(pointer_x, size_x) ((void)0)
+#endif
+
 #include "base/assert.h"
 #include "base/mem.h"
 
@@ -64,8 +72,15 @@ static void pool_destroy(gd_pool_t *pool)
     free(pool);
 }
 
+static void block_free(pool_block_t *block)
+{
+    ASAN_UNPOISON_MEMORY_REGION(block + 1, block->size_bytes);
+    free(block);
+}
+
 static void pool_put(gd_pool_t *pool, pool_block_t *block)
 {
+    ASAN_POISON_MEMORY_REGION(block + 1, block->size_bytes);
     block->next = pool->free_list[block->size_class];
     pool->free_list[block->size_class] = block;
     pool->stats.in_use_bytes -= (int64_t)block->size_bytes;
@@ -94,7 +109,7 @@ static void pool_trim(gd_pool_t *pool)
         while (block != NULL) {
             pool_block_t *next = block->next;
             pool->stats.held_bytes -= (int64_t)block->size_bytes;
-            free(block);
+            block_free(block);
             block = next;
         }
     }
@@ -112,7 +127,7 @@ void gd_pool_close(gd_pool_t *pool)
     pool_block_t *block = pool->foreign; /* freed since the drain */
     while (block != NULL) {
         pool_block_t *next = block->next;
-        free(block);
+        block_free(block);
         pool->n_in_use--;
         block = next;
     }
@@ -170,6 +185,8 @@ void *gd_pool_alloc(gd_pool_t *pool, size_t size_bytes)
     if (pool->stats.in_use_bytes > pool->stats.peak_bytes) {
         pool->stats.peak_bytes = pool->stats.in_use_bytes;
     }
+    ASAN_POISON_MEMORY_REGION(block + 1, block->size_bytes);
+    ASAN_UNPOISON_MEMORY_REGION(block + 1, size_bytes);
     return block + 1;
 }
 
@@ -187,7 +204,7 @@ void gd_pool_free(gd_pool_t *own, void *pointer)
     bool is_empty = false;
     (void)pthread_mutex_lock(&pool->lock);
     if (pool->is_closed) {
-        free(block);
+        block_free(block);
         pool->n_in_use--;
         is_empty = pool->n_in_use == 0;
     } else {

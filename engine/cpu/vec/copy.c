@@ -239,6 +239,9 @@ typedef struct copy {
     int32_t from, to;
     int64_t size_x, size_y;
     convert_func_t convert;
+    gd_cpu_grid_t outer; /* of a transposing copy: the dimensions besides the two that are turned */
+    int turned;          /* the dimension that is dense in x */
+    int64_t n_tiles;     /* along it */
 } copy_t;
 
 static void copy_block(void *arg, int64_t begin, int64_t end)
@@ -262,6 +265,76 @@ static void copy_block(void *arg, int64_t begin, int64_t end)
     }
 }
 
+enum { TILE = 32 };
+
+/*
+ * The dimension along which x is dense when the innermost of y isn't, or -1. Such a copy goes tile by tile, so that the
+ * lines of both sides stay in the first-level cache.
+ */
+static int turned_find(const gd_cpu_grid_t *grid)
+{
+    const int last = grid->n_dims - 1;
+    if (grid->stride[1][last] < TILE / 4 || grid->size[last] < TILE / 4) {
+        return -1;
+    }
+    for (int d = 0; d < last; d++) {
+        if (grid->stride[1][d] == 1 && grid->size[d] >= TILE / 4) {
+            return d;
+        }
+    }
+    return -1;
+}
+
+static void outer_make(copy_t *copy)
+{
+    const gd_cpu_grid_t *grid = &copy->grid;
+    gd_cpu_grid_t *outer = &copy->outer;
+    outer->n_dims = 0;
+    outer->numel = 1;
+    for (int d = 0; d < grid->n_dims - 1; d++) {
+        if (d != copy->turned) {
+            outer->size[outer->n_dims] = grid->size[d];
+            outer->stride[0][outer->n_dims] = grid->stride[0][d];
+            outer->stride[1][outer->n_dims++] = grid->stride[1][d];
+            outer->numel *= grid->size[d];
+        }
+    }
+    if (outer->n_dims == 0) {
+        outer->n_dims = 1;
+        outer->size[0] = 1;
+        outer->stride[0][0] = 0;
+        outer->stride[1][0] = 0;
+    }
+    copy->n_tiles = gd_cpu_n_blocks(grid->size[copy->turned], TILE);
+}
+
+static void tiles_block(void *arg, int64_t begin, int64_t end)
+{
+    const copy_t *copy = arg;
+    const gd_cpu_grid_t *grid = &copy->grid;
+    const int last = grid->n_dims - 1;
+    const int64_t n = grid->size[last];
+    const int64_t sy = grid->stride[0][last];
+    const int64_t sx = grid->stride[1][last];
+    const int64_t row_y = grid->stride[0][copy->turned];
+    for (int64_t unit = begin; unit < end; unit++) {
+        int64_t offset[3];
+        const int64_t first = unit % copy->n_tiles * TILE;
+        const int64_t left = grid->size[copy->turned] - first;
+        const int64_t n_rows = left < TILE ? left : TILE;
+        (void)gd_cpu_grid_seek(&copy->outer, 2, unit / copy->n_tiles, offset);
+        const unsigned char *x = copy->x + (offset[1] + first) * copy->size_x;
+        unsigned char *y = copy->y + (offset[0] + first * row_y) * copy->size_y;
+        for (int64_t column = 0; column < n; column += TILE) {
+            const int64_t length = n - column < TILE ? n - column : TILE;
+            for (int64_t row = 0; row < n_rows; row++) {
+                copy->convert(x + (row + column * sx) * copy->size_x, sx,
+                              y + (row * row_y + column * sy) * copy->size_y, sy, length);
+            }
+        }
+    }
+}
+
 CPU_KERNEL(cast)
 {
     copy_t copy;
@@ -277,6 +350,13 @@ CPU_KERNEL(cast)
     copy.size_x = (int64_t)gd_dtype_size((gd_dtype_t)copy.from);
     copy.size_y = (int64_t)gd_dtype_size((gd_dtype_t)copy.to);
     copy.convert = convert_find(copy.from, copy.to);
+    copy.turned = copy.convert != NULL ? turned_find(&copy.grid) : -1;
+    if (copy.turned >= 0) {
+        outer_make(&copy);
+        const int64_t grain = GD_CPU_MAP_GRAIN / (TILE * copy.grid.size[copy.grid.n_dims - 1]) + 1;
+        gd_cpu_parallel(args->n_threads, copy.outer.numel * copy.n_tiles, grain, tiles_block, &copy);
+        return ST_OK;
+    }
     gd_cpu_parallel(args->n_threads, copy.grid.numel, GD_CPU_MAP_GRAIN, copy_block, &copy);
     return ST_OK;
 }
