@@ -103,6 +103,7 @@ const gd_op_t gd_op_max_pool2d = {
     .backward = max_pool2d_gradient,
     .onnx = "MaxPool",
     .sample = {{.in = {{4, {2, 3, 4, 6}}}, .n_in = 1, .attrs = {.i = {2, 2, 2, 2, 0, 0}}},
+               {.in = {{4, {2, 2, 4, 11}}}, .n_in = 1, .attrs = {.i = {2, 2, 2, 2, 0, 0}}},
                {.in = {{4, {1, 5, 7, 37}}}, .n_in = 1, .attrs = {.i = {2, 2, 2, 2, 0, 0}}},
                {.in = {{4, {2, 2, 5, 7}}}, .n_in = 1, .attrs = {.i = {3, 3, 2, 2, 1, 1}}},
                {.in = {{4, {1, 2, 6, 5}}}, .n_in = 1, .attrs = {.i = {3, 2, 1, 3, 0, 1}}},

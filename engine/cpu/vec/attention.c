@@ -15,7 +15,6 @@
 
 #include "cpu/vec/kernels.h"
 #include "cpu/vec/tile.h"
-#include "cpu/vec/vecmath.h"
 
 enum { QUERY_ROWS = 32 };
 
@@ -156,17 +155,39 @@ static void scores_compute(const attention_t *a, const float *left, int64_t left
     tile_product_run(&product, rows);
 }
 
-/* x[0 … n) = exp(scale x - offset), and zeros up to end. */
-static void row_exp(float *x, int64_t n, int64_t end, float scale, float offset)
+/*
+ * x[0 … n) = exp(scale x - offset) ≤ 1, and zeros up to end, a whole number of vectors, which may be overwritten.
+ * Returns the sum. The edge is cut in registers: a vector that was just written in parts would be slow to load.
+ */
+static inline float row_exp(float *x, int64_t n, int64_t end, float scale, float offset)
 {
-    const int64_t whole = round_up(n);
-#pragma omp simd
-    for (int64_t j = 0; j < whole; j++) {
-        x[j] = vec_exp(scale * x[j] - offset);
+    simd_f32_t sum = {0};
+    int64_t j = 0;
+    for (; j + SIMD_WIDTH <= n; j += SIMD_WIDTH) {
+        const simd_f32_t p = simd_exp_negative(scale * simd_load(x + j) - offset);
+        simd_store(x + j, p);
+        sum += p;
     }
-    for (int64_t j = n; j < end; j++) {
-        x[j] = 0.0F;
+    if (j < n) {
+        const simd_f32_t p = simd_first(simd_exp_negative(scale * simd_load(x + j) - offset), n - j, 0.0F);
+        simd_store(x + j, p);
+        sum += p;
+        j += SIMD_WIDTH;
     }
+    for (; j < end; j += SIMD_WIDTH) {
+        simd_store(x + j, (simd_f32_t){0});
+    }
+    return simd_sum_lanes(sum);
+}
+
+/* The largest of x[n], n ≥ 1; x goes on to a whole number of vectors. */
+static inline float row_max(const float *x, int64_t n)
+{
+    simd_f32_t most = simd_first(simd_load(x), n, -INFINITY);
+    for (int64_t j = SIMD_WIDTH; j < n; j += SIMD_WIDTH) {
+        most = simd_max(most, simd_first(simd_load(x + j), n - j, -INFINITY));
+    }
+    return simd_max_lanes(most);
 }
 
 /* One group of rows: y and logsumexp. */
@@ -179,9 +200,8 @@ static void forward_group(const attention_t *a, const head_t *h, int64_t index, 
     for (int64_t i = 0; i < rows; i++) {
         float *p = h->scores + i * a->padded_length;
         const int64_t n = a->is_causal ? row + i + 1 : a->length;
-        const float most = scale * simd_row_max(p, n);
-        row_exp(p, n, round_up(n_keys), scale, most);
-        const float sum = simd_row_sum(p, round_up(n));
+        const float most = scale * row_max(p, n);
+        const float sum = row_exp(p, n, round_up(n_keys), scale, most);
         ((float *)a->logsumexp)[index * a->length + row + i] = most + logf(sum);
         inverse[i] = 1.0F / sum;
     }
@@ -238,7 +258,7 @@ static void backward_group(const attention_t *a, const head_t *h, int64_t index,
         for (int64_t d = 0; d < a->width; d++) {
             delta += h->dy[(row + i) * a->out_row + d] * y[(row + i) * a->out_row + d];
         }
-        row_exp(p, n, round_up(n_keys), scale, ((const float *)a->logsumexp)[index * a->length + row + i]);
+        (void)row_exp(p, n, round_up(n_keys), scale, ((const float *)a->logsumexp)[index * a->length + row + i]);
 #pragma omp simd
         for (int64_t j = 0; j < round_up(n_keys); j++) {
             ds[j] = p[j] * (ds[j] - delta) * scale;

@@ -62,26 +62,76 @@ static window_t window_get(const pool_t *p, int64_t i, int64_t j)
     };
 }
 
+/* One output of a 2 × 2 window: the first of equal maxima, a NaN before all. */
+static inline void max_of_four(const float *top, const float *low, int32_t at, int32_t width, float *y, int32_t *index)
+{
+    const float value[4] = {top[0], top[1], low[0], low[1]};
+    const int32_t place[4] = {at, at + 1, at + width, at + width + 1};
+    float most = value[0];
+    int32_t first = place[0];
+    for (int i = 1; i < 4; i++) {
+        const int is_larger = (value[i] > most) | (value[i] != value[i]);
+        most = is_larger ? value[i] : most;
+        first = is_larger ? place[i] : first;
+    }
+    *y = most;
+    *index = first;
+}
+
+/* Vectors of outputs; their width is chosen by the row's, since images shrink to few columns. */
+#define DEFINE_MAX_LANES(name_x, n_x, even_x, odd_x, count_x)                                                          \
+    typedef float name_x##_f32_t __attribute__((vector_size(4 * (n_x)), aligned(4), may_alias));                       \
+    typedef int32_t name_x##_i32_t __attribute__((vector_size(4 * (n_x)), aligned(4), may_alias));                     \
+    static inline void name_x(const float *top, const float *low, int32_t at, int32_t width, float *y, int32_t *index) \
+    {                                                                                                                  \
+        const name_x##_i32_t even = even_x, odd = odd_x, count = count_x;                                              \
+        const name_x##_f32_t *p = (const name_x##_f32_t *)(const void *)top;                                           \
+        const name_x##_f32_t *q = (const name_x##_f32_t *)(const void *)low;                                           \
+        name_x##_f32_t most = __builtin_shuffle(p[0], p[1], even);                                                     \
+        const name_x##_f32_t other[3] = {__builtin_shuffle(p[0], p[1], odd), __builtin_shuffle(q[0], q[1], even),      \
+                                         __builtin_shuffle(q[0], q[1], odd)};                                          \
+        const name_x##_i32_t base = at + 2 * count;                                                                    \
+        const name_x##_i32_t place[3] = {base + 1, base + width, base + width + 1};                                    \
+        name_x##_i32_t first = base;                                                                                   \
+        for (int i = 0; i < 3; i++) {                                                                                  \
+            const name_x##_i32_t is_larger =                                                                           \
+                (name_x##_i32_t)(other[i] > most) | (name_x##_i32_t)(other[i] != other[i]);                            \
+            most = (name_x##_f32_t)(((name_x##_i32_t)other[i] & is_larger) | ((name_x##_i32_t)most & ~is_larger));     \
+            first = (place[i] & is_larger) | (first & ~is_larger);                                                     \
+        }                                                                                                              \
+        *(name_x##_f32_t *)(void *)y = most;                                                                           \
+        *(name_x##_i32_t *)(void *)index = first;                                                                      \
+    }
+#define LANES(...)                                                                                                     \
+    {                                                                                                                  \
+        __VA_ARGS__                                                                                                    \
+    }
+DEFINE_MAX_LANES(max_of_four_4, 4, LANES(0, 2, 4, 6), LANES(1, 3, 5, 7), LANES(0, 1, 2, 3))
+DEFINE_MAX_LANES(max_of_four_8, 8, LANES(0, 2, 4, 6, 8, 10, 12, 14), LANES(1, 3, 5, 7, 9, 11, 13, 15),
+                 LANES(0, 1, 2, 3, 4, 5, 6, 7))
+
+/* The last vector of a row goes back over outputs that are done already rather than past the row's end. */
 static void max_two_by_two(const pool_t *p, const float *x, float *y, int32_t *index)
 {
     const int32_t width = (int32_t)p->width;
+    const int64_t n = p->out_width;
+    const int64_t lanes = n >= 8 ? 8 : n >= 4 ? 4 : 1;
     for (int64_t i = 0; i < p->out_height; i++) {
         const float *top = x + 2 * i * p->width;
         const float *low = top + p->width;
-        float *y_row = y + i * p->out_width;
-        int32_t *index_row = index + i * p->out_width;
+        float *y_row = y + i * n;
+        int32_t *index_row = index + i * n;
         const int32_t first = (int32_t)(2 * i) * width;
-#pragma omp simd
-        for (int64_t j = 0; j < p->out_width; j++) {
-            const float a = top[2 * j], b = top[2 * j + 1], c = low[2 * j], d = low[2 * j + 1];
-            const int32_t at = first + 2 * (int32_t)j;
-            const int is_b = (b > a) | (b != b);
-            const int is_d = (d > c) | (d != d);
-            const float m = is_b ? b : a, n = is_d ? d : c;
-            const int is_low = (n > m) | (n != n);
-            const int32_t at_m = is_b ? at + 1 : at, at_n = is_d ? at + width + 1 : at + width;
-            y_row[j] = is_low ? n : m;
-            index_row[j] = is_low ? at_n : at_m;
+        for (int64_t j = 0; j < n; j += lanes) {
+            const int64_t k = j + lanes <= n ? j : n - lanes;
+            const int32_t at = first + 2 * (int32_t)k;
+            if (lanes == 8) {
+                max_of_four_8(top + 2 * k, low + 2 * k, at, width, y_row + k, index_row + k);
+            } else if (lanes == 4) {
+                max_of_four_4(top + 2 * k, low + 2 * k, at, width, y_row + k, index_row + k);
+            } else {
+                max_of_four(top + 2 * k, low + 2 * k, at, width, y_row + k, index_row + k);
+            }
         }
     }
 }

@@ -49,28 +49,78 @@ static inline simd_f32_t simd_max(simd_f32_t a, simd_f32_t b)
     return (simd_f32_t)(((simd_i32_t)b & is_larger) | ((simd_i32_t)a & ~is_larger));
 }
 
+/* Lanes of v moved down by step, around the end. */
+#define SIMD_LANE(l_x, step_x) (((l_x) + (step_x)) % SIMD_WIDTH)
+#define SIMD_LANES_4(l_x, step_x)                                                                                      \
+    SIMD_LANE((l_x), step_x), SIMD_LANE((l_x) + 1, step_x), SIMD_LANE((l_x) + 2, step_x), SIMD_LANE((l_x) + 3, step_x)
+#if defined(__AVX512F__)
+#define SIMD_ROTATION(step_x)                                                                                          \
+    {                                                                                                                  \
+        SIMD_LANES_4(0, step_x), SIMD_LANES_4(4, step_x), SIMD_LANES_4(8, step_x), SIMD_LANES_4(12, step_x)            \
+    }
+#elif defined(__AVX__)
+#define SIMD_ROTATION(step_x)                                                                                          \
+    {                                                                                                                  \
+        SIMD_LANES_4(0, step_x), SIMD_LANES_4(4, step_x)                                                               \
+    }
+#else
+#define SIMD_ROTATION(step_x)                                                                                          \
+    {                                                                                                                  \
+        SIMD_LANES_4(0, step_x)                                                                                        \
+    }
+#endif
+
 static inline float simd_sum_lanes(simd_f32_t v)
 {
-    float lane[SIMD_WIDTH];
-    memcpy(lane, &v, sizeof(lane));
-    for (int half = SIMD_WIDTH / 2; half > 0; half /= 2) {
-        for (int i = 0; i < half; i++) {
-            lane[i] += lane[i + half];
-        }
-    }
-    return lane[0];
+#if defined(__AVX512F__)
+    v += __builtin_shuffle(v, (simd_i32_t)SIMD_ROTATION(8));
+#endif
+#if defined(__AVX__)
+    v += __builtin_shuffle(v, (simd_i32_t)SIMD_ROTATION(4));
+#endif
+    v += __builtin_shuffle(v, (simd_i32_t)SIMD_ROTATION(2));
+    v += __builtin_shuffle(v, (simd_i32_t)SIMD_ROTATION(1));
+    return v[0];
 }
 
 static inline float simd_max_lanes(simd_f32_t v)
 {
-    float lane[SIMD_WIDTH];
-    memcpy(lane, &v, sizeof(lane));
-    for (int half = SIMD_WIDTH / 2; half > 0; half /= 2) {
-        for (int i = 0; i < half; i++) {
-            lane[i] = lane[i + half] > lane[i] ? lane[i + half] : lane[i];
-        }
+#if defined(__AVX512F__)
+    v = simd_max(v, __builtin_shuffle(v, (simd_i32_t)SIMD_ROTATION(8)));
+#endif
+#if defined(__AVX__)
+    v = simd_max(v, __builtin_shuffle(v, (simd_i32_t)SIMD_ROTATION(4)));
+#endif
+    v = simd_max(v, __builtin_shuffle(v, (simd_i32_t)SIMD_ROTATION(2)));
+    v = simd_max(v, __builtin_shuffle(v, (simd_i32_t)SIMD_ROTATION(1)));
+    return v[0];
+}
+
+/* v in the first n lanes, otherwise in the rest. */
+static inline simd_f32_t simd_first(simd_f32_t v, int64_t n, float otherwise)
+{
+    simd_i32_t lane;
+    for (int i = 0; i < SIMD_WIDTH; i++) {
+        lane[i] = i;
     }
-    return lane[0];
+    const simd_i32_t is_in = lane < (int32_t)n;
+    return (simd_f32_t)(((simd_i32_t)v & is_in) | ((simd_i32_t)simd_set(otherwise) & ~is_in));
+}
+
+/* exp of x ≤ 0, as softmax needs it; 1e-38 below -87, NaN for NaN. The polynomial of vec_exp. */
+static inline simd_f32_t simd_exp_negative(simd_f32_t x)
+{
+    x = simd_max(x, simd_set(-87.0F));
+    const simd_f32_t shifted = x * 0x1.715476p0F + 0x1.8p23F; /* the low bits hold n */
+    const simd_f32_t n = shifted - 0x1.8p23F;
+    const simd_f32_t r = (x - n * 0x1.63p-1F) - n * -0x1.bd0106p-13F;
+    simd_f32_t p = r * 1.9875691500e-4F + 1.3981999507e-3F;
+    p = p * r + 8.3334519073e-3F;
+    p = p * r + 4.1665795894e-2F;
+    p = p * r + 1.6666665459e-1F;
+    p = p * r + 5.0000001201e-1F;
+    p = p * (r * r) + r + 1.0F;
+    return p * (simd_f32_t)(((simd_i32_t)shifted - 0x4B400000 + 127) << 23);
 }
 
 /* The largest of x[n]; -INFINITY for none. */

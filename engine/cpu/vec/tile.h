@@ -141,39 +141,65 @@ static inline __attribute__((always_inline)) void tile_exchange(simd_f32_t *row,
     }
 }
 
+/* row[i][j] = row[j][i] by exchanging ever larger blocks (Eklundh). */
+static inline __attribute__((always_inline)) void tile_turn(simd_f32_t *row)
+{
+    tile_exchange(row, 1, (simd_i32_t)TILE_LANES(TILE_LOW, 1), (simd_i32_t)TILE_LANES(TILE_HIGH, 1));
+    tile_exchange(row, 2, (simd_i32_t)TILE_LANES(TILE_LOW, 2), (simd_i32_t)TILE_LANES(TILE_HIGH, 2));
+#if defined(__AVX__)
+    tile_exchange(row, 4, (simd_i32_t)TILE_LANES(TILE_LOW, 4), (simd_i32_t)TILE_LANES(TILE_HIGH, 4));
+#endif
+#if defined(__AVX512F__)
+    tile_exchange(row, 8, (simd_i32_t)TILE_LANES(TILE_LOW, 8), (simd_i32_t)TILE_LANES(TILE_HIGH, 8));
+#endif
+}
+
+static inline void tile_turn_whole(const float *from, int64_t from_row, float *to, int64_t to_row)
+{
+    simd_f32_t row[SIMD_WIDTH];
+#pragma GCC unroll 16
+    for (int i = 0; i < SIMD_WIDTH; i++) {
+        row[i] = simd_load(from + i * from_row);
+    }
+    tile_turn(row);
+#pragma GCC unroll 16
+    for (int i = 0; i < SIMD_WIDTH; i++) {
+        simd_store(to + i * to_row, row[i]);
+    }
+}
+
+/* The same of a block at the edge: what isn't there counts as zeros. */
+static inline void tile_turn_part(const float *from, int64_t from_row, int64_t rows, int64_t columns, float *to,
+                                  int64_t to_row)
+{
+    float block[SIMD_WIDTH * SIMD_WIDTH] = {0};
+    for (int64_t i = 0; i < rows; i++) {
+        for (int64_t j = 0; j < columns; j++) {
+            block[j * SIMD_WIDTH + i] = from[i * from_row + j];
+        }
+    }
+    for (int64_t j = 0; j < columns; j++) {
+        memcpy(to + j * to_row, block + j * SIMD_WIDTH, SIMD_WIDTH * sizeof(float));
+    }
+}
+
 /*
  * to[d * to_row + t] = from[t * from_row + d] for t < n_rows, d < n_columns; columns t … up to a multiple of SIMD_WIDTH
- * are filled with zeros. Transposes by exchanging ever larger blocks (Eklundh).
+ * are filled with zeros.
  */
 static inline void tile_transpose(const float *from, int64_t from_row, int64_t n_rows, int64_t n_columns, float *to,
                                   int64_t to_row)
 {
     for (int64_t t = 0; t < n_rows; t += SIMD_WIDTH) {
-        const int64_t rows = n_rows - t < SIMD_WIDTH ? n_rows - t : SIMD_WIDTH;
         for (int64_t d = 0; d < n_columns; d += SIMD_WIDTH) {
+            const float *block = from + t * from_row + d;
+            float *turned = to + d * to_row + t;
+            const int64_t rows = n_rows - t < SIMD_WIDTH ? n_rows - t : SIMD_WIDTH;
             const int64_t columns = n_columns - d < SIMD_WIDTH ? n_columns - d : SIMD_WIDTH;
-            simd_f32_t row[SIMD_WIDTH];
             if (rows == SIMD_WIDTH && columns == SIMD_WIDTH) {
-#pragma GCC unroll 16
-                for (int i = 0; i < SIMD_WIDTH; i++) {
-                    row[i] = simd_load(from + (t + i) * from_row + d);
-                }
+                tile_turn_whole(block, from_row, turned, to_row);
             } else {
-                memset(row, 0, sizeof(row));
-                for (int64_t i = 0; i < rows; i++) {
-                    memcpy(&row[i], from + (t + i) * from_row + d, (size_t)columns * sizeof(float));
-                }
-            }
-            tile_exchange(row, 1, (simd_i32_t)TILE_LANES(TILE_LOW, 1), (simd_i32_t)TILE_LANES(TILE_HIGH, 1));
-            tile_exchange(row, 2, (simd_i32_t)TILE_LANES(TILE_LOW, 2), (simd_i32_t)TILE_LANES(TILE_HIGH, 2));
-#if defined(__AVX__)
-            tile_exchange(row, 4, (simd_i32_t)TILE_LANES(TILE_LOW, 4), (simd_i32_t)TILE_LANES(TILE_HIGH, 4));
-#endif
-#if defined(__AVX512F__)
-            tile_exchange(row, 8, (simd_i32_t)TILE_LANES(TILE_LOW, 8), (simd_i32_t)TILE_LANES(TILE_HIGH, 8));
-#endif
-            for (int64_t i = 0; i < columns; i++) {
-                simd_store(to + (d + i) * to_row + t, row[i]);
+                tile_turn_part(block, from_row, rows, columns, turned, to_row);
             }
         }
     }
