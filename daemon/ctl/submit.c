@@ -192,7 +192,7 @@ static status_t submission_build(const ctl_t *ctl, submission_t *submission)
         (void)snprintf(submission->user, sizeof(submission->user), "%u", (unsigned)getuid());
     }
     request->yaml = (char *)(uintptr_t)strbuf_text(&submission->text);
-    request->file_name = strcmp(path, "-") == 0 ? (char[]){"stdin"} : (char *)(uintptr_t)path;
+    request->file_name = (char *)(uintptr_t)(strcmp(path, "-") == 0 ? "stdin" : path);
     request->directory = submission->directory;
     request->user = submission->user;
     request->set = submission->set;

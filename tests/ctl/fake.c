@@ -28,7 +28,8 @@ static const char log_text[] = "line 1\nline 2\nline 3\nline 4\n";
 static const int64_t time_ns = INT64_C(1767323045678000000);
 static const int64_t second_ns = INT64_C(1000000000);
 
-#define TEXT(literal_x) ((char[]){literal_x})
+/* protobuf-c's fields aren't const. */
+#define TEXT(literal_x) ((char *)(uintptr_t)(literal_x))
 
 /* ---- service ---- */
 
@@ -394,14 +395,17 @@ void run_start(run_t *run, bool is_terminal, const char *const *arguments)
     for (int i = 0; arguments[i] != NULL && i < 30; i++) {
         argv[i + 1] = arguments[i];
     }
-    const char *environment[] = {address,
-                                 "GRADD_TEST_DATA=/data",
-                                 "MODEL_DATA=/models",
-                                 "UNUSED=x",
-                                 "LC_ALL=C.UTF-8",
-                                 "TERM=xterm",
-                                 getenv("ASAN_OPTIONS") != NULL ? "ASAN_OPTIONS=" : NULL,
-                                 NULL};
+    static const char *const sanitizers[] = {"ASAN_OPTIONS", "LSAN_OPTIONS", "UBSAN_OPTIONS", "TSAN_OPTIONS"};
+    char copies[4][512];
+    const char *environment[16] = {address,    "GRADD_TEST_DATA=/data", "MODEL_DATA=/models",
+                                   "UNUSED=x", "LC_ALL=C.UTF-8",        "TERM=xterm"};
+    for (int i = 0, n = 6; i < 4; i++) {
+        const char *value = getenv(sanitizers[i]);
+        if (value != NULL) {
+            (void)snprintf(copies[i], sizeof(copies[i]), "%s=%s", sanitizers[i], value);
+            environment[n++] = copies[i];
+        }
+    }
     memset(run, 0, sizeof(*run));
     assert_int_equal(pipe2(err, O_CLOEXEC), 0);
     if (is_terminal) {

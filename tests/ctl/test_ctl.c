@@ -96,6 +96,20 @@ static void submit_sends_folder_overrides_and_named_environment(void **state)
     assert_string_equal(fake.submission, expected);
 }
 
+static void submit_reads_stdin(void **state)
+{
+    (void)state;
+    char here[256], expected[512];
+    const struct passwd *user = getpwuid(getuid());
+    assert_non_null(getcwd(here, sizeof(here)));
+
+    RUN(&run, "submit", "-"); /* stdin is empty */
+
+    (void)snprintf(expected, sizeof(expected), "|stdin|%s|||%s", here, user != NULL ? user->pw_name : "0");
+    assert_string_equal(fake.submission, expected);
+    assert_int_equal(run.code, 0);
+}
+
 static void submit_of_an_invalid_job_exits_5_with_the_problems(void **state)
 {
     (void)state;
@@ -718,6 +732,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         CTL_TEST(submit_prints_the_id_alone),
         CTL_TEST(submit_sends_folder_overrides_and_named_environment),
+        CTL_TEST(submit_reads_stdin),
         CTL_TEST(submit_of_an_invalid_job_exits_5_with_the_problems),
         CTL_TEST(submit_that_the_daemon_refuses_exits_3),
         CTL_TEST(submit_of_unreadable_files_says_why),
