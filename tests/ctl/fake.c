@@ -4,6 +4,7 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
@@ -30,6 +31,19 @@ static const int64_t second_ns = INT64_C(1000000000);
 
 /* protobuf-c's fields aren't const. */
 #define TEXT(literal_x) ((char *)(uintptr_t)(literal_x))
+
+/* What the handlers write and the tests read after the child's end: the lock orders them. */
+static pthread_mutex_t noted = PTHREAD_MUTEX_INITIALIZER;
+
+static void __attribute__((format(printf, 3, 4))) note(char *text, size_t size, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    (void)pthread_mutex_lock(&noted);
+    (void)vsnprintf(text, size, format, arguments);
+    (void)pthread_mutex_unlock(&noted);
+    va_end(arguments);
+}
 
 /* ---- service ---- */
 
@@ -101,8 +115,9 @@ static status_t job_send(rpc_call_t *call, const char *id)
 
 static status_t submission_note(const Gradd__V1__SubmitRequest *request)
 {
-    char *at = fake.submission;
-    char *end = fake.submission + sizeof(fake.submission);
+    char text[sizeof(fake.submission)];
+    char *at = text;
+    char *end = text + sizeof(text);
     at += snprintf(at, (size_t)(end - at), "%s|%s|%s|", request->yaml, request->file_name, request->directory);
     for (size_t i = 0; i < request->n_set; i++) {
         at += snprintf(at, (size_t)(end - at), "%s=%s;", request->set[i]->key, request->set[i]->value);
@@ -112,6 +127,7 @@ static status_t submission_note(const Gradd__V1__SubmitRequest *request)
         at += snprintf(at, (size_t)(end - at), "%s=%s;", request->environment[i]->key, request->environment[i]->value);
     }
     (void)snprintf(at, (size_t)(end - at), "|%s", request->user);
+    note(fake.submission, sizeof(fake.submission), "%s", text);
     return ST_OK;
 }
 
@@ -163,12 +179,13 @@ static status_t list(rpc_call_t *call, const ProtobufCMessage *message, void *ar
 {
     (void)arg;
     const Gradd__V1__ListRequest *request = (const Gradd__V1__ListRequest *)message;
-    int written = snprintf(fake.request, sizeof(fake.request), "list %d %s", request->limit,
-                           request->before != NULL ? request->before : "-");
+    char text[256];
+    int written =
+        snprintf(text, sizeof(text), "list %d %s", request->limit, request->before != NULL ? request->before : "-");
     for (size_t i = 0; i < request->n_states; i++) {
-        written +=
-            snprintf(fake.request + written, sizeof(fake.request) - (size_t)written, " %d", (int)request->states[i]);
+        written += snprintf(text + written, sizeof(text) - (size_t)written, " %d", (int)request->states[i]);
     }
+    note(fake.request, sizeof(fake.request), "%s", text);
     enum { N = 250 };
     static Gradd__V1__Job jobs[N];
     static Gradd__V1__Job *pointers[N];
@@ -235,8 +252,8 @@ static status_t logs(rpc_call_t *call, const ProtobufCMessage *message, void *ar
 {
     (void)arg;
     const Gradd__V1__LogsRequest *request = (const Gradd__V1__LogsRequest *)message;
-    (void)snprintf(fake.request, sizeof(fake.request), "logs %d %lld %d", request->rank, (long long)request->offset,
-                   request->follow);
+    note(fake.request, sizeof(fake.request), "logs %d %lld %d", request->rank, (long long)request->offset,
+         request->follow);
     int64_t size = sizeof(log_text) - 1;
     int64_t offset = request->offset < 0 ? size + request->offset : request->offset;
     offset = offset < 0 ? 0 : offset;
@@ -266,8 +283,8 @@ static status_t metrics(rpc_call_t *call, const ProtobufCMessage *message, void 
 {
     (void)arg;
     const Gradd__V1__MetricsRequest *request = (const Gradd__V1__MetricsRequest *)message;
-    (void)snprintf(fake.request, sizeof(fake.request), "metrics %s %lld %d",
-                   request->n_names > 0 ? request->names[0] : "-", (long long)request->from_step, request->follow);
+    note(fake.request, sizeof(fake.request), "metrics %s %lld %d", request->n_names > 0 ? request->names[0] : "-",
+         (long long)request->from_step, request->follow);
     bool is_partial = strcmp(request->id, "9") == 0 && request->follow && !atomic_load(&fake.is_finished);
     for (int step = 10; step <= (is_partial ? 20 : 40); step += 10) {
         Gradd__V1__MetricPoint loss = GRADD__V1__METRIC_POINT__INIT, validation = GRADD__V1__METRIC_POINT__INIT;
@@ -300,7 +317,7 @@ static status_t pause_job(rpc_call_t *call, const ProtobufCMessage *message, voi
 {
     (void)arg;
     const char *id = ((const Gradd__V1__JobRequest *)message)->id;
-    (void)snprintf(fake.request, sizeof(fake.request), "pause %s", id);
+    note(fake.request, sizeof(fake.request), "pause %s", id);
     if (strcmp(id, "7") == 0) {
         return ST_FAIL(ST_ERR_STATE, "job 7 is SUCCEEDED: nothing to pause");
     }
@@ -311,8 +328,7 @@ static status_t resume_job(rpc_call_t *call, const ProtobufCMessage *message, vo
 {
     (void)arg;
     const Gradd__V1__ResumeRequest *request = (const Gradd__V1__ResumeRequest *)message;
-    (void)snprintf(fake.request, sizeof(fake.request), "resume %s %d %d", request->id, request->has_workers,
-                   request->workers);
+    note(fake.request, sizeof(fake.request), "resume %s %d %d", request->id, request->has_workers, request->workers);
     return job_send(call, request->id);
 }
 
@@ -320,7 +336,7 @@ static status_t cancel_job(rpc_call_t *call, const ProtobufCMessage *message, vo
 {
     (void)arg;
     const Gradd__V1__CancelRequest *request = (const Gradd__V1__CancelRequest *)message;
-    (void)snprintf(fake.request, sizeof(fake.request), "cancel %s %d", request->id, request->force);
+    note(fake.request, sizeof(fake.request), "cancel %s %d", request->id, request->force);
     return job_send(call, request->id);
 }
 
@@ -471,6 +487,8 @@ void run_finish(run_t *run)
     int status = 0;
     run_read(run, NULL);
     assert_int_equal(waitpid(run->pid, &status, 0), run->pid);
+    (void)pthread_mutex_lock(&noted);
+    (void)pthread_mutex_unlock(&noted);
     run->code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
     (void)close(run->out_fd);
     (void)close(run->err_fd);
