@@ -3,6 +3,7 @@
  * copy: y = x with conversion between any two dtypes, any strides on both sides, x broadcast to y's shape. Behind the
  * ops contiguous and cast, and behind gd_tensor_copy.
  */
+#include <stdalign.h>
 #include <string.h>
 
 #include "cpu/map.h"
@@ -239,6 +240,7 @@ typedef struct copy {
     int32_t from, to;
     int64_t size_x, size_y;
     convert_func_t convert;
+    convert_func_t move; /* of x's element size */
     gd_cpu_grid_t outer; /* of a transposing copy: the dimensions besides the two that are turned */
     int turned;          /* the dimension that is dense in x */
     int64_t n_tiles;     /* along it */
@@ -265,11 +267,11 @@ static void copy_block(void *arg, int64_t begin, int64_t end)
     }
 }
 
-enum { TILE = 32 };
+enum { TILE = 32, TILE_PITCH = TILE + 1 };
 
 /*
- * The dimension along which x is dense when the innermost of y isn't, or -1. Such a copy goes tile by tile, so that the
- * lines of both sides stay in the first-level cache.
+ * The dimension along which x is dense when the innermost of y isn't, or -1. Such a copy goes tile by tile through a
+ * buffer, so that both sides are read and written along their lines, however many of these share a cache set.
  */
 static int turned_find(const gd_cpu_grid_t *grid)
 {
@@ -317,6 +319,7 @@ static void tiles_block(void *arg, int64_t begin, int64_t end)
     const int64_t sy = grid->stride[0][last];
     const int64_t sx = grid->stride[1][last];
     const int64_t row_y = grid->stride[0][copy->turned];
+    alignas(64) unsigned char tile[TILE * TILE_PITCH * 8];
     for (int64_t unit = begin; unit < end; unit++) {
         int64_t offset[3];
         const int64_t first = unit % copy->n_tiles * TILE;
@@ -327,9 +330,12 @@ static void tiles_block(void *arg, int64_t begin, int64_t end)
         unsigned char *y = copy->y + (offset[0] + first * row_y) * copy->size_y;
         for (int64_t column = 0; column < n; column += TILE) {
             const int64_t length = n - column < TILE ? n - column : TILE;
+            for (int64_t k = 0; k < length; k++) {
+                copy->move(x + (column + k) * sx * copy->size_x, 1, tile + k * copy->size_x, TILE_PITCH, n_rows);
+            }
             for (int64_t row = 0; row < n_rows; row++) {
-                copy->convert(x + (row + column * sx) * copy->size_x, sx,
-                              y + (row * row_y + column * sy) * copy->size_y, sy, length);
+                copy->convert(tile + row * TILE_PITCH * copy->size_x, 1, y + (row * row_y + column * sy) * copy->size_y,
+                              sy, length);
             }
         }
     }
@@ -350,6 +356,7 @@ CPU_KERNEL(cast)
     copy.size_x = (int64_t)gd_dtype_size((gd_dtype_t)copy.from);
     copy.size_y = (int64_t)gd_dtype_size((gd_dtype_t)copy.to);
     copy.convert = convert_find(copy.from, copy.to);
+    copy.move = convert_find(copy.from, copy.from);
     copy.turned = copy.convert != NULL ? turned_find(&copy.grid) : -1;
     if (copy.turned >= 0) {
         outer_make(&copy);
