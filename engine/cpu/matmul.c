@@ -117,7 +117,7 @@ static status_t multiply_f32(const product_t *p, const axis_t *batch)
         .b_col = p->b_col,
         .c_row = p->c_row,
         .is_accumulating = p->is_accumulating,
-        .n_threads = p->n_threads > 1 ? p->n_threads : 1,
+        .n_threads = p->n_threads,
     };
     const bool is_a_plain = matrix_is_plain(p->m, p->k, &gemm.a_row, &gemm.a_col);
     const bool is_b_plain = matrix_is_plain(p->k, p->n, &gemm.b_row, &gemm.b_col);

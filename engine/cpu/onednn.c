@@ -384,7 +384,7 @@ status_t gd_onednn_gemm(const gd_gemm_t *gemm)
     const bool is_batched = gemm->n_batch > 1;
     const cache_key_t key = {
         .kind = KIND_GEMM,
-        .n_threads = gemm->n_threads,
+        .n_threads = gemm->n_threads > 1 ? gemm->n_threads : 1,
         .word = {gemm->n_batch, gemm->m, gemm->n, gemm->k, is_batched ? gemm->a_batch : 0, gemm->a_row, gemm->a_col,
                  is_batched ? gemm->b_batch : 0, gemm->b_row, gemm->b_col, is_batched ? gemm->c_batch : 0, gemm->c_row,
                  gemm->bias != NULL, gemm->is_accumulating},
@@ -545,7 +545,7 @@ static status_t conv_run(const gd_conv_t *conv, kind_t kind, bool has_bias, int 
     }
     const cache_key_t key = {
         .kind = kind,
-        .n_threads = n_threads,
+        .n_threads = n_threads > 1 ? n_threads : 1,
         .word = {conv->batch, conv->c_in, conv->c_out, conv->groups, conv->in[0], conv->in[1], conv->out[0],
                  conv->out[1], conv->kernel[0], conv->kernel[1], conv->stride[0], conv->stride[1], conv->padding[0],
                  conv->padding[1], conv->dilation[0], conv->dilation[1], has_bias},

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The matrix kernels on strided, transposed, broadcast and batched operands, against a plain double loop. */
 #include <math.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -192,6 +193,52 @@ static void linear_takes_any_leading_shape(void **state)
     }
 }
 
+/* y[1,n] = a[1,1] b[1,n] for n = 1 … *arg. Returns NULL, or what it got wrong. */
+static void *multiply_many_shapes(void *arg)
+{
+    const int64_t n_shapes = *(const int64_t *)arg;
+    float a = 3.0F, b[1024], y[1024];
+    for (int i = 0; i < 1024; i++) {
+        b[i] = (float)i;
+    }
+    for (int64_t n = 1; n <= n_shapes; n++) {
+        gd_view_t in[2] = {{.data = &a, .shape = {1, 1}, .stride = {1, 1}, .n_dims = 2, .dtype = GD_DTYPE_F32},
+                           {.data = b, .shape = {1, n}, .stride = {n, 1}, .n_dims = 2, .dtype = GD_DTYPE_F32}};
+        gd_view_t out = {.data = y, .shape = {1, n}, .stride = {n, 1}, .n_dims = 2, .dtype = GD_DTYPE_F32};
+        const gd_attrs_t attrs = {0};
+        const gd_kernel_args_t args = {in, 2, &out, 1, &attrs, 1};
+        if (gd_cpu_matmul(&args) != ST_OK || y[n - 1] != 3.0F * (float)(n - 1)) {
+            return "wrong product";
+        }
+    }
+    return NULL;
+}
+
+static void more_shapes_than_the_cache_holds_still_multiply_right(void **state)
+{
+    (void)state;
+    int64_t n_shapes = 600;
+
+    assert_null(multiply_many_shapes(&n_shapes));
+    assert_null(multiply_many_shapes(&n_shapes));
+}
+
+static void threads_multiply_side_by_side(void **state)
+{
+    (void)state;
+    pthread_t thread[3];
+    int64_t n_shapes = 20;
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(pthread_create(&thread[i], NULL, multiply_many_shapes, &n_shapes), 0);
+    }
+
+    for (int i = 0; i < 3; i++) {
+        void *result = NULL;
+        assert_int_equal(pthread_join(thread[i], &result), 0);
+        assert_null(result);
+    }
+}
+
 static void other_dtypes_are_refused(void **state)
 {
     (void)state;
@@ -208,10 +255,9 @@ static void other_dtypes_are_refused(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(any_strides_multiply_right),
-        TEST(batches_broadcast_and_permute),
-        TEST(linear_takes_any_leading_shape),
-        TEST(other_dtypes_are_refused),
+        TEST(any_strides_multiply_right),     TEST(batches_broadcast_and_permute),
+        TEST(linear_takes_any_leading_shape), TEST(more_shapes_than_the_cache_holds_still_multiply_right),
+        TEST(threads_multiply_side_by_side),  TEST(other_dtypes_are_refused),
     };
     return cmocka_run_group_tests_name("engine/matmul", tests, NULL, NULL);
 }
