@@ -307,6 +307,9 @@ static status_t goodbye_handle(const session_t *session, const Gradd__V1__Goodby
             if (goodbye->outcome == GRADD__V1__GOODBYE__OUTCOME__FAILED && run->failed_ns == 0) {
                 run->failed_ns = clock_now_ns();
             }
+            if (session->number == 0 && run->left_ns == 0) {
+                run->left_ns = clock_now_ns();
+            }
         }
     }
     (void)pthread_mutex_unlock(&daemon->lock);

@@ -61,6 +61,8 @@ typedef struct dmn_run {
     int64_t launched_ns; /* by this daemon; 0: found again */
     int64_t retry_at_ns, kill_at_ns, finish_at_ns;
     int64_t failed_ns; /* a rank said that it failed: the others follow soon, or are killed */
+    int64_t left_ns;   /* rank 0 said goodbye: the launcher ends soon, or is killed */
+    int n_kills;
     bool has_base_step;
     int64_t base_step; /* where the attempt began */
     dmn_run_rank_t *ranks;

@@ -285,12 +285,14 @@ void dmn_launch_clean(const char *job_folder, const dmn_attempt_t *attempt)
     mem_free(temporary);
 }
 
-int dmn_launch_kill_strays(const dmn_attempt_t *attempt)
+status_t dmn_launch_kill_strays(const dmn_attempt_t *attempt, int *n_p)
 {
+    enum { LIMIT_MS = 1000 };
     char mark[sizeof("GRADD_TOKEN=") + DMN_TOKEN_SIZE];
+    *n_p = 0;
     if (attempt->token[0] == '\0') {
-        return 0;
+        return ST_OK;
     }
     (void)snprintf(mark, sizeof(mark), "GRADD_TOKEN=%s", attempt->token);
-    return dmn_marked_kill(mark);
+    return dmn_marked_kill(mark, LIMIT_MS, n_p);
 }

@@ -38,8 +38,8 @@ status_t dmn_launch(const dmn_launch_t *launch, pid_t *pid_p);
 /* Removes what an attempt leaves outside and inside of its folder: shared memory segments, Open MPI's session folder.
  */
 void dmn_launch_clean(const char *job_folder, const dmn_attempt_t *attempt);
-/* SIGKILLs what is left of an attempt, by the token in the processes' environment. */
-int dmn_launch_kill_strays(const dmn_attempt_t *attempt);
+/* SIGKILLs what is left of an attempt, by the token in the processes' environment: see dmn_marked_kill. */
+status_t dmn_launch_kill_strays(const dmn_attempt_t *attempt, int *n_p);
 
 /* What the shim recorded. ST_ERR_NOT_FOUND when there is no such file (yet). */
 status_t dmn_shim_read(const char *job_folder, dmn_attempt_t *attempt_p);

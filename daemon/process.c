@@ -12,6 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/mem.h"
 
 /* Reads at most size - 1 bytes of a /proc file; -1 when it can't be read. */
@@ -161,32 +162,35 @@ static bool environment_has(pid_t pid, const char *entry, char *text, size_t siz
     return false;
 }
 
-int dmn_marked_kill(const char *entry)
+status_t dmn_marked_kill(const char *entry, int64_t limit_ms, int *n_p)
 {
-    enum { MAX_ENVIRONMENT = 256 * 1024, MAX_ROUNDS = 5 };
+    enum { MAX_ENVIRONMENT = 256 * 1024, PERIOD_MS = 10 };
     char *text = mem_alloc(MAX_ENVIRONMENT);
     if (text == NULL) {
-        return 0;
+        return ST_FAIL(ST_ERR_NOMEM, "looking for processes");
     }
-    int n_killed = 0;
-    /* A process may fork while we look: repeat until a round finds none. */
-    for (int round = 0; round < MAX_ROUNDS; round++) {
+    int64_t end_ns = clock_now_ns() + limit_ms * CLOCK_NS_PER_MS;
+    int n_first = -1;
+    int n_found = 0;
+    /* Until a round finds none: one may have forked while we looked. */
+    do {
         dmn_process_t *list = NULL;
         int n = processes_list(&list);
-        int n_found = 0;
+        n_found = 0;
         for (int i = 0; i < n; i++) {
-            if (list[i].pid != getpid() && list[i].state != 'Z' &&
+            if (list[i].pid != getpid() && list[i].state != 'Z' && list[i].state != 'X' &&
                 environment_has(list[i].pid, entry, text, MAX_ENVIRONMENT)) {
                 n_found++;
                 (void)kill(list[i].pid, SIGKILL);
             }
         }
         mem_free(list);
-        n_killed += n_found;
-        if (n_found == 0) {
-            break;
+        n_first = n_first < 0 ? n_found : n_first;
+        if (n_found > 0) {
+            clock_sleep_ms(PERIOD_MS);
         }
-    }
+    } while (n_found > 0 && clock_now_ns() < end_ns);
     mem_free(text);
-    return n_killed;
+    *n_p = n_first;
+    return n_found == 0 ? ST_OK : ST_FAIL(ST_ERR_TIMEOUT, "%d processes don't end", n_found);
 }

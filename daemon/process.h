@@ -31,9 +31,10 @@ bool dmn_process_is_alive(pid_t pid, uint64_t starttime);
  * not counted. Sees children that were re-parented to root when root is a subreaper. */
 int dmn_tree_signal(pid_t root, int signal_number);
 /*
- * Kills (SIGKILL) every process whose environment holds the entry "name=value", but not this process; returns how many
- * were found. Only processes of this user can be seen. For what is left of an attempt whose shim is gone.
+ * Kills (SIGKILL) every process whose environment holds the entry "name=value", but not this process, and waits until
+ * none is left, for at most limit_ms: ST_ERR_TIMEOUT. *n_p: how many were seen first. Only processes of this user can
+ * be seen. For what is left of an attempt whose shim is gone.
  */
-int dmn_marked_kill(const char *entry);
+status_t dmn_marked_kill(const char *entry, int64_t limit_ms, int *n_p);
 
 #endif

@@ -15,7 +15,7 @@
 #include "daemon/daemon_internal.h"
 #include "daemon/files.h"
 
-enum { FINISH_RETRY_MS = 1000, KILL_AGAIN_MS = 2000 };
+enum { FINISH_RETRY_MS = 1000, KILL_AGAIN_MS = 2000, MAX_KILLS = 5 };
 
 dmn_run_t *dmn_run_find(dmn_daemon_t *daemon, int64_t job_id)
 {
@@ -143,7 +143,9 @@ static void run_reset(dmn_run_t *run)
     run->is_live = run->is_child = run->is_exited = false;
     run->is_kill_sent = run->is_term_sent = run->is_grace_over = false;
     run->sent = DMN_COMMAND_NONE;
-    run->launched_ns = run->retry_at_ns = run->kill_at_ns = run->finish_at_ns = run->failed_ns = 0;
+    run->launched_ns = run->retry_at_ns = run->kill_at_ns = run->finish_at_ns = 0;
+    run->failed_ns = run->left_ns = 0;
+    run->n_kills = 0;
     run->has_base_step = false;
     for (int i = 0; i < run->n_ranks; i++) {
         /* A stream of the attempt before may still be closing and wait for its writers. */
@@ -254,11 +256,15 @@ status_t dmn_run_launch(dmn_daemon_t *daemon, dmn_run_t *run)
 }
 
 /* The shim's exit.json says that no process is left. Without one, what is left is killed here. */
-static void ending_read(dmn_daemon_t *daemon, dmn_run_t *run, dmn_exit_t *record, dmn_ending_t *ending)
+static status_t ending_read(dmn_daemon_t *daemon, dmn_run_t *run, dmn_exit_t *record, dmn_ending_t *ending)
 {
     ending->has_exit = dmn_exit_read(run->folder, run->attempt.number, record) == ST_OK;
     if (!ending->has_exit) {
-        int n = dmn_launch_kill_strays(&run->attempt);
+        int n = 0;
+        status_t status = dmn_launch_kill_strays(&run->attempt, &n);
+        if (status != ST_OK) {
+            return status_add_context(status, "attempt %d of job %" PRId64, run->attempt.number, run->job.id);
+        }
         log_info("job %" PRId64 ": attempt %d left no exit record; killed %d processes of it", run->job.id,
                  run->attempt.number, n);
         /* A launch that failed counts as an end like any other. */
@@ -277,6 +283,7 @@ static void ending_read(dmn_daemon_t *daemon, dmn_run_t *run, dmn_exit_t *record
             }
         }
     }
+    return ST_OK;
 }
 
 static int64_t checkpoint_step(dmn_daemon_t *daemon, int64_t job_id)
@@ -305,7 +312,13 @@ status_t dmn_run_finish(dmn_daemon_t *daemon, dmn_run_t *run)
                            .charged = run->job.charged,
                            .max_restarts = run->max_restarts,
                            .checkpoint_step = checkpoint_step(daemon, run->job.id)};
-    ending_read(daemon, run, &record, &ending);
+    status_t status = ending_read(daemon, run, &record, &ending);
+    if (status != ST_OK) {
+        run->finish_at_ns = clock_now_ns() + FINISH_RETRY_MS * CLOCK_NS_PER_MS;
+        return status;
+    }
+    /* Before the state changes: a daemon that comes after a crash here does it all again. */
+    dmn_launch_clean(run->folder, &run->attempt);
     strbuf_t reason = {0};
     dmn_verdict_t verdict = dmn_job_decide(&ending, &reason);
     dmn_job_t before = run->job;
@@ -318,8 +331,8 @@ status_t dmn_run_finish(dmn_daemon_t *daemon, dmn_run_t *run)
         run->job.retry_ns = clock_wall_ns() + wait_ns;
         run->retry_at_ns = clock_now_ns() + wait_ns;
     }
-    status_t status = dmn_store_attempt_end(daemon->store, run->job.id, run->attempt.number, record.code,
-                                            record.signal_number, strbuf_text(&reason));
+    status = dmn_store_attempt_end(daemon->store, run->job.id, run->attempt.number, record.code, record.signal_number,
+                                   strbuf_text(&reason));
     if (status == ST_OK) {
         status = dmn_run_change(daemon, run, verdict.state, strbuf_text(&reason));
     }
@@ -331,7 +344,6 @@ status_t dmn_run_finish(dmn_daemon_t *daemon, dmn_run_t *run)
         run->finish_at_ns = clock_now_ns() + FINISH_RETRY_MS * CLOCK_NS_PER_MS;
         return status;
     }
-    dmn_launch_clean(run->folder, &run->attempt);
     run->is_live = false;
     run->is_exited = false;
     if (run->pidfd >= 0) {
@@ -350,9 +362,15 @@ void dmn_run_kill(dmn_daemon_t *daemon, dmn_run_t *run, const char *reason)
         run->kill_reason = mem_strdup(reason);
     }
     run->is_kill_sent = true;
+    run->n_kills++;
     run->kill_at_ns = clock_now_ns() + KILL_AGAIN_MS * CLOCK_NS_PER_MS;
-    if (run->pidfd >= 0 && syscall(SYS_pidfd_send_signal, run->pidfd, SIGUSR1, NULL, 0) != 0 && errno != ESRCH) {
-        log_error("job %" PRId64 ": signalling its shim: %s", run->job.id, strerror(errno));
+    /* A shim that doesn't do it (stopped, say) is killed itself; its processes are then found by their environment. */
+    int signal_number = run->n_kills > MAX_KILLS ? SIGKILL : SIGUSR1;
+    if (run->pidfd >= 0) {
+        if (syscall(SYS_pidfd_send_signal, run->pidfd, signal_number, NULL, 0) != 0 && errno != ESRCH) {
+            log_error("job %" PRId64 ": signalling its shim: %s", run->job.id, strerror(errno));
+        }
+        (void)syscall(SYS_pidfd_send_signal, run->pidfd, SIGCONT, NULL, 0);
     }
     dmn_supervisor_wake(daemon);
 }
@@ -405,6 +423,9 @@ status_t dmn_run_recover(dmn_daemon_t *daemon, dmn_run_t *run)
     }
     if (run->job.is_forced && run->job.state == DMN_STATE_CANCELLING) {
         dmn_run_kill(daemon, run, NULL);
+    }
+    if (run->attempt.goodbye.outcome != DMN_OUTCOME_NONE) {
+        run->left_ns = now_ns;
     }
     dmn_run_watch(daemon, run);
     log_info("job %" PRId64 ": attempt %d found again, grad-shim %" PRId64, run->job.id, run->attempt.number,

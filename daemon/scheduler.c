@@ -84,12 +84,23 @@ bool dmn_scheduler_remove(dmn_scheduler_t *scheduler, int64_t id)
     return true;
 }
 
+/* The head of the queue: the first job that fits an empty daemon. Others (of a time with more slots) hold nobody up. */
+static int head_find(const dmn_scheduler_t *scheduler)
+{
+    int at = 0;
+    while (at < scheduler->n_queued && scheduler->queue[at].slots > scheduler->n_slots) {
+        at++;
+    }
+    return at;
+}
+
 bool dmn_scheduler_next(const dmn_scheduler_t *scheduler, int64_t *id_p)
 {
-    if (scheduler->n_queued == 0 || scheduler->queue[0].slots > scheduler->n_slots - scheduler->n_used) {
+    int at = head_find(scheduler);
+    if (at == scheduler->n_queued || scheduler->queue[at].slots > scheduler->n_slots - scheduler->n_used) {
         return false;
     }
-    *id_p = scheduler->queue[0].id;
+    *id_p = scheduler->queue[at].id;
     return true;
 }
 
@@ -110,14 +121,22 @@ void dmn_scheduler_explain(const dmn_scheduler_t *scheduler, int64_t id, strbuf_
     if (at < 0) {
         return;
     }
-    const dmn_waiting_t *head = &scheduler->queue[0];
-    int n_free = scheduler->n_slots - scheduler->n_used;
-    if (at > 0) {
-        strbuf_appendf(text, "waits behind %d job%s; job %" PRId64 " is next and ", at, plural(at), head->id);
+    int slots = scheduler->queue[at].slots;
+    if (slots > scheduler->n_slots) {
+        strbuf_appendf(text, "needs %d slots; this daemon has %d (start gradd with --slots %d)", slots,
+                       scheduler->n_slots, slots);
+        return;
     }
+    const dmn_waiting_t *head = &scheduler->queue[head_find(scheduler)];
+    int n_before = 0;
+    for (int i = 0; i < at; i++) {
+        n_before += scheduler->queue[i].slots <= scheduler->n_slots ? 1 : 0;
+    }
+    if (n_before > 0) {
+        strbuf_appendf(text, "waits behind %d job%s; job %" PRId64 " is next and ", n_before, plural(n_before),
+                       head->id);
+    }
+    int n_free = scheduler->n_slots - scheduler->n_used;
     strbuf_appendf(text, "waits for %d slot%s: %d of %d free", head->slots, plural(head->slots),
                    n_free > 0 ? n_free : 0, scheduler->n_slots);
-    if (head->slots > scheduler->n_slots) {
-        strbuf_appendf(text, " (start gradd with --slots %d)", head->slots);
-    }
 }

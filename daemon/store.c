@@ -3,6 +3,7 @@
 #include "daemon/store_internal.h"
 
 #include <errno.h>
+#include <sqlite3.h>
 #include <stdarg.h>
 #include <string.h>
 

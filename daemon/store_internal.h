@@ -4,9 +4,12 @@
 #define GRADD_DAEMON_STORE_INTERNAL_H
 
 #include <pthread.h>
-#include <sqlite3.h>
 
 #include "daemon/store.h"
+
+/* sqlite3.h stays in store*.c. */
+typedef struct sqlite3 sqlite3;
+typedef struct sqlite3_stmt sqlite3_stmt;
 
 struct dmn_store {
     sqlite3 *db;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* store: jobs, their events and their attempts. */
 #include <inttypes.h>
+#include <sqlite3.h>
 #include <string.h>
 
 #include "base/clock.h"

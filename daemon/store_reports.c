@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* store: what workers report: metrics, progress, checkpoints, ranks. */
 #include <math.h>
+#include <sqlite3.h>
 #include <string.h>
 
 #include "base/mem.h"

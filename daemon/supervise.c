@@ -20,7 +20,7 @@
 #include "daemon/daemon_internal.h"
 #include "daemon/process.h"
 
-enum { RECONNECT_MS = 300, LEAVING_MS = 10000, FAILING_MS = 1000, LONGEST_WAIT_MS = 60000 };
+enum { RECONNECT_MS = 300, LEAVING_MS = 10000, FAILING_MS = 1000, LEFT_MS = 30000, LONGEST_WAIT_MS = 60000 };
 
 static void sooner(int64_t *wake_ns, int64_t at_ns)
 {
@@ -105,14 +105,14 @@ static void deadline_check(dmn_daemon_t *daemon, dmn_run_t *run, int64_t now_ns,
     sooner(wake_ns, run->kill_at_ns);
 }
 
-/* mpirun takes seconds to end ranks whose peer has failed. */
-static void failure_check(dmn_daemon_t *daemon, dmn_run_t *run, int64_t now_ns, int64_t *wake_ns)
+/* After a goodbye the attempt ends by itself, or not: mpirun takes seconds to end ranks whose peer has failed, and a
+ * rank may hang in its last barrier. */
+static void goodbye_check(dmn_daemon_t *daemon, dmn_run_t *run, int64_t now_ns, int64_t *wake_ns)
 {
-    if (run->failed_ns == 0) {
-        return;
-    }
-    int64_t kill_ns = run->failed_ns + FAILING_MS * CLOCK_NS_PER_MS;
-    if (now_ns >= kill_ns) {
+    int64_t kill_ns = run->failed_ns > 0 ? run->failed_ns + FAILING_MS * CLOCK_NS_PER_MS
+                      : run->left_ns > 0 ? run->left_ns + LEFT_MS * CLOCK_NS_PER_MS
+                                         : 0;
+    if (kill_ns > 0 && now_ns >= kill_ns) {
         dmn_run_kill(daemon, run, NULL);
     }
     sooner(wake_ns, kill_ns);
@@ -165,7 +165,7 @@ static void run_check(dmn_daemon_t *daemon, dmn_run_t *run, int64_t now_ns, int6
         term_send(run);
         if (!run->is_kill_sent) {
             ranks_check(daemon, run, now_ns, wake_ns);
-            failure_check(daemon, run, now_ns, wake_ns);
+            goodbye_check(daemon, run, now_ns, wake_ns);
         }
         deadline_check(daemon, run, now_ns, wake_ns);
     }

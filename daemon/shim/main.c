@@ -23,6 +23,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/mem.h"
 #include "base/strbuf.h"
 #include "daemon/files.h"
 #include "daemon/process.h"
@@ -76,10 +77,10 @@ static bool arguments_parse(shim_t *shim, int argc, char **argv)
 static status_t record_write(const shim_t *shim, const char *name, const strbuf_t *text)
 {
     char *path = dmn_format("%s/%s", shim->folder, name);
-    if (path == NULL || text->is_failed) {
-        return ST_FAIL(ST_ERR_NOMEM, "writing %s", name);
-    }
-    return dmn_file_write_durable(path, strbuf_text(text), text->length);
+    status_t status = path == NULL || text->is_failed ? ST_FAIL(ST_ERR_NOMEM, "writing %s", name)
+                                                      : dmn_file_write_durable(path, strbuf_text(text), text->length);
+    mem_free(path);
+    return status;
 }
 
 static status_t identity_write(const shim_t *shim)
@@ -131,14 +132,15 @@ static status_t streams_open(const shim_t *shim)
     }
     int log = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
     int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
-    if (log < 0 || null < 0) {
-        return ST_FAIL(status_from_errno(errno), "opening %s: %s", path, strerror(errno));
+    status_t status = ST_OK;
+    if (log < 0 || null < 0 || dup2(null, STDIN_FILENO) < 0 || dup2(log, STDOUT_FILENO) < 0 ||
+        dup2(log, STDERR_FILENO) < 0) {
+        status = ST_FAIL(status_from_errno(errno), "redirecting to %s: %s", path, strerror(errno));
+    } else {
+        (void)close_range(STDERR_FILENO + 1, ~0U, 0);
     }
-    if (dup2(null, STDIN_FILENO) < 0 || dup2(log, STDOUT_FILENO) < 0 || dup2(log, STDERR_FILENO) < 0) {
-        return ST_FAIL(ST_ERR_IO, "redirecting to %s: %s", path, strerror(errno));
-    }
-    (void)close_range(STDERR_FILENO + 1, ~0U, 0);
-    return ST_OK;
+    mem_free(path);
+    return status;
 }
 
 static void launcher_start(shim_t *shim)

@@ -8,6 +8,7 @@
 
 enum { CALL_MS = 20000 };
 
+int64_t client_attach_ms;
 static rpc_channel_t *channel;
 
 const char *client_launcher(void)
@@ -35,6 +36,7 @@ dmn_daemon_t *client_daemon(int slots, const char *plan)
                              .program_folder = getenv("GRADD_BIN"),
                              .launcher = client_launcher(),
                              .slots = slots,
+                             .attach_ms = client_attach_ms,
                              .heartbeat_ms = 1000};
     dmn_daemon_t *daemon = NULL;
     assert_ok(dmn_daemon_open(&options, &daemon));

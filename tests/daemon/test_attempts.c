@@ -241,6 +241,63 @@ static void a_forced_cancel_kills_at_once(void **state)
     dmn_daemon_close(daemon, 1000);
 }
 
+static void a_cancel_before_the_ranks_attach_stops_the_launcher(void **state)
+{
+    (void)state;
+    dmn_daemon_t *daemon = client_daemon(1, "");
+    client_open();
+    (void)support_script("launcher", "echo started >&2; sleep 1000");
+    int id = client_submit(1, "restart: {grace: 1h}");
+    char path[64];
+    (void)snprintf(path, sizeof(path), "state/jobs/%d/attempts/1/launcher.log", id);
+    WAIT_UNTIL(strcmp(support_text(support_path(path)), "started\n") == 0, LIMIT_MS)
+
+    client_cancel(id, false);
+    WAIT_STATE(id, CANCELLED)
+
+    client_close();
+    dmn_daemon_close(daemon, 1000);
+}
+
+static void ranks_that_never_attach_are_given_up(void **state)
+{
+    (void)state;
+    client_attach_ms = 300;
+    dmn_daemon_t *daemon = client_daemon(1, "");
+    client_attach_ms = 0;
+    client_open();
+    (void)support_script("launcher", "sleep 1000");
+
+    int id = client_submit(1, "restart: {max: 1, backoff: 10ms}");
+    WAIT_STATE(id, FAILED)
+
+    assert_reason_has(id, "rank 0 did not connect within 300 ms");
+    client_close();
+    dmn_daemon_close(daemon, 1000);
+}
+
+static void a_stopped_shim_is_woken_to_obey(void **state)
+{
+    (void)state;
+    dmn_daemon_t *daemon = client_daemon(1, "steps=100000 step_ms=10");
+    client_open();
+    int id = client_submit(1, "");
+    WAIT_STATE(id, RUNNING)
+    long pid = rank_pid(id, 0);
+    char path[64];
+    int shim = 0;
+    (void)snprintf(path, sizeof(path), "state/jobs/%d/attempts/1/shim.json", id);
+    assert_int_equal(sscanf(support_text(support_path(path)), "{\"pid\": %d", &shim), 1);
+
+    assert_int_equal(kill((pid_t)shim, SIGSTOP), 0);
+    client_cancel(id, true);
+    WAIT_STATE(id, CANCELLED)
+
+    assert_false(support_is_alive(pid));
+    client_close();
+    dmn_daemon_close(daemon, 1000);
+}
+
 static void a_restarted_daemon_takes_running_jobs_up_again(void **state)
 {
     (void)state;
@@ -371,6 +428,9 @@ int main(void)
         TEST(cancel_of_a_running_job_asks_its_workers),
         TEST(a_cancel_that_is_ignored_kills_after_the_grace),
         TEST(a_forced_cancel_kills_at_once),
+        TEST(a_cancel_before_the_ranks_attach_stops_the_launcher),
+        TEST(ranks_that_never_attach_are_given_up),
+        TEST(a_stopped_shim_is_woken_to_obey),
         TEST(a_restarted_daemon_takes_running_jobs_up_again),
         TEST(an_end_without_a_daemon_is_read_from_the_records),
         TEST(a_lost_shim_costs_no_restart_and_leaves_no_process),

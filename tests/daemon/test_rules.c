@@ -201,6 +201,28 @@ static void the_queue_is_first_in_first_out(void **state)
     dmn_scheduler_release(&scheduler);
 }
 
+static void a_job_of_a_bigger_daemon_holds_nobody_up(void **state)
+{
+    (void)state;
+    dmn_scheduler_t scheduler;
+    int64_t id = 0;
+    strbuf_t text = {0};
+    dmn_scheduler_init(&scheduler, 2);
+    assert_ok(dmn_scheduler_enqueue(&scheduler, 1, 100, 4));
+    assert_ok(dmn_scheduler_enqueue(&scheduler, 2, 200, 2));
+
+    assert_true(dmn_scheduler_next(&scheduler, &id));
+    assert_int_equal(id, 2);
+    dmn_scheduler_explain(&scheduler, 1, &text);
+    assert_string_equal(strbuf_text(&text), "needs 4 slots; this daemon has 2 (start gradd with --slots 4)");
+    strbuf_clear(&text);
+    dmn_scheduler_explain(&scheduler, 2, &text);
+    assert_string_equal(strbuf_text(&text), "waits for 2 slots: 2 of 2 free");
+
+    strbuf_release(&text);
+    dmn_scheduler_release(&scheduler);
+}
+
 static void what_can_never_fit_is_refused_with_its_sum(void **state)
 {
     (void)state;
@@ -245,6 +267,7 @@ int main(void)
         TEST(a_launcher_that_cannot_start_fails_at_once),
         TEST(backoff_doubles_up_to_five_minutes),
         TEST(the_queue_is_first_in_first_out),
+        TEST(a_job_of_a_bigger_daemon_holds_nobody_up),
         TEST(what_can_never_fit_is_refused_with_its_sum),
         TEST(addresses_beyond_this_machine_are_refused),
     };

@@ -210,12 +210,14 @@ static void processes_are_found_by_their_environment(void **state)
     (void)snprintf(mark, sizeof(mark), "GRADD_TOKEN=test-%d", (int)pid);
 
     /* the shell's own environment doesn't have it yet until it is the sleep */
-    WAIT_UNTIL(dmn_marked_kill(mark) > 0, 5000)
+    int n = 0;
+    WAIT_UNTIL(dmn_marked_kill(mark, 5000, &n) == ST_OK && n > 0, 5000)
 
     int wait_status = 0;
     assert_int_equal(waitpid(pid, &wait_status, 0), pid);
     assert_true(WIFSIGNALED(wait_status));
-    assert_int_equal(dmn_marked_kill(mark), 0);
+    assert_ok(dmn_marked_kill(mark, 1000, &n));
+    assert_int_equal(n, 0);
 }
 
 static void durable_files_replace_and_errors_name_the_path(void **state)
