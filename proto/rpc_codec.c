@@ -346,6 +346,24 @@ static void limited_free(void *data, void *pointer)
     free(pointer);
 }
 
+status_t rpc_bytes_unpack(const ProtobufCMessageDescriptor *descriptor, const uint8_t *bytes, size_t size,
+                          size_t limit_bytes, ProtobufCMessage **message_p)
+{
+    status_t status = wire_check(descriptor, bytes, size, 0);
+    if (status != ST_OK) {
+        return status;
+    }
+    size_t left = limit_bytes;
+    ProtobufCAllocator allocator = {.alloc = limited_alloc, .free = limited_free, .allocator_data = &left};
+    ProtobufCMessage *message = protobuf_c_message_unpack(descriptor, &allocator, size, bytes);
+    if (message == NULL) {
+        return ST_FAIL(ST_ERR_PARSE, "malformed %s message, or more than %zu bytes when unpacked", descriptor->name,
+                       limit_bytes);
+    }
+    *message_p = message;
+    return ST_OK;
+}
+
 status_t rpc_message_unpack(const ProtobufCMessageDescriptor *descriptor, grpc_byte_buffer *buffer, size_t limit_bytes,
                             ProtobufCMessage **message_p)
 {
@@ -355,20 +373,8 @@ status_t rpc_message_unpack(const ProtobufCMessageDescriptor *descriptor, grpc_b
     }
     grpc_slice slice = grpc_byte_buffer_reader_readall(&reader);
     grpc_byte_buffer_reader_destroy(&reader);
-    const uint8_t *bytes = GRPC_SLICE_START_PTR(slice);
-    size_t size = GRPC_SLICE_LENGTH(slice);
-    status_t status = wire_check(descriptor, bytes, size, 0);
-    if (status == ST_OK) {
-        size_t left = limit_bytes;
-        ProtobufCAllocator allocator = {.alloc = limited_alloc, .free = limited_free, .allocator_data = &left};
-        ProtobufCMessage *message = protobuf_c_message_unpack(descriptor, &allocator, size, bytes);
-        if (message == NULL) {
-            status = ST_FAIL(ST_ERR_PARSE, "malformed %s message, or more than %zu bytes when unpacked",
-                             descriptor->name, limit_bytes);
-        } else {
-            *message_p = message;
-        }
-    }
+    status_t status =
+        rpc_bytes_unpack(descriptor, GRPC_SLICE_START_PTR(slice), GRPC_SLICE_LENGTH(slice), limit_bytes, message_p);
     grpc_slice_unref(slice);
     return status;
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* rpc_internal: what the files of rpc share. Only they include it, and only they include grpc's headers. */
+/* rpc_internal: what the files of rpc share. Only they (and their fuzz target and codec test) include it. */
 #ifndef GRADD_PROTO_RPC_INTERNAL_H
 #define GRADD_PROTO_RPC_INTERNAL_H
 
@@ -42,6 +42,9 @@ status_t rpc_message_pack(const ProtobufCMessage *message, grpc_byte_buffer **bu
  * Checks and unpacks; limit_bytes caps the memory it takes. ST_ERR_PARSE names the field. *message_p:
  * protobuf_c_message_free_unpacked with NULL allocator.
  */
+status_t rpc_bytes_unpack(const ProtobufCMessageDescriptor *descriptor, const uint8_t *bytes, size_t size,
+                          size_t limit_bytes, ProtobufCMessage **message_p);
+/* As rpc_bytes_unpack; the buffer stays the caller's. */
 status_t rpc_message_unpack(const ProtobufCMessageDescriptor *descriptor, grpc_byte_buffer *buffer, size_t limit_bytes,
                             ProtobufCMessage **message_p);
 

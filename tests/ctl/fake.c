@@ -423,6 +423,8 @@ void run_start(run_t *run, bool is_terminal, const char *const *arguments)
         }
     }
     memset(run, 0, sizeof(*run));
+    (void)pthread_mutex_lock(&noted);
+    (void)pthread_mutex_unlock(&noted);
     assert_int_equal(pipe2(err, O_CLOEXEC), 0);
     if (is_terminal) {
         out[0] = terminal_open(&out[1]);
