@@ -199,9 +199,10 @@ int wrk_checkpoint_list(wrk_checkpoint_store_t *store, wrk_checkpoint_t *list_p,
         return 0;
     }
     for (int i = n_steps > max ? n_steps - max : 0; i < n_steps; i++) {
+        char folder[WRK_MAX_PATH];
         char path[WRK_MAX_PATH + 32];
-        wrk_checkpoint_path(store, steps[i], path);
-        (void)strcat(path, "/manifest.json");
+        wrk_checkpoint_path(store, steps[i], folder);
+        (void)snprintf(path, sizeof(path), "%s/manifest.json", folder);
         n += wrk_manifest_read(path, &list_p[n]) == ST_OK;
     }
     mem_free(steps);
