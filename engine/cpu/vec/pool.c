@@ -84,14 +84,15 @@ static inline void max_of_four(const float *top, const float *low, int32_t at, i
     typedef int32_t name_x##_i32_t __attribute__((vector_size(4 * (n_x)), aligned(4), may_alias));                     \
     static inline void name_x(const float *top, const float *low, int32_t at, int32_t width, float *y, int32_t *index) \
     {                                                                                                                  \
-        const name_x##_i32_t even = even_x, odd = odd_x, count = count_x;                                              \
         const name_x##_f32_t *p = (const name_x##_f32_t *)(const void *)top;                                           \
         const name_x##_f32_t *q = (const name_x##_f32_t *)(const void *)low;                                           \
-        name_x##_f32_t most = __builtin_shuffle(p[0], p[1], even);                                                     \
-        const name_x##_f32_t other[3] = {__builtin_shuffle(p[0], p[1], odd), __builtin_shuffle(q[0], q[1], even),      \
-                                         __builtin_shuffle(q[0], q[1], odd)};                                          \
+        const name_x##_i32_t count = {count_x};                                                                        \
         const name_x##_i32_t base = at + 2 * count;                                                                    \
         const name_x##_i32_t place[3] = {base + 1, base + width, base + width + 1};                                    \
+        const name_x##_f32_t other[3] = {__builtin_shufflevector(p[0], p[1], odd_x),                                   \
+                                         __builtin_shufflevector(q[0], q[1], even_x),                                  \
+                                         __builtin_shufflevector(q[0], q[1], odd_x)};                                  \
+        name_x##_f32_t most = __builtin_shufflevector(p[0], p[1], even_x);                                             \
         name_x##_i32_t first = base;                                                                                   \
         for (int i = 0; i < 3; i++) {                                                                                  \
             const name_x##_i32_t is_larger =                                                                           \
@@ -102,13 +103,10 @@ static inline void max_of_four(const float *top, const float *low, int32_t at, i
         *(name_x##_f32_t *)(void *)y = most;                                                                           \
         *(name_x##_i32_t *)(void *)index = first;                                                                      \
     }
-#define LANES(...)                                                                                                     \
-    {                                                                                                                  \
-        __VA_ARGS__                                                                                                    \
-    }
-DEFINE_MAX_LANES(max_of_four_4, 4, LANES(0, 2, 4, 6), LANES(1, 3, 5, 7), LANES(0, 1, 2, 3))
-DEFINE_MAX_LANES(max_of_four_8, 8, LANES(0, 2, 4, 6, 8, 10, 12, 14), LANES(1, 3, 5, 7, 9, 11, 13, 15),
-                 LANES(0, 1, 2, 3, 4, 5, 6, 7))
+#define LIST(...) __VA_ARGS__
+DEFINE_MAX_LANES(max_of_four_4, 4, LIST(0, 2, 4, 6), LIST(1, 3, 5, 7), LIST(0, 1, 2, 3))
+DEFINE_MAX_LANES(max_of_four_8, 8, LIST(0, 2, 4, 6, 8, 10, 12, 14), LIST(1, 3, 5, 7, 9, 11, 13, 15),
+                 LIST(0, 1, 2, 3, 4, 5, 6, 7))
 
 /* The last vector of a row goes back over outputs that are done already rather than past the row's end. */
 static void max_two_by_two(const pool_t *p, const float *x, float *y, int32_t *index)

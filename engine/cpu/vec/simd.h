@@ -49,50 +49,46 @@ static inline simd_f32_t simd_max(simd_f32_t a, simd_f32_t b)
     return (simd_f32_t)(((simd_i32_t)b & is_larger) | ((simd_i32_t)a & ~is_larger));
 }
 
-/* Lanes of v moved down by step, around the end. */
-#define SIMD_LANE(l_x, step_x) (((l_x) + (step_x)) % SIMD_WIDTH)
-#define SIMD_LANES_4(l_x, step_x)                                                                                      \
-    SIMD_LANE((l_x), step_x), SIMD_LANE((l_x) + 1, step_x), SIMD_LANE((l_x) + 2, step_x), SIMD_LANE((l_x) + 3, step_x)
+/* All lane numbers through a function macro of lane and step, as arguments of __builtin_shufflevector. */
+#define SIMD_LANES_4(f_x, l_x, step_x)                                                                                 \
+    f_x((l_x), step_x), f_x((l_x) + 1, step_x), f_x((l_x) + 2, step_x), f_x((l_x) + 3, step_x)
 #if defined(__AVX512F__)
-#define SIMD_ROTATION(step_x)                                                                                          \
-    {                                                                                                                  \
-        SIMD_LANES_4(0, step_x), SIMD_LANES_4(4, step_x), SIMD_LANES_4(8, step_x), SIMD_LANES_4(12, step_x)            \
-    }
+#define SIMD_LANES(f_x, step_x)                                                                                        \
+    SIMD_LANES_4(f_x, 0, step_x), SIMD_LANES_4(f_x, 4, step_x), SIMD_LANES_4(f_x, 8, step_x),                          \
+        SIMD_LANES_4(f_x, 12, step_x)
 #elif defined(__AVX__)
-#define SIMD_ROTATION(step_x)                                                                                          \
-    {                                                                                                                  \
-        SIMD_LANES_4(0, step_x), SIMD_LANES_4(4, step_x)                                                               \
-    }
+#define SIMD_LANES(f_x, step_x) SIMD_LANES_4(f_x, 0, step_x), SIMD_LANES_4(f_x, 4, step_x)
 #else
-#define SIMD_ROTATION(step_x)                                                                                          \
-    {                                                                                                                  \
-        SIMD_LANES_4(0, step_x)                                                                                        \
-    }
+#define SIMD_LANES(f_x, step_x) SIMD_LANES_4(f_x, 0, step_x)
 #endif
+
+/* Lanes of v moved down by step, around the end. */
+#define SIMD_NEXT_LANE(l_x, step_x) (((l_x) + (step_x)) % SIMD_WIDTH)
+#define SIMD_ROTATE(v_x, step_x) __builtin_shufflevector((v_x), (v_x), SIMD_LANES(SIMD_NEXT_LANE, step_x))
 
 static inline float simd_sum_lanes(simd_f32_t v)
 {
 #if defined(__AVX512F__)
-    v += __builtin_shuffle(v, (simd_i32_t)SIMD_ROTATION(8));
+    v += SIMD_ROTATE(v, 8);
 #endif
 #if defined(__AVX__)
-    v += __builtin_shuffle(v, (simd_i32_t)SIMD_ROTATION(4));
+    v += SIMD_ROTATE(v, 4);
 #endif
-    v += __builtin_shuffle(v, (simd_i32_t)SIMD_ROTATION(2));
-    v += __builtin_shuffle(v, (simd_i32_t)SIMD_ROTATION(1));
+    v += SIMD_ROTATE(v, 2);
+    v += SIMD_ROTATE(v, 1);
     return v[0];
 }
 
 static inline float simd_max_lanes(simd_f32_t v)
 {
 #if defined(__AVX512F__)
-    v = simd_max(v, __builtin_shuffle(v, (simd_i32_t)SIMD_ROTATION(8)));
+    v = simd_max(v, SIMD_ROTATE(v, 8));
 #endif
 #if defined(__AVX__)
-    v = simd_max(v, __builtin_shuffle(v, (simd_i32_t)SIMD_ROTATION(4)));
+    v = simd_max(v, SIMD_ROTATE(v, 4));
 #endif
-    v = simd_max(v, __builtin_shuffle(v, (simd_i32_t)SIMD_ROTATION(2)));
-    v = simd_max(v, __builtin_shuffle(v, (simd_i32_t)SIMD_ROTATION(1)));
+    v = simd_max(v, SIMD_ROTATE(v, 2));
+    v = simd_max(v, SIMD_ROTATE(v, 1));
     return v[0];
 }
 

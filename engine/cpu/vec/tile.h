@@ -106,51 +106,41 @@ static inline void tile_product_run(const tile_product_t *p, int64_t m)
     }
 }
 
-/* Lane l of a pair (a, b) whose s-blocks off the diagonal are exchanged. */
-#define TILE_LOW(l_x, s_x) (((l_x) & (s_x)) != 0 ? (l_x) - (s_x) + SIMD_WIDTH : (l_x))
-#define TILE_HIGH(l_x, s_x) (((l_x) & (s_x)) != 0 ? (l_x) + SIMD_WIDTH : (l_x) + (s_x))
-#define TILE_LANES_4(f_x, l_x, s_x) f_x((l_x), s_x), f_x((l_x) + 1, s_x), f_x((l_x) + 2, s_x), f_x((l_x) + 3, s_x)
-#if defined(__AVX512F__)
-#define TILE_LANES(f_x, s_x)                                                                                           \
+/* Lane l of a pair of rows (a, b) whose blocks of `step` lanes off the diagonal are exchanged. */
+#define TILE_LOW(l_x, step_x) (((l_x) & (step_x)) != 0 ? (l_x) - (step_x) + SIMD_WIDTH : (l_x))
+#define TILE_HIGH(l_x, step_x) (((l_x) & (step_x)) != 0 ? (l_x) + SIMD_WIDTH : (l_x) + (step_x))
+#define DEFINE_TILE_EXCHANGE(name_x, step_x)                                                                           \
+    static inline __attribute__((always_inline)) void name_x(simd_f32_t *row)                                          \
     {                                                                                                                  \
-        TILE_LANES_4(f_x, 0, s_x), TILE_LANES_4(f_x, 4, s_x), TILE_LANES_4(f_x, 8, s_x), TILE_LANES_4(f_x, 12, s_x)    \
+        _Pragma("GCC unroll 16") for (int i = 0; i < SIMD_WIDTH; i++)                                                  \
+        {                                                                                                              \
+            if ((i & (step_x)) == 0) {                                                                                 \
+                const simd_f32_t a = row[i];                                                                           \
+                const simd_f32_t b = row[i + (step_x)];                                                                \
+                row[i] = __builtin_shufflevector(a, b, SIMD_LANES(TILE_LOW, step_x));                                  \
+                row[i + (step_x)] = __builtin_shufflevector(a, b, SIMD_LANES(TILE_HIGH, step_x));                      \
+            }                                                                                                          \
+        }                                                                                                              \
     }
-#elif defined(__AVX__)
-#define TILE_LANES(f_x, s_x)                                                                                           \
-    {                                                                                                                  \
-        TILE_LANES_4(f_x, 0, s_x), TILE_LANES_4(f_x, 4, s_x)                                                           \
-    }
-#else
-#define TILE_LANES(f_x, s_x)                                                                                           \
-    {                                                                                                                  \
-        TILE_LANES_4(f_x, 0, s_x)                                                                                      \
-    }
+DEFINE_TILE_EXCHANGE(tile_exchange_1, 1)
+DEFINE_TILE_EXCHANGE(tile_exchange_2, 2)
+#if defined(__AVX__)
+DEFINE_TILE_EXCHANGE(tile_exchange_4, 4)
 #endif
-
-static inline __attribute__((always_inline)) void tile_exchange(simd_f32_t *row, int step, simd_i32_t low,
-                                                                simd_i32_t high)
-{
-#pragma GCC unroll 16
-    for (int i = 0; i < SIMD_WIDTH; i++) {
-        if ((i & step) == 0) {
-            const simd_f32_t a = row[i];
-            const simd_f32_t b = row[i + step];
-            row[i] = __builtin_shuffle(a, b, low);
-            row[i + step] = __builtin_shuffle(a, b, high);
-        }
-    }
-}
+#if defined(__AVX512F__)
+DEFINE_TILE_EXCHANGE(tile_exchange_8, 8)
+#endif
 
 /* row[i][j] = row[j][i] by exchanging ever larger blocks (Eklundh). */
 static inline __attribute__((always_inline)) void tile_turn(simd_f32_t *row)
 {
-    tile_exchange(row, 1, (simd_i32_t)TILE_LANES(TILE_LOW, 1), (simd_i32_t)TILE_LANES(TILE_HIGH, 1));
-    tile_exchange(row, 2, (simd_i32_t)TILE_LANES(TILE_LOW, 2), (simd_i32_t)TILE_LANES(TILE_HIGH, 2));
+    tile_exchange_1(row);
+    tile_exchange_2(row);
 #if defined(__AVX__)
-    tile_exchange(row, 4, (simd_i32_t)TILE_LANES(TILE_LOW, 4), (simd_i32_t)TILE_LANES(TILE_HIGH, 4));
+    tile_exchange_4(row);
 #endif
 #if defined(__AVX512F__)
-    tile_exchange(row, 8, (simd_i32_t)TILE_LANES(TILE_LOW, 8), (simd_i32_t)TILE_LANES(TILE_HIGH, 8));
+    tile_exchange_8(row);
 #endif
 }
 
