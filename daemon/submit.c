@@ -35,7 +35,7 @@ static status_t pairs_read(Gradd__V1__Entry *const *entries, size_t n, const cha
 
 static status_t request_parse(const Gradd__V1__SubmitRequest *request, spec_job_t **job_p, spec_problems_t *problems)
 {
-    if (request->yaml == NULL || request->yaml[0] == '\0') {
+    if (request->yaml == NULL) {
         return ST_FAIL(ST_ERR_INVAL, "the request has no job (field yaml)");
     }
     size_t length = strlen(request->yaml);

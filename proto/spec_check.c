@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/mem.h"
 #include "proto/spec_internal.h"
@@ -310,6 +311,19 @@ static void check_model(checker_t *checker)
 
 /* ---- data ---- */
 
+/* NULL when path is a file that can be read; else the reason. What can't be looked at is left to the workers. */
+static const char *file_problem(const char *path)
+{
+    struct stat info;
+    if (stat(path, &info) != 0) {
+        return errno == ENOENT || errno == ENOTDIR ? "no such file" : NULL;
+    }
+    if (S_ISDIR(info.st_mode)) {
+        return "a folder; a file is wanted";
+    }
+    return access(path, R_OK) != 0 && errno == EACCES ? "no permission to read it" : NULL;
+}
+
 /* NULL when path, a file, a folder or a file name with * and ?, holds something; else the reason. */
 static const char *path_problem(const char *path)
 {
@@ -317,13 +331,8 @@ static const char *path_problem(const char *path)
     const char *slash = strrchr(path, '/');
     struct stat info;
     bool is_pattern = strpbrk(slash, "*?") != NULL;
-    if (!is_pattern) {
-        if (stat(path, &info) != 0) {
-            return errno == ENOENT || errno == ENOTDIR ? "no such file" : NULL;
-        }
-        if (!S_ISDIR(info.st_mode)) {
-            return NULL;
-        }
+    if (!is_pattern && (stat(path, &info) != 0 || !S_ISDIR(info.st_mode))) {
+        return file_problem(path);
     }
     size_t length = is_pattern ? (size_t)(slash - path) : strlen(path);
     if (length >= sizeof(folder)) {
@@ -345,12 +354,13 @@ static const char *path_problem(const char *path)
     return problem;
 }
 
-static void check_path(checker_t *checker, const char *field, const char *path)
+static void check_path(checker_t *checker, const char *field, const char *path,
+                       const char *(*find_problem)(const char *))
 {
     if (path == NULL || path[0] != '/') {
         return; /* reported when it was read */
     }
-    const char *problem = path_problem(path);
+    const char *problem = find_problem(path);
     if (problem != NULL) {
         complain(checker, field, "%s: %s", path, problem);
     }
@@ -375,7 +385,7 @@ static void check_dataset(checker_t *checker, const char *name, const Gradd__V1_
         }
         (void)snprintf(field, sizeof(field), "data.%s.text.path", name);
         if (has_files) {
-            check_path(checker, field, text->path);
+            check_path(checker, field, text->path, path_problem);
         }
     } else if (dataset->kind_case == GRADD__V1__DATASET__KIND_IDX && dataset->idx != NULL) {
         const Gradd__V1__Idx *idx = dataset->idx;
@@ -385,9 +395,9 @@ static void check_dataset(checker_t *checker, const char *name, const Gradd__V1_
         }
         if (has_files) {
             (void)snprintf(field, sizeof(field), "data.%s.idx.images", name);
-            check_path(checker, field, idx->images);
+            check_path(checker, field, idx->images, file_problem);
             (void)snprintf(field, sizeof(field), "data.%s.idx.labels", name);
-            check_path(checker, field, idx->labels);
+            check_path(checker, field, idx->labels, file_problem);
         }
     }
 }

@@ -69,7 +69,7 @@ daemon_kill9() {
 job_processes() { # [id]
     local pattern="^GRADD_JOB_DIR=$state/jobs/${1:-[0-9]+}\$" file
     for file in $(grep -lsE "^GRADD_JOB_DIR=" -z /proc/[0-9]*/environ 2>/dev/null || true); do
-        if tr '\0' '\n' <"$file" 2>/dev/null | grep -qE "$pattern"; then
+        if { tr '\0' '\n' <"$file"; } 2>/dev/null | grep -qE "$pattern"; then
             file=${file#/proc/}
             echo "${file%/environ}"
         fi

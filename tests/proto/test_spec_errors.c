@@ -244,6 +244,8 @@ static void data_that_is_not_there_is_missed_at_submit(void **state)
                           "  train: {text: {path: \"nothing-*.txt\"}}\n" TRAINING,
                     "job.yaml:3:17: data.train.text: context is needed, for the model has no position_embedding\n"
                     "job.yaml:3:24: data.train.text.path: /etc/nothing-*.txt: no file fits\n");
+    assert_problems(MODEL "data: {train: {idx: {images: /etc, labels: /etc/group}}}\n" TRAINING,
+                    "job.yaml:2:30: data.train.idx.images: /etc: a folder; a file is wanted\n");
 }
 
 static void layers_are_checked_among_each_other(void **state)

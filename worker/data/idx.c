@@ -79,8 +79,8 @@ static status_t file_fail(const idx_file_t *file, const char *what, int64_t want
     if (code == Z_MEM_ERROR) {
         return ST_FAIL(ST_ERR_NOMEM, "%s: no memory to unpack it", file->path);
     }
-    return ST_FAIL(ST_ERR_CORRUPT, "%s: truncated: %s needs %lld bytes at offset %lld, %lld are there", file->path,
-                   what, (long long)wanted, (long long)file->offset, (long long)got);
+    return ST_FAIL(ST_ERR_CORRUPT, "%s: truncated: %s at offset %lld: %lld bytes are wanted, %lld are there",
+                   file->path, what, (long long)file->offset, (long long)wanted, (long long)got);
 }
 
 /* Reads exactly `wanted` bytes. */
