@@ -41,8 +41,13 @@ scripts/build.sh release
 bin=$PWD/build/release/bin
 state=$(mktemp -d "${TMPDIR:-/tmp}/gradd-quickstart.XXXXXX")
 daemon=
+id=
 finish() {
     if [ -n "$daemon" ]; then
+        # a job outlives its daemon: it has to be ended first (a finished one says so, which is fine)
+        if [ -n "$id" ] && "$bin/gradctl" cancel --force "$id" >/dev/null 2>&1; then
+            timeout 30 "$bin/gradctl" wait "$id" >/dev/null 2>&1 || true
+        fi
         kill "$daemon" 2>/dev/null || true
         wait "$daemon" 2>/dev/null || true
     fi
@@ -58,7 +63,8 @@ trap 'exit 130' INT TERM
 say "daemon (private, on a unix socket)"
 cores=$(nproc)
 slots=$((cores > 2 ? cores : 2))
-"$bin/gradd" --state-dir "$state" --listen "unix:$state/gradd.sock" --slots "$slots" 2>"$state/gradd.log" &
+# in a session of its own: Ctrl-C shall end the job first
+setsid "$bin/gradd" --state-dir "$state" --listen "unix:$state/gradd.sock" --slots "$slots" 2>"$state/gradd.log" &
 daemon=$!
 export GRADD_ADDRESS="unix:$state/gradd.sock"
 for _ in $(seq 100); do
@@ -72,11 +78,7 @@ say "job: $job"
 id=$("$bin/gradctl" submit "$job")
 status=0
 "$bin/gradctl" wait --progress "$id" || status=$?
-if [ "$status" -eq 130 ]; then
-    "$bin/gradctl" cancel "$id" >/dev/null 2>&1 || true
-    "$bin/gradctl" wait "$id" >/dev/null 2>&1 || true
-    exit 130
-fi
+[ "$status" -ne 130 ] || exit 130
 if [ "$status" -ne 0 ]; then
     "$bin/gradctl" show "$id" || true
     "$bin/gradctl" logs "$id" || true
