@@ -5,12 +5,13 @@ set -euo pipefail
 
 usage() {
     cat <<'END'
-usage: scripts/deps.sh [--checks] [--list]
+usage: scripts/deps.sh [--checks] [--fuzz] [--list]
 
 Installs what is missing with apt-get, as root or with sudo. When nothing is missing it returns at once and needs
 neither root nor network.
 
   --checks   also what the static checks and scripts need: clang-format, clang-tidy, shellcheck
+  --fuzz     also what the fuzz preset needs: clang, libomp-dev
   --list     prints the packages and installs nothing
 END
 }
@@ -28,6 +29,7 @@ list=no
 for argument in "$@"; do
     case "$argument" in
         --checks) packages+=(clang-format clang-tidy shellcheck) ;;
+        --fuzz) packages+=(clang libomp-dev) ;;
         --list) list=yes ;;
         -h | --help) usage; exit 0 ;;
         *) echo "deps.sh: unknown argument $argument" >&2; usage >&2; exit 2 ;;
