@@ -47,7 +47,8 @@ static void invalid_jobs_are_refused_with_every_problem(void **state)
     submit_fails(yaml, RPC_INVALID_ARGUMENT, "job.yaml:10:1: unknown key");
     submit_fails(yaml, RPC_INVALID_ARGUMENT, "job.yaml:11:21: checkpoint.every: -1");
     char empty[] = "";
-    submit_fails(empty, RPC_INVALID_ARGUMENT, "the request has no job");
+    submit_fails(empty, RPC_INVALID_ARGUMENT, "job.yaml: the file is empty");
+    submit_fails(NULL, RPC_INVALID_ARGUMENT, "the request has no job");
     char broken[] = "name: [";
     submit_fails(broken, RPC_INVALID_ARGUMENT, "job.yaml:");
     (void)snprintf(yaml, sizeof(yaml), "%s", client_yaml(4, ""));
