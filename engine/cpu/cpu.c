@@ -72,16 +72,14 @@ const char *gd_cpu_isa_name(void)
 void gd_cpu_parallel(int n_threads, int64_t n, int64_t grain, gd_cpu_body_func_t body, void *arg)
 {
     const int64_t n_blocks = gd_cpu_n_blocks(n, grain);
-    if (n_threads > n_blocks) {
-        n_threads = (int)n_blocks;
-    }
-    if (n_threads <= 1) {
+    if (n_threads <= 1 || n_blocks <= 1) {
         for (int64_t block = 0; block < n_blocks; block++) {
             const int64_t begin = block * grain;
             body(arg, begin, n - begin < grain ? n : begin + grain);
         }
         return;
     }
+    /* always the full team, even for fewer blocks: libgomp ends the threads that a smaller team leaves over */
 #pragma omp parallel for num_threads(n_threads) schedule(static)
     for (int64_t block = 0; block < n_blocks; block++) {
         const int64_t begin = block * grain;
