@@ -84,5 +84,6 @@ if [ $((passed + skipped)) -eq 0 ] && [ -z "$broken" ]; then
     echo "no test fits" >&2
     failed=1
 fi
-echo "tests: $passed passed, $(printf '%s' "$broken" | grep -c . || true) failed, $skipped skipped (preset $preset; log: $log)"
+echo "preset $preset; log: $log"
+echo "tests: $passed passed, $(printf '%s' "$broken" | grep -c . || true) failed, $skipped skipped"
 exit "$failed"
