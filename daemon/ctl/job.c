@@ -103,7 +103,8 @@ void ctl_duration_format(int64_t ns, char text_p[32])
 {
     int64_t s = ns / CLOCK_NS_PER_S;
     if (s < 60) {
-        (void)snprintf(text_p, 32, "%.1fs", (double)(ns / CLOCK_NS_PER_MS) / 1000.0);
+        int64_t ms = ns / CLOCK_NS_PER_MS;
+        (void)snprintf(text_p, 32, "%.1fs", (double)ms / 1000.0);
     } else if (s < 3600) {
         (void)snprintf(text_p, 32, "%dm%02ds", (int)(s / 60), (int)(s % 60));
     } else if (s < 48 * 3600) {

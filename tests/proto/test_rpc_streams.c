@@ -228,7 +228,7 @@ typedef Grpc__Reflection__V1__ServerReflectionResponse reflection_response_t;
 static reflection_response_t *reflection_ask(rpc_stream_t *stream, int kind, const char *text)
 {
     reflection_request_t request = GRPC__REFLECTION__V1__SERVER_REFLECTION_REQUEST__INIT;
-    request.message_request_case = kind;
+    request.message_request_case = (Grpc__Reflection__V1__ServerReflectionRequest__MessageRequestCase)kind;
     request.file_by_filename = (char *)(uintptr_t)text;
     ProtobufCMessage *message = NULL;
     assert_ok(rpc_stream_write(stream, &request.base));
