@@ -206,3 +206,4 @@ same "parameters after four corrupt checkpoints" "$(field "$id" .parameters_sha2
 same "attempts" "$(field "$id" .attempt)" 5
 alive "the end"
 say "$checked messages compared; same daemon, same bits"
+figure "$checked messages and more"

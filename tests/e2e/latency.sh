@@ -22,6 +22,7 @@ say "submit → first step finished: ${times[*]} ms, median $value ms (limit ${S
 [ "$value" -le "${SUBMIT_LIMIT:-1000}" ] || fail "submit → first step takes $value ms"
 
 id=$(submit "$job" --set training.steps=100000 --set checkpoint.every=20 --set evaluation.every=100000)
+submit_median=$value
 times=()
 for attempt in 1 2 3; do
     wait_for "$id" ".attempt == $attempt and .state == \"RUNNING\" and .checkpoints != []" 120
@@ -42,3 +43,4 @@ started=$(now_ms)
 ends "$id" CANCELLED 30
 processes_gone "$id" 5
 say "cancel → gone: $(($(now_ms) - started)) ms"
+figure "$submit_median ms, $value ms"

@@ -77,3 +77,4 @@ say "paused at step $(field "$id" .step)"
 "$bin/gradctl" resume "$id" --workers 4 >/dev/null
 check "$id" "paused with 1 worker, resumed with 4"
 say "all layouts and deaths give the same bits"
+figure "8 runs of $steps steps: ${reference:0:16}…"

@@ -19,6 +19,7 @@ helpers=()  # processes of the test itself, ended with it
 allowed='^$' # warnings and errors of the daemon that the test means to cause
 
 say() { printf '%s  %s\n' "$(date +%T)" "$*"; }
+figure() { printf 'figure: %s\n' "$*"; } # what scripts/acceptance.sh puts into its table
 fail() {
     printf 'FAIL: %s\n' "$*" >&2
     if [ -f "$work/gradd.log" ]; then
@@ -151,6 +152,16 @@ same() { # what, got, expected
 
 # ---- the end ----
 
+cleanup() { :; } # a test may have its own; called when the daemon is gone
+
+# Shared memory of this test's attempts: the folders' names are the attempts' tokens, which the daemon's database holds.
+segments() {
+    local folder
+    for folder in /dev/shm/gradd-*; do
+        if [ -d "$folder" ] && grep -qsa -- "${folder#/dev/shm/gradd-}" "$state"/gradd.db*; then echo "$folder"; fi
+    done
+}
+
 finish() {
     local status=$? ids left pid
     trap - EXIT
@@ -173,6 +184,13 @@ finish() {
         kill -9 $left 2>/dev/null || true
         [ "$status" -ne 0 ] || status=1
     fi
+    left=$(segments)
+    if [ -n "$left" ]; then
+        echo "FAIL: shared memory left behind: $left" >&2
+        rm -rf $left
+        [ "$status" -ne 0 ] || status=1
+    fi
+    cleanup
     if [ -f "$work/gradd.log" ] && grep -E ' (warn|error) ' "$work/gradd.log" | grep -vE "$allowed" >"$work/warnings"; then
         if [ "$status" -eq 0 ]; then
             echo "FAIL: the daemon logged what this test doesn't expect:" >&2

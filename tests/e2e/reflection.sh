@@ -19,3 +19,4 @@ for _ in $(seq 200); do
 done
 "$python" "$here/reflection_client.py" "127.0.0.1:$port" "$here/jobs/small.yaml" || fail "the client failed over TCP"
 say "a foreign client over a unix socket and over TCP"
+figure "2 jobs followed to their end"

@@ -23,4 +23,5 @@ id=$(submit "$source_root/configs/jobs/$job.yaml" "${extra[@]}")
 succeed "$id" "${LIMIT:-1500}"
 value=$(field "$id" ".metrics.$metric")
 say "$job: $metric $value at step $(field "$id" .step) (goal $relation $goal), $((($(now_ms) - started) / 1000)) s, two workers, sha $(field "$id" .parameters_sha256)"
+figure "$metric $(printf %.4f "$value")"
 awk -v value="$value" "BEGIN { exit !(value != \"null\" && value $relation $goal) }" || fail "$metric is $value, not $relation $goal"
