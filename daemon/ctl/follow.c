@@ -131,7 +131,8 @@ static void progress_show(follow_t *follow)
         /* no wrapping: the line must stay one line to be drawn over */
         (void)printf("\r\033[?7l%s\033[K\033[?7h", strbuf_text(&line));
         follow->is_bar = true;
-    } else if (job->step != follow->line_step && now - follow->line_ns >= LINE_MS * CLOCK_NS_PER_MS) {
+    } else if (job->step != follow->line_step && now - follow->line_ns >= LINE_MS * CLOCK_NS_PER_MS &&
+               follow->request.after > 0) { /* the states so far come first */
         strbuf_appendf(&line, "step %lld/%lld", (long long)job->step, (long long)job->steps_total);
         progress_append(follow, &line);
         (void)printf("%s\n", strbuf_text(&line));
