@@ -243,8 +243,8 @@ static int train(worker_t *worker)
         if (is_saving && !checkpoint_write(worker, step)) {
             return 4;
         }
-        /* Steps go on while there is no daemon; the last of them is what it hears of. */
-        (void)telemetry_send(worker, step, "training", is_saving, 300);
+        /* Steps go on while there is no daemon. */
+        (void)telemetry_send(worker, step, "training", is_saving, worker->stream == NULL ? 30 : 300);
         if (worker->rank == 0 && worker->command == GRADD__V1__COMMAND__KIND__PAUSE) {
             if (!checkpoint_write(worker, step)) {
                 return 4;
@@ -256,6 +256,7 @@ static int train(worker_t *worker)
             return leave(worker, GRADD__V1__GOODBYE__OUTCOME__CANCELLED, "", false, step);
         }
     }
+    (void)telemetry_send(worker, step, "checkpointing", false, 1000);
     return leave(worker, GRADD__V1__GOODBYE__OUTCOME__SUCCEEDED, "", false, step);
 }
 
