@@ -94,7 +94,9 @@ static void bar_append(const ctl_t *ctl, const ctl_job_t *job, strbuf_t *line)
     for (int i = 0; i < BAR_WIDTH; i++) {
         int here = filled - 8 * i;
         if (ctl->has_unicode) {
-            strbuf_append(line, here >= 8 ? "█" : here > 0 ? eighths[here] : ctl->has_color ? "\033[2m·\033[22m" : "·");
+            bool is_first_empty = here <= 0 && here > -8;
+            strbuf_append(line, is_first_empty && ctl->has_color ? "\033[2m" : "");
+            strbuf_append(line, here >= 8 ? "█" : here > 0 ? eighths[here] : "·");
         } else {
             strbuf_append_char(line, here >= 4 ? '#' : '-');
         }
