@@ -17,7 +17,7 @@ static void daemon_changed(daemon_t *daemon)
     (void)pthread_mutex_unlock(&daemon->lock);
 }
 
-static status_t hello_answer(daemon_t *daemon, rpc_call_t *call, const Gradd__V1__Hello *hello)
+static status_t hello_answer(daemon_t *daemon, rpc_call_t *call, const Gradd__V1__Hello *hello, bool *is_over_p)
 {
     Gradd__V1__DaemonMessage reply = GRADD__V1__DAEMON_MESSAGE__INIT;
     Gradd__V1__Welcome welcome = GRADD__V1__WELCOME__INIT;
@@ -31,6 +31,7 @@ static status_t hello_answer(daemon_t *daemon, rpc_call_t *call, const Gradd__V1
     daemon_changed(daemon);
     if (refuse != NULL || strcmp(hello->token, "secret") != 0 || hello->attempt != 2) {
         reply.refused = (char *)(uintptr_t)(refuse != NULL ? refuse : "bad token");
+        *is_over_p = true;
         return rpc_call_write(call, &reply.base);
     }
     if (!hello->has_job) {
@@ -111,8 +112,7 @@ static status_t attach_handle(rpc_call_t *call, const ProtobufCMessage *request,
         const Gradd__V1__WorkerMessage *message = (const Gradd__V1__WorkerMessage *)received;
         if (message->hello != NULL) {
             rank = message->hello->rank;
-            status = hello_answer(daemon, call, message->hello);
-            is_over = daemon->refuse != NULL;
+            status = hello_answer(daemon, call, message->hello, &is_over);
         } else if (message->telemetry != NULL) {
             status = telemetry_store(daemon, call, rank, message->telemetry);
         } else if (message->goodbye != NULL) {
@@ -137,9 +137,10 @@ void daemon_listen(daemon_t *daemon)
     assert_ok(rpc_server_open(&options, &daemon->server));
 }
 
-void daemon_start(const spec_job_t *job)
+void daemon_start(const spec_job_t *job, const char *directory)
 {
-    the_daemon = (daemon_t){.directory = "/jobs/7"};
+    the_daemon = (daemon_t){.job = NULL};
+    (void)snprintf(the_daemon.directory, sizeof(the_daemon.directory), "%s", directory);
     (void)pthread_mutex_init(&the_daemon.lock, NULL);
     (void)pthread_cond_init(&the_daemon.changed, NULL);
     (void)snprintf(the_daemon.address, sizeof(the_daemon.address), "unix:%s/socket", fixture_folder());
@@ -147,10 +148,16 @@ void daemon_start(const spec_job_t *job)
     daemon_listen(&the_daemon);
 }
 
-void daemon_stop(void)
+void daemon_pause(void)
 {
     if (the_daemon.server != NULL) {
         rpc_server_close(the_daemon.server, 0);
+        the_daemon.server = NULL;
     }
+}
+
+void daemon_stop(void)
+{
+    daemon_pause();
     mem_free(the_daemon.job);
 }

@@ -21,7 +21,7 @@ typedef struct daemon {
     pthread_cond_t changed;
     rpc_server_t *server;
     char address[128];
-    char directory[128]; /* "/jobs/7" unless the test says otherwise */
+    char directory[128];
     uint8_t *job;
     size_t job_size;
     const char *refuse; /* NULL: welcome */
@@ -46,6 +46,14 @@ typedef struct daemon {
 /* Only rank 0's telemetry and goodbye are kept. */
 extern daemon_t the_daemon;
 
+/* Changes what the daemon does. */
+#define DAEMON_SET(assignment_x)                                                                                       \
+    do {                                                                                                               \
+        (void)pthread_mutex_lock(&the_daemon.lock);                                                                    \
+        assignment_x;                                                                                                  \
+        (void)pthread_mutex_unlock(&the_daemon.lock);                                                                  \
+    } while (0)
+
 /* Waits until condition_x, looked at under the lock. */
 #define WAIT_FOR(condition_x)                                                                                          \
     do {                                                                                                               \
@@ -62,9 +70,11 @@ extern daemon_t the_daemon;
         }                                                                                                              \
     } while (0)
 
-/* Serves this job on a socket in the test's folder. */
-void daemon_start(const spec_job_t *job);
-/* After a rpc_server_close(the_daemon.server, 0): serves again. */
+/* Serves this job, whose folder is `directory`, on a socket in the test's folder. */
+void daemon_start(const spec_job_t *job, const char *directory);
+/* Ends all calls: what the daemon was told can then be read without its lock. */
+void daemon_pause(void);
+/* After daemon_pause: serves again. */
 void daemon_listen(daemon_t *daemon);
 void daemon_stop(void);
 

@@ -16,7 +16,7 @@ static void job_serve(void)
     training.has_steps = 1;
     training.steps = 5;
     job.training = &training;
-    daemon_start(&job);
+    daemon_start(&job, "/jobs/7");
 }
 
 static wrk_attach_t *attach_open(void (*refused)(void *arg, const char *reason), void *arg)
@@ -66,6 +66,7 @@ static void telemetry_arrives_and_the_goodbye_comes_last(void **state)
 
     steps_put(attach, 1, 300);
     assert_ok(wrk_attach_goodbye(attach, &goodbye, WAIT_MS));
+    daemon_pause();
 
     for (int step = 1; step <= 300; step++) {
         assert_int_equal(the_daemon.n_stored[step], 1);
@@ -86,11 +87,11 @@ static void a_daemon_restart_loses_nothing(void **state)
     steps_put(attach, 1, 10);
     WAIT_FOR(the_daemon.n_stored[10] > 0);
 
-    rpc_server_close(the_daemon.server, 0);
-    the_daemon.server = NULL;
+    daemon_pause();
     steps_put(attach, 11, 20);
     daemon_listen(&the_daemon);
     WAIT_FOR(the_daemon.n_stored[20] > 0);
+    daemon_pause();
 
     assert_true(the_daemon.had_job);
     assert_true(wrk_attach_n_connections(attach) >= 2);
@@ -105,14 +106,14 @@ static void what_was_not_acknowledged_is_sent_again(void **state)
 {
     (void)state;
     job_serve();
-    the_daemon.is_mute = true;
+    DAEMON_SET(the_daemon.is_mute = true);
     wrk_attach_t *attach = attach_open(NULL, NULL);
     job_wait(attach);
     steps_put(attach, 1, 3);
     WAIT_FOR(the_daemon.n_stored[3] == 1);
 
-    rpc_server_close(the_daemon.server, 0);
-    the_daemon.is_mute = false;
+    daemon_pause();
+    DAEMON_SET(the_daemon.is_mute = false);
     daemon_listen(&the_daemon);
 
     WAIT_FOR(the_daemon.n_stored[1] == 2 && the_daemon.n_stored[2] == 2 && the_daemon.n_stored[3] == 2);
@@ -124,12 +125,13 @@ static void a_goodbye_that_could_not_be_stored_is_said_again(void **state)
 {
     (void)state;
     job_serve();
-    the_daemon.drops_goodbye = true;
+    DAEMON_SET(the_daemon.drops_goodbye = true);
     wrk_attach_t *attach = attach_open(NULL, NULL);
     job_wait(attach);
     wrk_goodbye_t goodbye = {WRK_OUTCOME_FAILED, "label 12 \xFF", true, 3, ""};
 
     assert_ok(wrk_attach_goodbye(attach, &goodbye, WAIT_MS));
+    daemon_pause();
 
     assert_int_equal(the_daemon.n_goodbyes, 1);
     assert_int_equal(the_daemon.n_hellos, 2);
@@ -144,8 +146,7 @@ static void a_goodbye_to_a_daemon_that_is_down_times_out(void **state)
     job_serve();
     wrk_attach_t *attach = attach_open(NULL, NULL);
     job_wait(attach);
-    rpc_server_close(the_daemon.server, 0);
-    the_daemon.server = NULL;
+    daemon_pause();
     wrk_goodbye_t goodbye = {WRK_OUTCOME_PAUSED, "", false, 3, ""};
 
     assert_fails(wrk_attach_goodbye(attach, &goodbye, 200), ST_ERR_TIMEOUT, "was not confirmed by the daemon at unix:");
@@ -158,7 +159,7 @@ static void a_command_is_given_once(void **state)
 {
     (void)state;
     job_serve();
-    the_daemon.command = GRADD__V1__COMMAND__KIND__PAUSE;
+    DAEMON_SET(the_daemon.command = GRADD__V1__COMMAND__KIND__PAUSE);
     wrk_attach_t *attach = attach_open(NULL, NULL);
     wrk_events_t events = wrk_attach_events(attach);
     job_wait(attach);
@@ -190,12 +191,13 @@ static void a_refused_rank_is_told_why_and_does_not_come_back(void **state)
     spec_job_t *job = NULL;
     char *directory = NULL;
     job_serve();
-    the_daemon.refuse = "attempt 2 is stale: attempt 3 runs";
+    DAEMON_SET(the_daemon.refuse = "attempt 2 is stale: attempt 3 runs");
     wrk_attach_t *attach = attach_open(refusal_note, reason);
 
     assert_fails(wrk_attach_wait_job(attach, WAIT_MS, &job, &directory), ST_ERR_PERMISSION, "attempt 3 runs");
 
     wrk_attach_close(attach);
+    daemon_pause();
     assert_string_equal(reason, "attempt 2 is stale: attempt 3 runs");
     assert_int_equal(the_daemon.n_hellos, 1);
     daemon_stop();
