@@ -112,15 +112,16 @@ static void command_take(wrk_attach_t *attach, Gradd__V1__Command__Kind kind)
 static void message_handle(wrk_attach_t *attach, const Gradd__V1__DaemonMessage *message)
 {
     if (message->refused != NULL) {
+        /* first the callback: where it ends the process, nobody sees the rest */
+        if (attach->options.refused != NULL) {
+            attach->options.refused(attach->options.arg, message->refused);
+        }
         (void)pthread_mutex_lock(&attach->lock);
         attach->is_refused = true;
         attach->is_broken = true;
         reason_set(attach, message->refused);
         (void)pthread_cond_broadcast(&attach->changed);
         (void)pthread_mutex_unlock(&attach->lock);
-        if (attach->options.refused != NULL) {
-            attach->options.refused(attach->options.arg, message->refused);
-        }
         return;
     }
     if (message->welcome != NULL) {
