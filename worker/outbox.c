@@ -101,10 +101,11 @@ void wrk_outbox_close(wrk_outbox_t *outbox)
 bool wrk_outbox_progress(wrk_outbox_t *outbox, int64_t step, int64_t steps_total, const char *phase)
 {
     (void)pthread_mutex_lock(&outbox->lock);
-    bool is_urgent = (!outbox->is_started && step != outbox->step && outbox->phase != NULL &&
-                      strcmp(outbox->phase, "training") == 0 && strcmp(phase, "training") == 0) ||
-                     outbox->phase == NULL || strcmp(outbox->phase, phase) != 0;
-    outbox->is_started = outbox->is_started || step != outbox->step;
+    bool is_phase_new = outbox->phase == NULL || strcmp(outbox->phase, phase) != 0;
+    /* where a resumed job begins is no step of this session */
+    bool is_step = !is_phase_new && step != outbox->step;
+    bool is_urgent = is_phase_new || (is_step && !outbox->is_started);
+    outbox->is_started = outbox->is_started || is_step;
     outbox->step = step;
     outbox->steps_total = steps_total;
     outbox->phase = phase;

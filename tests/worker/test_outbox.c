@@ -137,6 +137,20 @@ static void the_newest_step_phase_and_checkpoints_are_in_each_message(void **sta
     wrk_outbox_close(outbox);
 }
 
+static void the_first_step_of_a_resumed_job_is_sent_at_once(void **state)
+{
+    (void)state;
+    wrk_outbox_t *outbox = NULL;
+    assert_ok(wrk_outbox_open(&outbox));
+
+    assert_true(wrk_outbox_progress(outbox, 0, 300, "starting"));
+    assert_true(wrk_outbox_progress(outbox, 250, 300, "training"));
+    assert_true(wrk_outbox_progress(outbox, 251, 300, "training"));
+    assert_false(wrk_outbox_progress(outbox, 252, 300, "training"));
+
+    wrk_outbox_close(outbox);
+}
+
 static void bytes_that_are_no_utf8_become_replacement_characters(void **state)
 {
     (void)state;
@@ -157,6 +171,7 @@ int main(void)
         TEST(what_is_not_acknowledged_goes_out_again_under_its_number),
         TEST(without_acknowledgements_points_wait_and_lose_only_the_oldest),
         TEST(the_newest_step_phase_and_checkpoints_are_in_each_message),
+        TEST(the_first_step_of_a_resumed_job_is_sent_at_once),
         TEST(bytes_that_are_no_utf8_become_replacement_characters),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
