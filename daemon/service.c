@@ -58,7 +58,7 @@ static void message_release(message_t *message)
 
 static status_t lists_fill(message_t *message)
 {
-    size_t n = (size_t)(message->n_points + message->n_checkpoints + message->n_ranks);
+    size_t n = (size_t)message->n_points + (size_t)message->n_checkpoints + (size_t)message->n_ranks;
     message->metrics = mem_calloc((size_t)message->n_points, sizeof(*message->metrics));
     message->infos = mem_calloc((size_t)message->n_checkpoints, sizeof(*message->infos));
     message->rank_messages = mem_calloc((size_t)message->n_ranks, sizeof(*message->rank_messages));

@@ -40,7 +40,7 @@ while [ $# -gt 0 ]; do
     shift
 done
 [ ${#names[@]} -gt 0 ] || names=("${all[@]}")
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/.." || exit 1
 if [ "$build" = yes ]; then
     scripts/deps.sh && scripts/build.sh release || exit 1
 fi

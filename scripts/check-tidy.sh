@@ -41,7 +41,8 @@ check_one() {
     key=$memory/$( { echo "$headers $file"; cat "$file"; } | sha256sum | cut -c1-40)
     [ ! -f "$key" ] || return 0
     log=$(mktemp)
-    if clang-tidy -p "build/$preset" --quiet --extra-arg=-Wno-unknown-warning-option --warnings-as-errors='*' "$file" >"$log" 2>/dev/null; then
+    # -w: warnings are the compiler's business
+    if clang-tidy -p "build/$preset" --quiet --extra-arg=-w --warnings-as-errors='*' "$file" >"$log" 2>/dev/null; then
         : >"$key"
         rm -f "$log"
         return 0
