@@ -39,7 +39,6 @@ struct wrk_outbox {
     int64_t step;
     int64_t steps_total;
     const char *phase;
-    bool is_started; /* a step was finished */
     bool is_changed; /* since the newest message */
     char fingerprint[WRK_MAX_FINGERPRINT];
     wrk_checkpoint_t *checkpoints;
@@ -101,11 +100,8 @@ void wrk_outbox_close(wrk_outbox_t *outbox)
 bool wrk_outbox_progress(wrk_outbox_t *outbox, int64_t step, int64_t steps_total, const char *phase)
 {
     (void)pthread_mutex_lock(&outbox->lock);
-    bool is_phase_new = outbox->phase == NULL || strcmp(outbox->phase, phase) != 0;
-    /* where a resumed job begins is no step of this session */
-    bool is_step = !is_phase_new && step != outbox->step;
-    bool is_urgent = is_phase_new || (is_step && !outbox->is_started);
-    outbox->is_started = outbox->is_started || is_step;
+    /* the first step finished is a new phase too */
+    bool is_urgent = outbox->phase == NULL || strcmp(outbox->phase, phase) != 0;
     outbox->step = step;
     outbox->steps_total = steps_total;
     outbox->phase = phase;

@@ -410,7 +410,8 @@ status_t wrk_session_open(const spec_job_t *job, coll_group_t *group, const wrk_
     if (session->rank == 0) {
         start_log(session);
     }
-    wrk_session_progress(session, "training");
+    /* still starting, with the step that it starts from: "training" says that a step of this attempt is finished */
+    wrk_session_progress(session, "starting");
     *session_p = session;
     return ST_OK;
 }

@@ -52,7 +52,8 @@ typedef struct wrk_point {
  * progress is called. points and progress must not allocate. */
 typedef struct wrk_events {
     void *arg;
-    /* step: steps finished. phase: "starting", "training", "evaluating", "checkpointing". */
+    /* step: steps finished. phase: "starting" (until a step of this session is finished; step: where it begins),
+     * "training", "evaluating", "checkpointing". */
     void (*progress)(void *arg, int64_t step, int64_t steps_total, const char *phase);
     void (*points)(void *arg, const wrk_point_t *points, int n);
     void (*checkpoints)(void *arg, const wrk_checkpoint_t *list, int n, const char *directory);
