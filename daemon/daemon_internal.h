@@ -63,6 +63,8 @@ typedef struct dmn_run {
     int64_t failed_ns; /* a rank said that it failed: the others follow soon, or are killed */
     int64_t left_ns;   /* rank 0 said goodbye: the launcher ends soon, or is killed */
     int n_kills;
+    int n_fruitless;               /* attempts in a row that saved no checkpoint */
+    int64_t first_checkpoint_step; /* the newest when the attempt began */
     bool has_base_step;
     int64_t base_step; /* where the attempt began */
     dmn_run_rank_t *ranks;

@@ -142,7 +142,7 @@ status_t dmn_file_read(const char *path, size_t max_bytes, char **text_p, size_t
         size += (size_t)n;
     }
     (void)close(fd);
-    if (status != ST_OK) {
+    if (status != ST_OK || text == NULL) {
         mem_free(text);
         return status;
     }

@@ -164,10 +164,10 @@ dmn_verdict_t dmn_job_decide(const dmn_ending_t *ending, strbuf_t *reason)
     return (dmn_verdict_t){.state = DMN_STATE_RESTARTING, .is_charged = is_charged};
 }
 
-int64_t dmn_job_backoff_ms(int64_t backoff_ms, int charged)
+int64_t dmn_job_backoff_ms(int64_t backoff_ms, int n)
 {
     int64_t wait_ms = backoff_ms < 0 ? 0 : backoff_ms;
-    for (int i = 0; i < charged && wait_ms < MAX_BACKOFF_MS; i++) {
+    for (int i = 0; i < n && wait_ms < MAX_BACKOFF_MS; i++) {
         wait_ms *= 2;
     }
     return wait_ms < MAX_BACKOFF_MS ? wait_ms : MAX_BACKOFF_MS;

@@ -53,7 +53,7 @@ typedef struct dmn_verdict {
 /* What follows; appends the reason. Pure. */
 dmn_verdict_t dmn_job_decide(const dmn_ending_t *ending, strbuf_t *reason);
 
-/* backoff_ms doubled for each earlier charged restart, at most 5 min. */
-int64_t dmn_job_backoff_ms(int64_t backoff_ms, int charged);
+/* backoff_ms doubled n times, at most 5 min. */
+int64_t dmn_job_backoff_ms(int64_t backoff_ms, int n);
 
 #endif

@@ -3,6 +3,7 @@
 #include "daemon/launch.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <signal.h>
 #include <spawn.h>
@@ -88,17 +89,17 @@ static char *segments_folder(const dmn_attempt_t *attempt)
  */
 static bool single_copy_is_allowed(void)
 {
-    char *text = NULL;
-    bool is_restricted = false;
-    if (geteuid() != 0 && dmn_file_read("/proc/sys/kernel/yama/ptrace_scope", 4096, &text, NULL) == ST_OK) {
-        is_restricted = text[0] != '0';
+    char scope = '0';
+    int fd = geteuid() == 0 ? -1 : open("/proc/sys/kernel/yama/ptrace_scope", O_RDONLY | O_CLOEXEC);
+    if (fd >= 0) {
+        (void)!read(fd, &scope, 1);
+        (void)close(fd);
     }
-    mem_free(text);
     char from = 'x';
     char to = 0;
     struct iovec remote = {.iov_base = &from, .iov_len = 1};
     struct iovec local = {.iov_base = &to, .iov_len = 1};
-    return !is_restricted && process_vm_readv(getpid(), &local, 1, &remote, 1, 0) == 1;
+    return scope == '0' && process_vm_readv(getpid(), &local, 1, &remote, 1, 0) == 1;
 }
 
 /*

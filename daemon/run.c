@@ -130,6 +130,18 @@ status_t dmn_run_change(dmn_daemon_t *daemon, dmn_run_t *run, dmn_state_t state,
     return status;
 }
 
+static int64_t checkpoint_step(dmn_daemon_t *daemon, int64_t job_id)
+{
+    dmn_checkpoint_t *checkpoints = NULL;
+    int n = 0;
+    if (dmn_store_checkpoints_get(daemon->store, job_id, &checkpoints, &n) != ST_OK) {
+        return -1;
+    }
+    int64_t step = n > 0 ? checkpoints[n - 1].step : -1;
+    dmn_checkpoints_release(checkpoints, n);
+    return step;
+}
+
 /* Forgets the attempt before. */
 static void run_reset(dmn_run_t *run)
 {
@@ -215,6 +227,7 @@ static status_t attempt_start(dmn_daemon_t *daemon, dmn_run_t *run)
 status_t dmn_run_launch(dmn_daemon_t *daemon, dmn_run_t *run)
 {
     run_reset(run);
+    run->first_checkpoint_step = checkpoint_step(daemon, run->job.id);
     int64_t now_ns = clock_wall_ns();
     run->attempt = (dmn_attempt_t){.number = run->job.attempt + 1, .started_ns = now_ns};
     run->attempt.goodbye.outcome = DMN_OUTCOME_NONE;
@@ -286,18 +299,6 @@ static status_t ending_read(dmn_daemon_t *daemon, dmn_run_t *run, dmn_exit_t *re
     return ST_OK;
 }
 
-static int64_t checkpoint_step(dmn_daemon_t *daemon, int64_t job_id)
-{
-    dmn_checkpoint_t *checkpoints = NULL;
-    int n = 0;
-    if (dmn_store_checkpoints_get(daemon->store, job_id, &checkpoints, &n) != ST_OK) {
-        return -1;
-    }
-    int64_t step = n > 0 ? checkpoints[n - 1].step : -1;
-    dmn_checkpoints_release(checkpoints, n);
-    return step;
-}
-
 status_t dmn_run_finish(dmn_daemon_t *daemon, dmn_run_t *run)
 {
     if (run->is_child && run->attempt.pid > 0) {
@@ -323,9 +324,9 @@ status_t dmn_run_finish(dmn_daemon_t *daemon, dmn_run_t *run)
     dmn_verdict_t verdict = dmn_job_decide(&ending, &reason);
     dmn_job_t before = run->job;
     if (verdict.state == DMN_STATE_RESTARTING) {
-        int64_t wait_ns =
-            dmn_job_backoff_ms(run->backoff_ms, verdict.is_charged ? run->job.charged : run->job.restarts) *
-            CLOCK_NS_PER_MS;
+        /* Doubles from failure to failure, unless the attempt got anywhere. */
+        run->n_fruitless = ending.checkpoint_step > run->first_checkpoint_step ? 0 : run->n_fruitless;
+        int64_t wait_ns = dmn_job_backoff_ms(run->backoff_ms, run->n_fruitless++) * CLOCK_NS_PER_MS;
         run->job.restarts++;
         run->job.charged += verdict.is_charged ? 1 : 0;
         run->job.retry_ns = clock_wall_ns() + wait_ns;
@@ -400,7 +401,7 @@ status_t dmn_run_recover(dmn_daemon_t *daemon, dmn_run_t *run)
     int64_t wall_ns = clock_wall_ns();
     if (run->job.state == DMN_STATE_RESTARTING) {
         int64_t wait_ns = run->job.retry_ns - wall_ns;
-        int64_t longest_ns = dmn_job_backoff_ms(run->backoff_ms, run->job.charged) * CLOCK_NS_PER_MS;
+        int64_t longest_ns = dmn_job_backoff_ms(run->backoff_ms, run->job.restarts) * CLOCK_NS_PER_MS;
         run->retry_at_ns = now_ns + (wait_ns < 0 ? 0 : wait_ns < longest_ns ? wait_ns : longest_ns);
         return ST_OK;
     }
@@ -408,6 +409,7 @@ status_t dmn_run_recover(dmn_daemon_t *daemon, dmn_run_t *run)
     if (status != ST_OK) {
         return status;
     }
+    run->first_checkpoint_step = checkpoint_step(daemon, run->job.id);
     run->is_live = true;
     run->is_child = true; /* true when the same process opens a daemon again; otherwise there is nothing to reap */
     shim_find(daemon, run);

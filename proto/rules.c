@@ -189,7 +189,7 @@ const spec_rule_t spec_rules[] = {
      .help = "Whether the job may be resumed where threads, kernels or libraries give other bits."},
     {"Restart.max", WITHIN(0, 1000000), .unit = "restarts", .help = "Restarts after failures; 0: none."},
     {"Restart.backoff", .flags = SPEC_DURATION | SPEC_HAS_MIN | SPEC_HAS_MAX, .min = 0, .max = 300000,
-     .help = "Wait before the first restart; doubles with each, up to 5 minutes."},
+     .help = "Wait before the first restart; doubles with each attempt that saves no checkpoint, up to 5 minutes."},
     {"Restart.grace", .flags = SPEC_DURATION | SPEC_HAS_MIN | SPEC_HAS_MAX, .min = 0, .max = 86400000,
      .help = "Time between asking a job to stop and killing it."},
 

@@ -119,7 +119,7 @@ static void points_replace_and_come_in_order(void **state)
     dmn_point_t first[] = {{.name = loss, .step = 1, .value = 3},
                            {.name = loss, .step = 2, .value = 2},
                            {.name = accuracy, .step = 2, .value = 0.5},
-                           {.name = loss, .step = 3, .value = NAN}};
+                           {.name = loss, .step = 3, .value = (double)NAN}};
     dmn_point_t again[] = {{.name = loss, .step = 2, .value = 2.5}};
     dmn_report_t report = {.job_id = job.id,
                            .has_progress = true,
@@ -263,7 +263,8 @@ static void commit_without_end(const char *path, int pipe_fd)
 static void what_was_acknowledged_survives_kill_9(void **state)
 {
     (void)state;
-    enum { ROUNDS = 5, PER_ROUND = 40 };
+    enum { ROUNDS = 5, PER_ROUND = 40, MAX_IDS = 100000 };
+    static bool is_acknowledged[MAX_IDS];
     char path[512];
     (void)snprintf(path, sizeof(path), "%s", support_path("db"));
     int64_t last = 0;
@@ -279,11 +280,14 @@ static void what_was_acknowledged_survives_kill_9(void **state)
         int64_t id = 0;
         for (int i = 0; i < PER_ROUND + 7 * round; i++) {
             assert_int_equal(read(ends[0], &id, sizeof(id)), sizeof(id));
-            assert_true(id > last);
+            assert_true(id > last && id < MAX_IDS);
+            is_acknowledged[id] = true;
             last = id;
         }
         assert_int_equal(kill(pid, SIGKILL), 0);
         while (read(ends[0], &id, sizeof(id)) == (ssize_t)sizeof(id)) {
+            assert_true(id > last && id < MAX_IDS);
+            is_acknowledged[id] = true;
             last = id;
         }
         (void)close(ends[0]);
@@ -295,7 +299,8 @@ static void what_was_acknowledged_survives_kill_9(void **state)
     for (int64_t id = 1; id <= last; id++) {
         dmn_job_t row = {0};
         assert_ok(dmn_store_job_get(store, id, DMN_JOB_ALL, &row));
-        assert_int_equal(row.step, id);
+        /* one that was killed between its two commits was not acknowledged */
+        assert_true(row.step == id || (row.step == 0 && !is_acknowledged[id]));
         dmn_job_release(&row);
     }
     dmn_event_t *events = NULL;

@@ -78,8 +78,10 @@ static void explain_tells_type_range_and_default(void **state)
                                             "  Workers, one process per device.\n");
     strbuf_clear(&text);
     assert_ok(spec_explain("restart.backoff", &text));
-    assert_string_equal(strbuf_text(&text), "restart.backoff: duration, 0 to 300000 ms, default 1s\n\n"
-                                            "  Wait before the first restart; doubles with each, up to 5 minutes.\n");
+    assert_string_equal(
+        strbuf_text(&text),
+        "restart.backoff: duration, 0 to 300000 ms, default 1s\n\n"
+        "  Wait before the first restart; doubles with each attempt that saves no checkpoint, up to 5 minutes.\n");
     strbuf_clear(&text);
     assert_ok(spec_explain("training.optimizer", &text));
     assert_string_equal(strbuf_text(&text),
