@@ -149,6 +149,23 @@ static void dataset_fill(checker_t *checker, Gradd__V1__Dataset *dataset)
     }
 }
 
+/* Every kind that has betas. */
+static void betas_fill(checker_t *checker, Gradd__V1__Optimizer *optimizer)
+{
+    const ProtobufCFieldDescriptor *kind =
+        optimizer != NULL
+            ? protobuf_c_message_descriptor_get_field(&gradd__v1__optimizer__descriptor, (unsigned)optimizer->kind_case)
+            : NULL;
+    char *fields = kind != NULL ? *(char **)((char *)optimizer + kind->offset) : NULL;
+    const ProtobufCFieldDescriptor *betas =
+        fields != NULL ? protobuf_c_message_descriptor_get_field_by_name(kind->descriptor, "betas") : NULL;
+    if (betas != NULL) {
+        double second = optimizer->kind_case == GRADD__V1__OPTIMIZER__KIND_LION ? 0.99 : 0.999;
+        list_fill(checker, 0.9, second, (size_t *)(void *)(fields + betas->quantifier_offset),
+                  (double **)(void *)(fields + betas->offset));
+    }
+}
+
 static void check_defaults(checker_t *checker)
 {
     spec_job_t *job = checker->job;
@@ -188,10 +205,7 @@ static void check_defaults(checker_t *checker)
         schedule->kind_case = GRADD__V1__SCHEDULE__KIND_CONSTANT;
         (void)message_fill(checker, &gradd__v1__schedule__constant__descriptor, (void *)&schedule->constant);
     }
-    Gradd__V1__Optimizer *optimizer = training->optimizer;
-    if (optimizer != NULL && optimizer->kind_case == GRADD__V1__OPTIMIZER__KIND_ADAMW && optimizer->adamw != NULL) {
-        list_fill(checker, 0.9, 0.999, &optimizer->adamw->n_betas, &optimizer->adamw->betas);
-    }
+    betas_fill(checker, training->optimizer);
 }
 
 /* ---- the model ---- */
@@ -453,6 +467,82 @@ static void check_batch(checker_t *checker)
     }
 }
 
+/* Whether the steps rise; path is the list's. */
+static void check_milestones(checker_t *checker, const char *path, const int64_t *milestones, size_t n)
+{
+    for (size_t i = 1; i < n; i++) {
+        if (milestones[i] <= milestones[i - 1]) {
+            complain(checker, path, "%lld comes after %lld: the steps must rise", (long long)milestones[i],
+                     (long long)milestones[i - 1]);
+            return;
+        }
+    }
+}
+
+/* where: the path of the schedule. can_reduce: a plateau may stand there. */
+static void check_schedule(checker_t *checker, const char *where, const Gradd__V1__Schedule *schedule, bool can_reduce)
+{
+    char path[1024];
+    Gradd__V1__Schedule **parts = NULL;
+    size_t n_parts = 0;
+    if (schedule == NULL) {
+        return;
+    }
+    bool is_sequence = schedule->kind_case == GRADD__V1__SCHEDULE__KIND_SEQUENCE && schedule->sequence != NULL;
+    if (schedule->kind_case == GRADD__V1__SCHEDULE__KIND_MULTI_STEP && schedule->multi_step != NULL) {
+        (void)snprintf(path, sizeof(path), "%.900s.multi_step.milestones", where);
+        check_milestones(checker, path, schedule->multi_step->milestones, schedule->multi_step->n_milestones);
+    } else if (schedule->kind_case == GRADD__V1__SCHEDULE__KIND_PLATEAU) {
+        (void)snprintf(path, sizeof(path), "%.900s.plateau", where);
+        if (!can_reduce) {
+            complain(checker, path, "only as the schedule, or as one part of a chained one");
+        } else if (checker->job->data != NULL && checker->job->data->validation == NULL) {
+            complain(checker, path, "needs data.validation, whose loss it watches");
+        }
+    } else if (schedule->kind_case == GRADD__V1__SCHEDULE__KIND_CHAINED && schedule->chained != NULL) {
+        parts = schedule->chained->parts;
+        n_parts = schedule->chained->n_parts;
+    } else if (is_sequence) {
+        parts = schedule->sequence->parts;
+        n_parts = schedule->sequence->n_parts;
+        (void)snprintf(path, sizeof(path), "%.900s.sequence.milestones", where);
+        check_milestones(checker, path, schedule->sequence->milestones, schedule->sequence->n_milestones);
+        if (n_parts > 0 && schedule->sequence->n_milestones + 1 != n_parts) {
+            complain(checker, path, "%zu for %zu parts: each part but the first needs one",
+                     schedule->sequence->n_milestones, n_parts);
+        }
+    }
+    bool is_free = can_reduce && !is_sequence;
+    for (size_t i = 0; i < n_parts && parts[i] != NULL; i++) {
+        (void)snprintf(path, sizeof(path), "%.900s.%s.parts[%zu]", where, is_sequence ? "sequence" : "chained", i);
+        check_schedule(checker, path, parts[i], is_free);
+        is_free &= parts[i]->kind_case != GRADD__V1__SCHEDULE__KIND_PLATEAU;
+    }
+}
+
+static void check_optimizer(checker_t *checker, const Gradd__V1__Training *training)
+{
+    const Gradd__V1__Optimizer *optimizer = training->optimizer;
+    if (optimizer == NULL) {
+        return;
+    }
+    if (optimizer->kind_case == GRADD__V1__OPTIMIZER__KIND_SGD && optimizer->sgd != NULL && optimizer->sgd->nesterov &&
+        optimizer->sgd->momentum <= 0) {
+        complain(checker, "training.optimizer.sgd.nesterov", "needs momentum more than 0");
+    }
+    if (optimizer->kind_case == GRADD__V1__OPTIMIZER__KIND_MUON && optimizer->muon != NULL &&
+        optimizer->muon->nesterov && optimizer->muon->momentum <= 0) {
+        complain(checker, "training.optimizer.muon.nesterov", "needs momentum more than 0");
+    }
+    for (size_t i = 0; i < training->n_groups && training->groups[i] != NULL; i++) {
+        if (training->groups[i]->adamw && optimizer->kind_case != GRADD__V1__OPTIMIZER__KIND_MUON) {
+            char path[64];
+            (void)snprintf(path, sizeof(path), "training.groups[%zu].adamw", i);
+            complain(checker, path, "only with the optimizer muon");
+        }
+    }
+}
+
 static void check_training(checker_t *checker)
 {
     const Gradd__V1__Training *training = checker->job->training;
@@ -466,11 +556,8 @@ static void check_training(checker_t *checker)
         complain(checker, "training", "either steps or epochs are needed");
     }
     check_batch(checker);
-    const Gradd__V1__Optimizer *optimizer = training->optimizer;
-    if (optimizer != NULL && optimizer->kind_case == GRADD__V1__OPTIMIZER__KIND_SGD && optimizer->sgd != NULL &&
-        optimizer->sgd->nesterov && optimizer->sgd->momentum <= 0) {
-        complain(checker, "training.optimizer.sgd.nesterov", "needs momentum more than 0");
-    }
+    check_optimizer(checker, training);
+    check_schedule(checker, "training.schedule", training->schedule, true);
 }
 
 static void check_name(checker_t *checker)

@@ -5,7 +5,7 @@
 
 #include "proto/spec_internal.h"
 
-enum { MAX_CANDIDATES = 64, MAX_MESSAGES = 64 };
+enum { MAX_CANDIDATES = 64, MAX_MESSAGES = 192 };
 
 const char *spec_type_name(const ProtobufCFieldDescriptor *field, const spec_rule_t *rule)
 {
@@ -26,9 +26,12 @@ const char *spec_type_name(const ProtobufCFieldDescriptor *field, const spec_rul
     case PROTOBUF_C_TYPE_ENUM:
         return "one of";
     case PROTOBUF_C_TYPE_MESSAGE:
-        return is_list ? "list of layers" : spec_is_union(field->descriptor) ? "one kind of" : "map";
+        return is_list && strcmp(field->name, "layers") == 0 ? "list of layers"
+               : is_list                                     ? "list"
+               : spec_is_union(field->descriptor)            ? "one kind of"
+                                                             : "map";
     default:
-        return is_list && rule->n_max == 2 ? "integer or list of two" : "integer";
+        return is_list && rule->n_max == 2 ? "integer or list of two" : is_list ? "list of integers" : "integer";
     }
 }
 

@@ -8,7 +8,7 @@
 
 #include "proto/spec_internal.h"
 
-enum { MAX_MESSAGES = 64 };
+enum { MAX_MESSAGES = 192 };
 
 static void append_string(strbuf_t *json, const char *text)
 {

@@ -275,13 +275,16 @@ status_t wrk_checkpoint_find(wrk_checkpoint_store_t *store, wrk_note_func_t note
 
 /* ---- tensors ---- */
 
+#define PLATEAU_FORMAT "%.17g %.17g %lld %lld"
+
 typedef struct entry_list {
     gd_safetensors_entry_t *items;
     int n;
     int capacity;
 } entry_list_t;
 
-static status_t entry_add(entry_list_t *list, const char *name, const gd_tensor_t *like, const void *data)
+static status_t entry_add(entry_list_t *list, const char *name, gd_dtype_t dtype, int n_dims, const int64_t *shape,
+                          const void *data)
 {
     if (list->n == list->capacity) {
         int capacity = list->capacity == 0 ? 64 : 2 * list->capacity;
@@ -293,8 +296,8 @@ static status_t entry_add(entry_list_t *list, const char *name, const gd_tensor_
         list->capacity = capacity;
     }
     gd_safetensors_entry_t *entry = &list->items[list->n];
-    *entry = (gd_safetensors_entry_t){.dtype = gd_tensor_dtype(like), .n_dims = gd_tensor_n_dims(like), .data = data};
-    memcpy(entry->shape, gd_tensor_shape(like), (size_t)entry->n_dims * sizeof(int64_t));
+    *entry = (gd_safetensors_entry_t){.dtype = dtype, .n_dims = n_dims, .data = data};
+    memcpy(entry->shape, shape, (size_t)n_dims * sizeof(int64_t));
     entry->name = mem_strdup(name);
     if (entry->name == NULL) {
         return ST_FAIL(ST_ERR_NOMEM, "name of %s", name);
@@ -314,7 +317,9 @@ static void entries_release(entry_list_t *list)
 static status_t parameter_add(const char *full_name, gd_parameter_t *parameter, gd_module_t *owner, void *arg)
 {
     (void)owner;
-    return entry_add(arg, full_name, parameter->tensor, gd_tensor_data(parameter->tensor));
+    const gd_tensor_t *t = parameter->tensor;
+    return entry_add(arg, full_name, gd_tensor_dtype(t), gd_tensor_n_dims(t), gd_tensor_shape(t),
+                     gd_tensor_data(parameter->tensor));
 }
 
 static status_t model_write(const char *path, gd_module_t *model, char hex_p[HASH_SHA256_HEX_SIZE])
@@ -329,29 +334,49 @@ static status_t model_write(const char *path, gd_module_t *model, char hex_p[HAS
     return status;
 }
 
-static status_t optimizer_write(const char *path, const gd_flat_t *flat, gd_optimizer_t *optimizer,
-                                char hex_p[HASH_SHA256_HEX_SIZE])
+static status_t optimizer_write(const char *path, const wrk_checkpoint_state_t *of, char hex_p[HASH_SHA256_HEX_SIZE])
 {
     entry_list_t list = {0};
     char steps[32];
-    const char *const metadata[][2] = {{"step_count", steps}, {"producer", "gradd " GRADD_VERSION}};
+    char plateau[128];
+    const char *const metadata[][2] = {
+        {"step_count", steps}, {"producer", "gradd " GRADD_VERSION}, {"plateau", plateau}};
+    const gd_flat_t *flat = of->flat;
+    gd_optimizer_t *optimizer = of->optimizer;
     status_t status = ST_OK;
+    if (of->plateau != NULL) {
+        (void)snprintf(plateau, sizeof(plateau), PLATEAU_FORMAT, of->plateau->scale, of->plateau->best,
+                       (long long)of->plateau->n_bad, (long long)of->plateau->cooldown);
+    }
     (void)snprintf(steps, sizeof(steps), "%lld", (long long)gd_optimizer_step_count(optimizer));
     for (int i = 0; i < gd_optimizer_n_states(optimizer); i++) {
         const char *state_name = NULL;
-        const float *state = gd_optimizer_state(optimizer, i, &state_name);
+        (void)gd_optimizer_state(optimizer, i, &state_name);
         for (int k = 0; k < flat->n_segments && status == ST_OK; k++) {
+            gd_optimizer_slot_t slot;
+            if (!gd_optimizer_slot(optimizer, i, k, &slot)) {
+                continue;
+            }
             strbuf_t name = {0};
             strbuf_appendf(&name, "%s.%s", state_name, flat->segments[k].name);
-            status =
-                entry_add(&list, strbuf_text(&name), flat->segments[k].parameter, state + flat->segments[k].offset);
+            status = entry_add(&list, strbuf_text(&name), GD_DTYPE_F32, slot.n_dims, slot.shape, slot.data);
             strbuf_release(&name);
         }
     }
     if (status == ST_OK) {
-        status = gd_safetensors_write(path, list.items, list.n, metadata, 2, hex_p);
+        status = gd_safetensors_write(path, list.items, list.n, metadata, of->plateau != NULL ? 3 : 2, hex_p);
     }
     entries_release(&list);
+    return status;
+}
+
+/* The model as it is with averaged parameters. */
+static status_t average_write(const char *path, const wrk_checkpoint_state_t *state)
+{
+    char hex[HASH_SHA256_HEX_SIZE];
+    gd_optimizer_swap_average(state->optimizer);
+    status_t status = model_write(path, state->model, hex);
+    gd_optimizer_swap_average(state->optimizer);
     return status;
 }
 
@@ -378,10 +403,14 @@ static status_t folder_fill(const wrk_checkpoint_store_t *store, const char *fol
     }
     if (status == ST_OK) {
         (void)snprintf(path, sizeof(path), "%s/optimizer.safetensors", folder);
-        status = optimizer_write(path, state->flat, state->optimizer, checkpoint->optimizer_sha256);
+        status = optimizer_write(path, state, checkpoint->optimizer_sha256);
     }
     if (status == ST_OK && stat(path, &optimizer_info) != 0) {
         status = ST_FAIL(status_from_errno(errno), "cannot look at %s", path);
+    }
+    if (status == ST_OK && state->has_average_file) {
+        (void)snprintf(path, sizeof(path), "%s/average.safetensors", folder);
+        status = average_write(path, state);
     }
     if (status == ST_OK) {
         checkpoint->size_bytes = (int64_t)model_info.st_size + (int64_t)optimizer_info.st_size;
@@ -486,48 +515,82 @@ typedef struct load {
     const char *file_name;
 } load_t;
 
-static status_t tensor_load(const load_t *load, const char *name, const gd_tensor_t *like, void *data)
+static void shape_append(strbuf_t *text, int n_dims, const int64_t *shape)
+{
+    strbuf_append_char(text, '[');
+    for (int i = 0; i < n_dims; i++) {
+        strbuf_appendf(text, "%s%lld", i > 0 ? ", " : "", (long long)shape[i]);
+    }
+    strbuf_append_char(text, ']');
+}
+
+static status_t tensor_load(const load_t *load, const char *name, gd_dtype_t dtype, int n_dims, const int64_t *shape,
+                            void *data)
 {
     const gd_safetensors_entry_t *entry = gd_safetensors_find(load->file, name);
     if (entry == NULL) {
         return ST_FAIL(ST_ERR_STATE, "the checkpoint's %s has no tensor %s: it is of another model", load->file_name,
                        name);
     }
-    if (entry->dtype != gd_tensor_dtype(like) || entry->n_dims != gd_tensor_n_dims(like) ||
-        memcmp(entry->shape, gd_tensor_shape(like), (size_t)entry->n_dims * sizeof(int64_t)) != 0) {
-        strbuf_t shape = {0};
-        gd_tensor_format_shape(like, &shape);
-        strbuf_append(&shape, " in the model, [");
-        for (int i = 0; i < entry->n_dims; i++) {
-            strbuf_appendf(&shape, "%s%lld", i > 0 ? ", " : "", (long long)entry->shape[i]);
-        }
-        status_t status = ST_FAIL(ST_ERR_STATE, "tensor %s is %s %s] %s in the checkpoint's %s", name,
-                                  gd_dtype_name(gd_tensor_dtype(like)), strbuf_text(&shape),
-                                  gd_dtype_name(entry->dtype), load->file_name);
-        strbuf_release(&shape);
+    int64_t numel = 1;
+    for (int i = 0; i < n_dims; i++) {
+        numel *= shape[i];
+    }
+    if (entry->dtype != dtype || entry->n_dims != n_dims ||
+        memcmp(entry->shape, shape, (size_t)n_dims * sizeof(int64_t)) != 0) {
+        strbuf_t text = {0};
+        shape_append(&text, n_dims, shape);
+        strbuf_appendf(&text, " in the model, ");
+        shape_append(&text, entry->n_dims, entry->shape);
+        status_t status =
+            ST_FAIL(ST_ERR_STATE, "tensor %s is %s %s %s in the checkpoint's %s", name, gd_dtype_name(dtype),
+                    strbuf_text(&text), gd_dtype_name(entry->dtype), load->file_name);
+        strbuf_release(&text);
         return status;
     }
-    memcpy(data, entry->data, (size_t)gd_tensor_numel(like) * gd_dtype_size(entry->dtype));
+    memcpy(data, entry->data, (size_t)numel * gd_dtype_size(entry->dtype));
     return ST_OK;
 }
 
 static status_t parameter_load(const char *full_name, gd_parameter_t *parameter, gd_module_t *owner, void *arg)
 {
     (void)owner;
-    return tensor_load(arg, full_name, parameter->tensor, gd_tensor_data(parameter->tensor));
+    const gd_tensor_t *t = parameter->tensor;
+    return tensor_load(arg, full_name, gd_tensor_dtype(t), gd_tensor_n_dims(t), gd_tensor_shape(t),
+                       gd_tensor_data(parameter->tensor));
 }
 
-static status_t optimizer_load(const load_t *load, const gd_flat_t *flat, gd_optimizer_t *optimizer)
+static status_t plateau_load(const load_t *load, gd_plateau_t *plateau)
+{
+    const char *text = gd_safetensors_metadata(load->file, "plateau");
+    gd_plateau_t read = {0};
+    long long n_bad = 0;
+    long long cooldown = 0;
+    if (text == NULL || sscanf(text, "%lg %lg %lld %lld", &read.scale, &read.best, &n_bad, &cooldown) != 4) {
+        return ST_FAIL(ST_ERR_STATE, "the checkpoint's %s has no state of the plateau schedule", load->file_name);
+    }
+    read.n_bad = n_bad;
+    read.cooldown = cooldown;
+    *plateau = read;
+    return ST_OK;
+}
+
+static status_t optimizer_load(const load_t *load, const wrk_checkpoint_state_t *of)
 {
     status_t status = ST_OK;
+    const gd_flat_t *flat = of->flat;
+    gd_optimizer_t *optimizer = of->optimizer;
     for (int i = 0; i < gd_optimizer_n_states(optimizer); i++) {
         const char *state_name = NULL;
-        float *state = gd_optimizer_state(optimizer, i, &state_name);
+        (void)gd_optimizer_state(optimizer, i, &state_name);
         for (int k = 0; k < flat->n_segments && status == ST_OK; k++) {
+            gd_optimizer_slot_t slot;
+            if (!gd_optimizer_slot(optimizer, i, k, &slot)) {
+                continue;
+            }
             strbuf_t name = {0};
             strbuf_appendf(&name, "%s.%s", state_name, flat->segments[k].name);
-            status =
-                tensor_load(load, strbuf_text(&name), flat->segments[k].parameter, state + flat->segments[k].offset);
+            status = tensor_load(load, strbuf_text(&name), GD_DTYPE_F32, slot.n_dims, slot.shape, slot.data);
             strbuf_release(&name);
         }
     }
@@ -537,6 +600,9 @@ static status_t optimizer_load(const load_t *load, const gd_flat_t *flat, gd_opt
     }
     if (status == ST_OK) {
         gd_optimizer_set_step_count(optimizer, strtoll(steps, NULL, 10));
+    }
+    if (status == ST_OK && of->plateau != NULL) {
+        status = plateau_load(load, of->plateau);
     }
     return status;
 }
@@ -565,7 +631,7 @@ status_t wrk_checkpoint_load(wrk_checkpoint_store_t *store, const wrk_checkpoint
         return status;
     }
     load = (load_t){file, "optimizer.safetensors"};
-    status = optimizer_load(&load, state->flat, state->optimizer);
+    status = optimizer_load(&load, state);
     gd_safetensors_close(file);
     return status;
 }

@@ -7,7 +7,9 @@
  *     checkpoints/
  *       step-00000250/
  *         model.safetensors        parameters and buffers by full name, in their own shapes
- *         optimizer.safetensors    "<state>.<parameter name>" in the parameter's shape; metadata: step_count
+ *         optimizer.safetensors    "<state>.<parameter name>" in the state's shape, "average.<parameter name>";
+ *                                  metadata: step_count and, where the schedule has one, plateau
+ *         average.safetensors      when asked for: the model with averaged parameters, for readers; not read here
  *         manifest.json            everything below, with the SHA-256 of the two files
  *       .tmp-<attempt>-<what>      being written or being removed; never read
  *
@@ -52,6 +54,8 @@ typedef struct wrk_checkpoint_state {
     gd_module_t *model;
     gd_flat_t *flat;
     gd_optimizer_t *optimizer;
+    gd_plateau_t *plateau; /* NULL: the schedule has none */
+    bool has_average_file;
 } wrk_checkpoint_state_t;
 
 typedef void (*wrk_note_func_t)(void *arg, const char *text);

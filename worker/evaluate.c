@@ -31,7 +31,7 @@ static status_t microbatch_evaluate(wrk_session_t *session, int64_t first, int64
     return status;
 }
 
-status_t wrk_session_evaluate(wrk_session_t *session)
+static status_t parameters_evaluate(wrk_session_t *session)
 {
     int64_t n_samples = wrk_dataset_eval_count(session->validation);
     int64_t batches = session->job->evaluation != NULL ? session->job->evaluation->batches : 0;
@@ -77,5 +77,20 @@ status_t wrk_session_evaluate(wrk_session_t *session)
                             {"validation_accuracy", session->step, (double)n_correct / (double)n_targets, wall}};
     wrk_session_points(session, points, 2);
     session->evaluated_step = session->step;
+    if (session->has_plateau) {
+        gd_plateau_update(&session->plateau, &session->plateau_options, loss / (double)n_targets);
+    }
     return ST_OK;
+}
+
+status_t wrk_session_evaluate(wrk_session_t *session)
+{
+    const Gradd__V1__Average *average = session->job->training->average;
+    if (average == NULL || !average->evaluate) {
+        return parameters_evaluate(session);
+    }
+    gd_optimizer_swap_average(session->optimizer);
+    status_t status = parameters_evaluate(session);
+    gd_optimizer_swap_average(session->optimizer);
+    return status;
 }

@@ -12,6 +12,7 @@
 typedef struct restored {
     int64_t is_found;
     int64_t optimizer_steps;
+    gd_plateau_t plateau;
     wrk_checkpoint_t checkpoint;
 } restored_t;
 
@@ -20,9 +21,14 @@ static void note_send(void *arg, const char *text)
     wrk_session_note(arg, text);
 }
 
-static wrk_checkpoint_state_t session_state(const wrk_session_t *session)
+static wrk_checkpoint_state_t session_state(wrk_session_t *session)
 {
-    return (wrk_checkpoint_state_t){session->model, session->flat, session->optimizer};
+    const Gradd__V1__Average *average = session->job->training->average;
+    return (wrk_checkpoint_state_t){.model = session->model,
+                                    .flat = session->flat,
+                                    .optimizer = session->optimizer,
+                                    .plateau = session->has_plateau ? &session->plateau : NULL,
+                                    .has_average_file = average != NULL && average->save};
 }
 
 static status_t fingerprint_check(const wrk_session_t *session, const wrk_checkpoint_t *checkpoint)
@@ -74,6 +80,7 @@ static status_t root_restore(wrk_session_t *session, restored_t *restored)
     }
     restored->is_found = 1;
     restored->optimizer_steps = gd_optimizer_step_count(session->optimizer);
+    restored->plateau = session->plateau;
     return status;
 }
 
@@ -94,8 +101,8 @@ static status_t state_broadcast(wrk_session_t *session)
     int64_t size_bytes = session->flat->numel * (int64_t)sizeof(float);
     status_t status = coll_broadcast(session->group, session->flat->parameters, size_bytes, 0);
     for (int i = 0; i < gd_optimizer_n_states(session->optimizer) && status == ST_OK; i++) {
-        const char *name = NULL;
-        status = coll_broadcast(session->group, gd_optimizer_state(session->optimizer, i, &name), size_bytes, 0);
+        int64_t state_bytes = gd_optimizer_state_numel(session->optimizer, i) * (int64_t)sizeof(float);
+        status = coll_broadcast(session->group, gd_optimizer_state(session->optimizer, i, NULL), state_bytes, 0);
     }
     return status == ST_OK ? gd_module_visit(session->model, buffer_broadcast, session->group) : status;
 }
@@ -149,6 +156,7 @@ status_t wrk_session_resume(wrk_session_t *session)
         return status;
     }
     gd_optimizer_set_step_count(session->optimizer, restored.optimizer_steps);
+    session->plateau = restored.plateau;
     session->step = restored.checkpoint.step;
     session->saved_step = restored.checkpoint.step;
     session->wall_seconds = restored.checkpoint.wall_seconds;

@@ -247,42 +247,6 @@ static status_t outputs_check(wrk_session_t *session)
     return status;
 }
 
-static status_t optimizer_open(wrk_session_t *session)
-{
-    const Gradd__V1__Optimizer *spec = session->job->training->optimizer;
-    const Gradd__V1__Schedule *schedule = session->job->training->schedule;
-    gd_optimizer_options_t options = {0};
-    session->schedule = (gd_schedule_t){.kind = GD_SCHEDULE_CONSTANT, .total_steps = session->steps_total};
-    if (spec != NULL && spec->kind_case == GRADD__V1__OPTIMIZER__KIND_SGD) {
-        options.kind = GD_OPTIMIZER_SGD;
-        options.momentum = spec->sgd->momentum;
-        options.is_nesterov = spec->sgd->nesterov;
-        options.weight_decay = spec->sgd->weight_decay;
-        session->schedule.lr = spec->sgd->lr;
-    } else if (spec != NULL && spec->kind_case == GRADD__V1__OPTIMIZER__KIND_ADAMW) {
-        options.kind = GD_OPTIMIZER_ADAMW;
-        options.beta1 = spec->adamw->n_betas > 0 ? spec->adamw->betas[0] : 0.9;
-        options.beta2 = spec->adamw->n_betas > 1 ? spec->adamw->betas[1] : 0.999;
-        options.epsilon = spec->adamw->epsilon;
-        options.weight_decay = spec->adamw->weight_decay;
-        options.decay_matrices_only = spec->adamw->decay_matrices_only;
-        session->schedule.lr = spec->adamw->lr;
-    } else {
-        return ST_FAIL(ST_ERR_INVAL, "training.optimizer names no optimizer");
-    }
-    session->schedule.final_lr = session->schedule.lr;
-    if (schedule != NULL && schedule->kind_case == GRADD__V1__SCHEDULE__KIND_CONSTANT) {
-        session->schedule.warmup_steps = schedule->constant->warmup;
-    } else if (schedule != NULL && schedule->kind_case != GRADD__V1__SCHEDULE__KIND__NOT_SET) {
-        bool is_cosine = schedule->kind_case == GRADD__V1__SCHEDULE__KIND_COSINE;
-        const Gradd__V1__Schedule__Decay *decay = is_cosine ? schedule->cosine : schedule->linear;
-        session->schedule.kind = is_cosine ? GD_SCHEDULE_COSINE : GD_SCHEDULE_LINEAR;
-        session->schedule.warmup_steps = decay->warmup;
-        session->schedule.final_lr = decay->final_lr;
-    }
-    return gd_optimizer_open(&options, session->flat, &session->optimizer);
-}
-
 static status_t model_open(wrk_session_t *session)
 {
     const wrk_dataset_field_t *input = wrk_dataset_input(session->train);
@@ -298,7 +262,7 @@ static status_t model_open(wrk_session_t *session)
         status = gd_flat_open(session->model, &session->flat);
     }
     if (status == ST_OK) {
-        status = optimizer_open(session);
+        status = wrk_optimizer_open(session);
     }
     if (status != ST_OK) {
         return status;
@@ -429,6 +393,7 @@ void wrk_session_close(wrk_session_t *session)
     if (session->optimizer != NULL) {
         gd_optimizer_close(session->optimizer);
     }
+    wrk_schedule_release(&session->schedule);
     (void)gd_tensor_unref(session->x);
     (void)gd_tensor_unref(session->y);
     if (session->flat != NULL) {

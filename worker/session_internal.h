@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* session_internal: the session's state, shared by session.c (open, close), resume.c, step.c, evaluate.c, generate.c
- * and run.c. */
+/* session_internal: the session's state, shared by session.c (open, close), optimizer.c, resume.c, step.c, evaluate.c,
+ * generate.c and run.c. */
 #ifndef GRADD_WORKER_SESSION_INTERNAL_H
 #define GRADD_WORKER_SESSION_INTERNAL_H
 
@@ -37,7 +37,10 @@ struct wrk_session {
     gd_module_t *model;
     gd_flat_t *flat;
     gd_optimizer_t *optimizer;
-    gd_schedule_t schedule;
+    gd_schedule_t schedule; /* wrk_schedule_release */
+    gd_plateau_options_t plateau_options;
+    gd_plateau_t plateau;
+    bool has_plateau;
     wrk_checkpoint_store_t *store; /* rank 0 only */
 
     int64_t batch;        /* samples a step */
@@ -79,6 +82,13 @@ status_t wrk_session_batch_new(const wrk_session_t *session, int64_t n, gd_tenso
 /* Forward, and the loss times scale; smoothing of labels in training only. */
 status_t wrk_session_loss(const wrk_session_t *session, gd_tensor_t *x, gd_tensor_t *y, double scale, double smoothing,
                           gd_tensor_t **loss_p, int64_t *n_correct_p);
+
+/* optimizer.c: the job's optimizer, groups of parameters, schedule and average, over session->flat. */
+status_t wrk_optimizer_open(wrk_session_t *session);
+/* Learning rate of the step that comes next. */
+double wrk_optimizer_lr(const wrk_session_t *session);
+/* Frees what a schedule's parts lie in. */
+void wrk_schedule_release(gd_schedule_t *schedule);
 
 /* resume.c: the newest intact checkpoint into model and optimizer of every rank. Collective. */
 status_t wrk_session_resume(wrk_session_t *session);

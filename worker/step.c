@@ -124,15 +124,19 @@ status_t wrk_session_train_step(wrk_session_t *session, wrk_command_t *command_p
     if (status != ST_OK) {
         return status;
     }
+    gd_clip_value(gradients, session->flat->numel, session->job->training->clip_value);
     double norm = gd_flat_norm(gradients, session->flat->numel);
     if (!isfinite(norm)) {
         return ST_FAIL(ST_ERR_NONFINITE, "the gradient norm of step %lld is %f (loss %g)",
                        (long long)(session->step + 1), norm, loss);
     }
-    double lr = gd_schedule_lr(&session->schedule, session->step);
+    double lr = wrk_optimizer_lr(session);
     gd_optimizer_next(session->optimizer);
-    gd_optimizer_update(session->optimizer, gradients, lr, gd_clip_scale(norm, session->job->training->clip_norm), 0,
-                        session->flat->numel);
+    status = gd_optimizer_update(session->optimizer, gradients, lr,
+                                 gd_clip_scale(norm, session->job->training->clip_norm), 0, session->flat->numel);
+    if (status != ST_OK) {
+        return status;
+    }
     session->step++;
     *command_p = (wrk_command_t)word;
     step_report(session, loss, n_correct, lr, norm);

@@ -96,7 +96,10 @@ static status_t train(gd_module_t *model, gd_flat_t *flat, gd_optimizer_t *optim
         gd_flat_finish_gradients(flat);
         double scale = gd_clip_scale(gd_flat_norm(gradients, flat->numel), 1.0);
         gd_optimizer_next(optimizer);
-        gd_optimizer_update(optimizer, gradients, gd_schedule_lr(&schedule, step), scale, 0, flat->numel);
+        status = gd_optimizer_update(optimizer, gradients, gd_schedule_lr(&schedule, step), scale, 0, flat->numel);
+        if (status != ST_OK) {
+            return status;
+        }
         if (step % 50 == 0 || step == n_steps - 1) {
             (void)printf("step %d loss %.4f\n", step, *loss_p);
         }

@@ -88,15 +88,19 @@ static void run_against_golden(const char *run, const gd_optimizer_options_t *op
             gradients[32 + i] = 2 * golden_at(golden, "", "bias_grads")[step * COLUMNS + i];
         }
         gd_optimizer_next(optimizer);
-        gd_optimizer_update(optimizer, gradients, gd_schedule_lr(&schedule, step), 0.5, 0, flat->numel);
+        assert_ok(gd_optimizer_update(optimizer, gradients, gd_schedule_lr(&schedule, step), 0.5, 0, flat->numel));
     }
 
     assert_close(flat->parameters, golden_at(golden, run, "weight"), ROWS * COLUMNS, 1e-6);
     assert_close(flat->parameters + 32, golden_at(golden, run, "bias"), COLUMNS, 1e-6);
     for (int i = 0; i < gd_optimizer_n_states(optimizer); i++) {
         const char *name = NULL;
-        const float *state = gd_optimizer_state(optimizer, i, &name);
-        assert_close(state, golden_at(golden, run, name), ROWS * COLUMNS, 1e-6);
+        assert_non_null(gd_optimizer_state(optimizer, i, &name));
+        gd_optimizer_slot_t slot;
+        if (gd_optimizer_slot(optimizer, i, 0, &slot)) {
+            assert_int_equal(slot.n_dims, 2);
+            assert_close(slot.data, golden_at(golden, run, name), (int)(slot.shape[0] * slot.shape[1]), 1e-5);
+        }
     }
     for (int i = ROWS * COLUMNS; i < 32; i++) {
         assert_true(flat->parameters[i] == 0.0F); /* the gap */
@@ -121,6 +125,44 @@ static void sgd_takes_pytorchs_steps(void **state)
         &(gd_optimizer_options_t){.kind = GD_OPTIMIZER_SGD, .momentum = 0.9, .is_nesterov = true, .weight_decay = 0.1});
 }
 
+/* Every kind with its defaults, and with everything that its options offer. */
+static void the_others_take_pytorchs_steps(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *run;
+        gd_optimizer_kind_t kind;
+    } kinds[] = {
+        {"adam", GD_OPTIMIZER_ADAM},           {"nadam", GD_OPTIMIZER_NADAM},       {"radam", GD_OPTIMIZER_RADAM},
+        {"adagrad", GD_OPTIMIZER_ADAGRAD},     {"adadelta", GD_OPTIMIZER_ADADELTA}, {"rmsprop", GD_OPTIMIZER_RMSPROP},
+        {"lion", GD_OPTIMIZER_LION},           {"lamb", GD_OPTIMIZER_LAMB},         {"lars", GD_OPTIMIZER_LARS},
+        {"adafactor", GD_OPTIMIZER_ADAFACTOR}, {"muon", GD_OPTIMIZER_MUON},
+    };
+    for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
+        gd_optimizer_options_t options;
+        char run[32];
+        gd_optimizer_defaults(kinds[i].kind, &options);
+        run_against_golden(kinds[i].run, &options);
+        options.weight_decay = 0.1;
+        options.momentum = 0.8;
+        options.is_nesterov = false;
+        options.is_centered = true;
+        options.lr_decay = 0.05;
+        options.initial_accumulator = 0.2;
+        options.beta1 = 0.8;
+        options.beta2 = 0.95;
+        options.momentum_decay = 0.01;
+        options.rho = 0.8;
+        options.alpha = 0.9;
+        options.trust_coefficient = 0.02;
+        options.beta2_decay = -0.6;
+        options.clip_threshold = 1.2;
+        options.matches_adamw = true;
+        (void)snprintf(run, sizeof(run), "%s_options", kinds[i].run);
+        run_against_golden(run, &options);
+    }
+}
+
 static void adamw_takes_pytorchs_steps(void **state)
 {
     (void)state;
@@ -143,14 +185,15 @@ static void bits_after(gd_optimizer_kind_t kind, int64_t cut, int n_threads, cha
     gd_module_t *module = bag_new(300, 333);
     gd_flat_t *flat = NULL;
     assert_ok(gd_flat_open(module, &flat));
-    const gd_optimizer_options_t options = {.kind = kind,
-                                            .momentum = 0.9,
-                                            .is_nesterov = true,
-                                            .beta1 = 0.9,
-                                            .beta2 = 0.99,
-                                            .epsilon = 1e-8,
-                                            .weight_decay = 0.1,
-                                            .decay_matrices_only = true};
+    gd_optimizer_options_t options;
+    gd_optimizer_defaults(kind, &options);
+    options.momentum = 0.9;
+    options.is_nesterov = true;
+    options.is_centered = true;
+    options.beta2 = 0.99;
+    options.weight_decay = 0.1;
+    options.decay_matrices_only = true;
+    options.average_decay = 0.9;
     gd_optimizer_t *optimizer = NULL;
     assert_ok(gd_optimizer_open(&options, flat, &optimizer));
     float *gradients = buffer_new(flat->numel);
@@ -160,7 +203,7 @@ static void bits_after(gd_optimizer_kind_t kind, int64_t cut, int n_threads, cha
         gd_optimizer_next(optimizer);
         for (int64_t first = 0; first < flat->numel; first += cut) {
             int64_t last = first + cut < flat->numel ? first + cut : flat->numel;
-            gd_optimizer_update(optimizer, gradients, 0.01, 0.7, first, last);
+            assert_ok(gd_optimizer_update(optimizer, gradients, 0.01, 0.7, first, last));
         }
     }
     assert_ok(gd_flat_sha256(flat, hex_p));
@@ -180,7 +223,9 @@ static void ranges_and_threads_dont_change_bits(void **state)
         static const int64_t cuts[] = {16, 48, 16384, 50000 / 16 * 16};
         for (size_t i = 0; i < sizeof(cuts) / sizeof(cuts[0]); i++) {
             char parts[65];
-            bits_after((gd_optimizer_kind_t)kind, cuts[i], (int)(i % 3) + 1, parts);
+            /* oneDNN's products, which muon uses, are bound to a number of threads */
+            int n_threads = kind == GD_OPTIMIZER_MUON ? 1 : (int)(i % 3) + 1;
+            bits_after((gd_optimizer_kind_t)kind, cuts[i], n_threads, parts);
             assert_string_equal(parts, whole);
         }
     }
@@ -205,6 +250,13 @@ static void clipping_is_pytorchs(void **state)
         gradients[i] *= (float)scale;
     }
     assert_close(gradients, golden_at(golden, "", "clipped"), ROWS * COLUMNS, 1e-6);
+    memcpy(gradients, golden_at(golden, "", "weight_grads"), ROWS * COLUMNS * sizeof(float));
+    gd_clip_value(gradients, 64, 0.5);
+    assert_close(gradients, golden_at(golden, "", "clipped_by_value"), ROWS * COLUMNS, 0);
+    gradients[0] = NAN;
+    gradients[1] = -INFINITY;
+    gd_clip_value(gradients, 64, 0.25);
+    assert_true(isnan(gradients[0]) && gradients[1] == -0.25F);
     assert_true(gd_clip_scale(0.5, 1.0) == 1.0);
     assert_true(gd_clip_scale(1e9, 0) == 1.0);
     gd_safetensors_close(golden);
@@ -257,6 +309,178 @@ static void schedules_follow_their_formulas(void **state)
     gd_safetensors_close(golden);
 }
 
+static void assert_rates(const gd_safetensors_t *golden, const char *name, const gd_schedule_t *schedule)
+{
+    enum { N = 40 };
+    char full[64];
+    double expected[N];
+    (void)snprintf(full, sizeof(full), "lr.%s", name);
+    memcpy(expected, gd_safetensors_find(golden, full)->data, sizeof(expected));
+    for (int step = 0; step < N; step++) {
+        double lr = gd_schedule_lr(schedule, step);
+        if (!(fabs(lr - expected[step]) <= 1e-12)) {
+            fail_msg("%s: rate %.15g at step %d, PyTorch has %.15g", name, lr, step, expected[step]);
+        }
+    }
+}
+
+static void schedules_are_pytorchs(void **state)
+{
+    (void)state;
+    gd_safetensors_t *golden = NULL;
+    assert_ok(gd_safetensors_open(fixture_golden("optim.safetensors"), &golden));
+    const gd_schedule_t base = {.lr = 0.02, .total_steps = 40, .factor = 1};
+    const gd_schedule_t parts[] = {
+        {.kind = GD_SCHEDULE_STEP, .lr = 0.02, .every = 7, .gamma = 0.5},
+        {.kind = GD_SCHEDULE_EXPONENTIAL, .lr = 0.02, .gamma = 0.95},
+        {.kind = GD_SCHEDULE_LINEAR, .lr = 0.02, .final_lr = 0.002, .total_steps = 15},
+        {.kind = GD_SCHEDULE_EXPONENTIAL, .lr = 0.02, .gamma = 0.9},
+    };
+    gd_schedule_t s = base;
+    assert_rates(golden, "step", &parts[0]);
+    s.kind = GD_SCHEDULE_MULTI_STEP;
+    s.gamma = 0.3;
+    s.milestones = (const int64_t[]){5, 11, 30};
+    s.n_milestones = 3;
+    assert_rates(golden, "multi_step", &s);
+    assert_rates(golden, "exponential", &parts[1]);
+    s = base;
+    s.final_lr = 0.002;
+    s.kind = GD_SCHEDULE_COSINE;
+    assert_rates(golden, "cosine", &s);
+    s.kind = GD_SCHEDULE_LINEAR;
+    assert_rates(golden, "linear", &s);
+    s.kind = GD_SCHEDULE_COSINE_RESTARTS;
+    s.every = 5;
+    s.factor = 2;
+    assert_rates(golden, "cosine_restarts", &s);
+    s.every = 6;
+    s.factor = 1;
+    s.final_lr = 0;
+    assert_rates(golden, "cosine_restarts_same", &s);
+    s.kind = GD_SCHEDULE_POLYNOMIAL;
+    s.power = 2;
+    assert_rates(golden, "polynomial", &s);
+    s = (gd_schedule_t){.kind = GD_SCHEDULE_ONE_CYCLE,
+                        .lr = 0.02,
+                        .total_steps = 41,
+                        .rise = 0.3,
+                        .factor = 25,
+                        .final_factor = 1e4,
+                        .shape = GD_DECAY_COSINE};
+    assert_rates(golden, "one_cycle", &s);
+    s.rise = 0.4;
+    s.factor = 10;
+    s.final_factor = 100;
+    s.shape = GD_DECAY_LINEAR;
+    assert_rates(golden, "one_cycle_linear", &s);
+    s = (gd_schedule_t){.kind = GD_SCHEDULE_PRODUCT, .lr = 0.02, .parts = parts, .n_parts = 2};
+    assert_rates(golden, "product", &s);
+    s = (gd_schedule_t){.kind = GD_SCHEDULE_SEQUENCE,
+                        .lr = 0.02,
+                        .parts = parts + 2,
+                        .n_parts = 2,
+                        .milestones = (const int64_t[]){15},
+                        .n_milestones = 1};
+    assert_rates(golden, "sequence", &s);
+    gd_safetensors_close(golden);
+}
+
+static void a_plateau_is_pytorchs(void **state)
+{
+    (void)state;
+    gd_safetensors_t *golden = NULL;
+    assert_ok(gd_safetensors_open(fixture_golden("optim.safetensors"), &golden));
+    double values[N_STEPS];
+    double scales[N_STEPS];
+    memcpy(values, gd_safetensors_find(golden, "plateau.values")->data, sizeof(values));
+    memcpy(scales, gd_safetensors_find(golden, "plateau.scales")->data, sizeof(scales));
+    const gd_plateau_options_t options = {
+        .factor = 0.3, .patience = 1, .threshold = 1e-3, .cooldown = 2, .min_scale = 0.02};
+    gd_plateau_t plateau;
+    gd_plateau_init(&plateau);
+    for (int i = 0; i < N_STEPS; i++) {
+        gd_plateau_update(&plateau, &options, values[i]);
+        assert_true(fabs(plateau.scale - scales[i]) < 1e-12);
+    }
+    assert_true(plateau.scale < 0.1); /* it was reduced at all */
+    gd_safetensors_close(golden);
+}
+
+static void the_average_is_pytorchs_and_swaps_back(void **state)
+{
+    (void)state;
+    gd_safetensors_t *golden = NULL;
+    assert_ok(gd_safetensors_open(fixture_golden("optim.safetensors"), &golden));
+    static const gd_optimizer_kind_t kinds[] = {GD_OPTIMIZER_SGD, GD_OPTIMIZER_LARS}; /* elementwise, by tensor */
+    for (int k = 0; k < 2; k++) {
+        gd_module_t *module = bag_new(ROWS, COLUMNS);
+        gd_flat_t *flat = NULL;
+        assert_ok(gd_flat_open(module, &flat));
+        gd_optimizer_options_t options;
+        gd_optimizer_defaults(kinds[k], &options);
+        options.average_decay = 0.9;
+        gd_optimizer_t *optimizer = NULL;
+        assert_ok(gd_optimizer_open(&options, flat, &optimizer));
+        float *gradients = buffer_new(flat->numel);
+        float last[ROWS * COLUMNS];
+        for (int step = 0; step < N_STEPS; step++) {
+            const float *values = golden_at(golden, "", "weight_grads") + step * ROWS * COLUMNS;
+            memcpy(flat->parameters, values, sizeof(last));
+            gd_optimizer_next(optimizer);
+            assert_ok(gd_optimizer_update(optimizer, gradients, 0.1, 1, 0, flat->numel)); /* nothing to learn */
+        }
+        memcpy(last, flat->parameters, sizeof(last));
+
+        gd_optimizer_swap_average(optimizer);
+
+        assert_close(flat->parameters, golden_at(golden, "", "average"), ROWS * COLUMNS, 1e-6);
+        gd_optimizer_swap_average(optimizer);
+        assert_memory_equal(flat->parameters, last, sizeof(last));
+        mem_free(gradients);
+        gd_optimizer_close(optimizer);
+        gd_flat_close(flat);
+        (void)gd_module_unref(module);
+    }
+    gd_safetensors_close(golden);
+}
+
+static void groups_change_rate_decay_and_freeze(void **state)
+{
+    (void)state;
+    for (int kind = 0; kind < GD_OPTIMIZER_COUNT; kind++) {
+        gd_module_t *module = bag_new(4, 4);
+        gd_flat_t *flat = NULL;
+        assert_ok(gd_flat_open(module, &flat));
+        gd_optimizer_options_t options;
+        gd_optimizer_defaults((gd_optimizer_kind_t)kind, &options);
+        const gd_optimizer_group_t groups[] = {{.pattern = "b*", .lr_scale = 1, .is_frozen = true},
+                                               {.pattern = "*", .lr_scale = 0, .has_weight_decay = true}};
+        options.groups = groups;
+        options.n_groups = 2;
+        gd_optimizer_t *optimizer = NULL;
+        assert_ok(gd_optimizer_open(&options, flat, &optimizer));
+        float *gradients = buffer_new(flat->numel);
+        float before[32];
+        for (int64_t i = 0; i < flat->numel; i++) {
+            gradients[i] = 1;
+        }
+        memcpy(before, flat->parameters, sizeof(before));
+
+        gd_optimizer_next(optimizer);
+        assert_ok(gd_optimizer_update(optimizer, gradients, 0.1, 1, 0, flat->numel));
+
+        assert_false(gd_tensor_requires_grad(flat->segments[1].parameter));
+        assert_true(gd_tensor_requires_grad(flat->segments[0].parameter));
+        assert_memory_equal(flat->parameters + 16, before + 16, 16 * sizeof(float)); /* frozen */
+        assert_memory_equal(flat->parameters, before, 16 * sizeof(float));           /* a rate of 0 */
+        mem_free(gradients);
+        gd_optimizer_close(optimizer);
+        gd_flat_close(flat);
+        (void)gd_module_unref(module);
+    }
+}
+
 static void options_out_of_range_are_refused(void **state)
 {
     (void)state;
@@ -270,6 +494,13 @@ static void options_out_of_range_are_refused(void **state)
     assert_fails(gd_optimizer_open(&options, flat, &optimizer), ST_ERR_RANGE, "epsilon 0 is not positive");
     options = (gd_optimizer_options_t){.kind = GD_OPTIMIZER_SGD, .is_nesterov = true};
     assert_fails(gd_optimizer_open(&options, flat, &optimizer), ST_ERR_INVAL, "nesterov needs a momentum");
+    const gd_optimizer_group_t group = {.pattern = "head.*", .lr_scale = 1};
+    options = (gd_optimizer_options_t){.kind = GD_OPTIMIZER_SGD, .groups = &group, .n_groups = 1};
+    assert_fails(gd_optimizer_open(&options, flat, &optimizer), ST_ERR_INVAL,
+                 "no parameter's name fits the pattern \"head.*\"");
+    gd_optimizer_defaults(GD_OPTIMIZER_ADAFACTOR, &options);
+    options.beta2_decay = 0.1;
+    assert_fails(gd_optimizer_open(&options, flat, &optimizer), ST_ERR_RANGE, "beta2 decay 0.1");
     options = (gd_optimizer_options_t){.kind = GD_OPTIMIZER_SGD, .weight_decay = (double)NAN};
     assert_fails(gd_optimizer_open(&options, flat, &optimizer), ST_ERR_RANGE, "weight decay");
     gd_flat_close(flat);
@@ -368,10 +599,15 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(sgd_takes_pytorchs_steps),
         TEST(adamw_takes_pytorchs_steps),
+        TEST(the_others_take_pytorchs_steps),
         TEST(ranges_and_threads_dont_change_bits),
         TEST(clipping_is_pytorchs),
         TEST(the_norm_is_a_sum_of_blocks),
         TEST(schedules_follow_their_formulas),
+        TEST(schedules_are_pytorchs),
+        TEST(a_plateau_is_pytorchs),
+        TEST(the_average_is_pytorchs_and_swaps_back),
+        TEST(groups_change_rate_decay_and_freeze),
         TEST(options_out_of_range_are_refused),
         TEST(flat_parameters_keep_values_and_are_the_modules_own),
         TEST(gradients_land_in_the_flat_buffer),

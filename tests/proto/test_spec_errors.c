@@ -93,7 +93,9 @@ static void a_wrong_type_says_what_was_expected(void **state)
     assert_problems("model: {layers: relu}\n" DATA "training: {steps: , batch: 6, optimizer: {}}\n",
                     "job.yaml:1:17: model.layers: expected a list, got \"relu\"\n"
                     "job.yaml:3:19: training.steps: expected an integer, got nothing\n"
-                    "job.yaml:3:42: training.optimizer: expected one of sgd, adamw, got an empty map\n");
+                    "job.yaml:3:42: training.optimizer: expected one of sgd, adamw, adam, nadam, radam, adagrad, "
+                    "adadelta, rmsprop, lamb, lars, lion, "
+                    "adafactor, muon, got an empty map\n");
 }
 
 static void a_value_out_of_range_says_the_range(void **state)
@@ -230,6 +232,33 @@ static void microbatches_must_fit_the_batch_and_the_workers(void **state)
                     "job.yaml:3:80: training.optimizer.sgd.nesterov: needs momentum more than 0\n");
 }
 
+static void schedules_and_groups_are_checked(void **state)
+{
+    (void)state;
+    assert_problems(
+        MODEL DATA
+        "training:\n"
+        "  steps: 9\n"
+        "  batch: 6\n"
+        "  optimizer: {muon: {lr: 0.1, momentum: 0}}\n"
+        "  schedule: {sequence: {parts: [{multi_step: {milestones: [5, 5]}}, plateau], milestones: [3, 2]}}\n",
+        "job.yaml:6:21: training.optimizer.muon.nesterov: needs momentum more than 0\n"
+        "job.yaml:7:59: training.schedule.sequence.parts[0].multi_step.milestones: 5 comes after 5: the "
+        "steps must rise\n"
+        "job.yaml:7:69: training.schedule.sequence.parts[1].plateau: only as the schedule, or as one part "
+        "of a chained one\n"
+        "job.yaml:7:91: training.schedule.sequence.milestones: 2 comes after 3: the steps must rise\n"
+        "job.yaml:7:91: training.schedule.sequence.milestones: 2 for 2 parts: each part but the first "
+        "needs one\n");
+    assert_problems(MODEL DATA "training: {steps: 9, batch: 6, optimizer: {lion: {lr: 1, betas: [0.9, 1.1]}},\n"
+                               "  schedule: plateau, groups: [{match: \"*\", adamw: true}, {lr_scale: -1}]}\n",
+                    "job.yaml:3:71: training.optimizer.lion.betas[1]: 1.1 is out of range: 0 to less than 1\n"
+                    "job.yaml:4:13: training.schedule.plateau: needs data.validation, whose loss it watches\n"
+                    "job.yaml:4:51: training.groups[0].adamw: only with the optimizer muon\n"
+                    "job.yaml:4:58: missing key \"match\" in training.groups[1]\n"
+                    "job.yaml:4:69: training.groups[1].lr_scale: -1 is out of range: at least 0\n");
+}
+
 static void data_that_is_not_there_is_missed_at_submit(void **state)
 {
     (void)state;
@@ -363,6 +392,7 @@ int main(void)
         TEST(at_most_fifty_problems_are_kept),
         TEST(what_would_take_long_ends_at_once),
         TEST(microbatches_must_fit_the_batch_and_the_workers),
+        TEST(schedules_and_groups_are_checked),
         TEST(data_that_is_not_there_is_missed_at_submit),
         TEST(layers_are_checked_among_each_other),
         TEST(a_model_file_has_errors_of_its_own),
