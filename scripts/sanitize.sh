@@ -8,12 +8,15 @@ esac
 cd "$(dirname "$0")/.."
 [ $# -gt 0 ] || set -- asan tsan
 root=$PWD
-export ASAN_OPTIONS="detect_leaks=1:strict_string_checks=1:detect_stack_use_after_return=1"
+# No detect_stack_use_after_return: gcc 12's fake stack doesn't align 64-byte vectors (GCC bug 110027).
+asan="strict_string_checks=1:detect_stack_use_after_return=0"
 export LSAN_OPTIONS="suppressions=$root/tests/support/lsan.supp:print_suppressions=0"
 export UBSAN_OPTIONS="print_stacktrace=1:halt_on_error=1"
 export TSAN_OPTIONS="suppressions=$root/tests/support/tsan.supp:second_deadlock_stack=1"
 for preset in "$@"; do
     echo "== $preset"
     scripts/build.sh "$preset"
-    ctest --preset "$preset" -j2 -LE 'slow|e2e|fault' --output-on-failure
+    ASAN_OPTIONS="$asan:detect_leaks=1" ctest --preset "$preset" -j2 -LE 'slow|e2e|fault|mpi' --output-on-failure
+    # Open MPI's plugins are unloaded at exit: their leaks have no names that could be suppressed.
+    ASAN_OPTIONS="$asan:detect_leaks=0" ctest --preset "$preset" -L mpi -LE 'slow|e2e|fault' --output-on-failure
 done
