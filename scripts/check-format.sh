@@ -24,7 +24,7 @@ if [ $# -gt 0 ]; then
     scripts=()
 else
     mapfile -t files < <(git ls-files '*.c' '*.h' '*.cu' '*.cuh')
-    mapfile -t scripts < <(git ls-files 'scripts/*.sh' 'scripts/fetch-data' '.ci/run')
+    mapfile -t scripts < <(git ls-files 'scripts/*.sh' 'scripts/fetch-data' '.ci/run' 'tests/*.sh')
 fi
 if [ "$fix" = yes ]; then
     clang-format -i "${files[@]}"
@@ -33,7 +33,7 @@ fi
 status=0
 clang-format --dry-run -Werror --ferror-limit=3 "${files[@]}" || status=1
 if [ ${#scripts[@]} -gt 0 ]; then
-    shellcheck --severity=warning "${scripts[@]}" || status=1
+    shellcheck --severity=warning --external-sources "${scripts[@]}" || status=1
 fi
 [ "$status" -eq 0 ] || { echo "check-format: scripts/check-format.sh --fix mends C sources" >&2; exit 1; }
 echo "check-format: ${#files[@]} sources, ${#scripts[@]} scripts, all right"

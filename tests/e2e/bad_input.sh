@@ -3,6 +3,7 @@
 # Bad input of every kind, each with its whole message: bad/NAME.yaml, and bad/NAME.expected with what `submit` prints
 # (refused) or bad/NAME.reason with why the job failed. The daemon stays up, and no process is left behind.
 # UPDATE=yes writes the expected files anew (look at the difference before you commit it).
+# shellcheck source=tests/e2e/lib.sh
 . "$(dirname "$0")/lib.sh"
 ctl=$bin/gradctl
 allow_warning 'job [0-9]+ is FAILED'

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # Watching and steering through gradctl: every verb, its exit codes, and streams that outlive the daemon. Needs no data.
+# shellcheck source=tests/e2e/lib.sh
 . "$(dirname "$0")/lib.sh"
 job=$here/jobs/small.yaml
 ctl=$bin/gradctl

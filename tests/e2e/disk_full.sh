@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # The state folder's disk fills up while a job trains: the failure is reported, nothing acknowledged is lost, the
 # daemon stays up, and with room again the job goes on to the same bits. Needs permission to mount a tmpfs.
+# shellcheck source=tests/e2e/lib.sh
 . "$(dirname "$0")/lib.sh"
 ctl=$bin/gradctl
 mkdir "$state"

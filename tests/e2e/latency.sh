@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Submit → first step finished (median of 5; two CPU workers, daemon running) ≤ 1.0 s; a killed rank → steps advance
 # again ≤ 5 s (median of 3). Limits in ms: SUBMIT_LIMIT, RECOVERY_LIMIT. Times are the daemon's own, not those of polling.
+# shellcheck source=tests/e2e/lib.sh
 . "$(dirname "$0")/lib.sh"
 job=$source_root/configs/jobs/shakespeare-char.yaml
 need_data shakespeare/input.txt
@@ -12,7 +13,7 @@ median() { # values
 
 daemon_start --slots 2
 times=()
-for i in 1 2 3 4 5; do
+for _ in 1 2 3 4 5; do
     id=$(submit "$job" --set training.steps=5 --set evaluation.every=5 --set evaluation.batches=1 --set generate.tokens=1)
     succeed "$id" 60
     times+=("$(field "$id" .submit_to_first_step_ms)")

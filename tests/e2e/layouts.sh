@@ -4,6 +4,7 @@
 # killed by -9 in the middle, and paused and resumed with another number of workers: one parameters_sha256.
 #   STEPS  length of the job (default 240; 2000 is the whole one)
 #   LIMIT  seconds a run may take (default 300)
+# shellcheck source=tests/e2e/lib.sh
 . "$(dirname "$0")/lib.sh"
 steps=${STEPS:-240}
 limit=${LIMIT:-300}

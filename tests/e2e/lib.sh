@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+# shellcheck shell=bash
 # Sourced by the end-to-end tests: a private daemon in a temporary folder, helpers, and a check at the end that neither
 # processes, shared memory nor unexpected warnings of the daemon are left.
 #   GRADD_BIN     folder of the programs (default: build/release/bin)

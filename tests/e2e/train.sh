@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # train.sh shakespeare | mnist | mlp: trains a job of configs/jobs and checks the figure it is held to. The first two
 # are the whole published runs; mlp is one epoch of mnist-mlp.
+# shellcheck source=tests/e2e/lib.sh
 . "$(dirname "$0")/lib.sh"
 extra=()
 case "${1:-}" in

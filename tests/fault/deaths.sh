@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # Deaths and silences one by one, each with what the job's history must say about it. Random ones: soak.sh.
+# shellcheck source=tests/e2e/lib.sh
 . "$(dirname "$0")/../e2e/lib.sh"
 ctl=$bin/gradctl
 steps=2000

@@ -6,6 +6,7 @@
 #   DEATHS  how many (default 20)
 #   STEPS   length of the job (default 600 a death)
 #   LIMIT   seconds for the whole (default 60 and 15 a death)
+# shellcheck source=tests/e2e/lib.sh
 . "$(dirname "$0")/../e2e/lib.sh"
 seed=${SEED:-$(($(date +%s%N) % 1000000))}
 deaths=${DEATHS:-20}
