@@ -5,13 +5,16 @@
  * Note [Fencing]: a rank may be thawed after the daemon gave its attempt up and began another. The file `attempt` holds
  * the newest attempt's number; it only grows. Rank 0 reads it again before each rename and stops when it is not its own
  * any more. Between that look and the rename a newer attempt may still begin; what is renamed then is a complete
- * checkpoint of the same job, whose bits are the ones the new attempt would have written itself.
+ * checkpoint of the same job, whose bits are the ones the new attempt would have written itself. So that a rank thawed
+ * there takes nothing away from the newer attempt either, an attempt removes later steps than its own only if it has
+ * found them corrupt at its start.
  */
 #include "worker/checkpoint.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,6 +32,7 @@ struct wrk_checkpoint_store {
     char *folder; /* directory/checkpoints */
     int attempt;
     int keep;
+    int64_t corrupt_step; /* the latest step that wrk_checkpoint_find stepped over, -1: none */
 };
 
 static status_t attempt_read(const char *directory, int *attempt_p)
@@ -93,6 +97,7 @@ status_t wrk_checkpoint_store_open(const char *directory, int attempt, int keep,
         return ST_FAIL(status, "checkpoint store");
     }
     store->attempt = attempt;
+    store->corrupt_step = -1;
     store->keep = keep < 1 ? 1 : keep > WRK_MAX_CHECKPOINTS / 2 ? WRK_MAX_CHECKPOINTS / 2 : keep;
     store->directory = mem_strdup(directory);
     store->folder = mem_alloc(strlen(directory) + sizeof("/checkpoints"));
@@ -255,7 +260,16 @@ status_t wrk_checkpoint_find(wrk_checkpoint_store_t *store, wrk_note_func_t note
         return status;
     }
     for (int i = n - 1; i >= 0 && !is_found; i--) {
-        is_found = checkpoint_verify(store, steps[i], checkpoint_p) == ST_OK;
+        status = checkpoint_verify(store, steps[i], checkpoint_p);
+        is_found = status == ST_OK;
+        if (status == ST_ERR_NOMEM || status == ST_ERR_PERMISSION) { /* says nothing about the checkpoint */
+            status = status_add_context(status, "checkpoint step-%lld", (long long)steps[i]);
+            break;
+        }
+        status = ST_OK;
+        if (!is_found && store->corrupt_step < 0) {
+            store->corrupt_step = steps[i];
+        }
         if (is_found || note == NULL) {
             continue;
         }
@@ -269,8 +283,10 @@ status_t wrk_checkpoint_find(wrk_checkpoint_store_t *store, wrk_note_func_t note
         note(arg, text);
     }
     mem_free(steps);
-    *is_found_p = is_found;
-    return ST_OK;
+    if (status == ST_OK) {
+        *is_found_p = is_found;
+    }
+    return status;
 }
 
 /* ---- tensors ---- */
@@ -441,14 +457,18 @@ static status_t folder_publish(const wrk_checkpoint_store_t *store, const char *
                 status = ST_FAIL(status_from_errno(error_number), "cannot rename %s to %s: %s", temporary, path,
                                  strerror(error_number));
             }
-        } else {
-            (void)wrk_tree_remove(temporary);
         }
     }
-    return status == ST_OK ? wrk_folder_sync(store->folder) : status;
+    if (status == ST_OK) {
+        status = wrk_folder_sync(store->folder);
+    }
+    if (status == ST_OK) {
+        (void)wrk_tree_remove(temporary); /* what was exchanged; only now is the new one sure to stay */
+    }
+    return status;
 }
 
-/* Removes the oldest beyond keep, each renamed first, so that a half-removed one is never seen. */
+/* Removes the oldest beyond keep, each renamed first, so that a half-removed one is never seen. See Note [Fencing]. */
 static void old_remove(const wrk_checkpoint_store_t *store, int64_t newest)
 {
     int64_t *steps = NULL;
@@ -458,7 +478,10 @@ static void old_remove(const wrk_checkpoint_store_t *store, int64_t newest)
     }
     int n_kept = 0;
     for (int i = n - 1; i >= 0; i--) {
-        /* one that lies after the step just saved is a corrupt one that was skipped at the start */
+        if (steps[i] > newest && steps[i] > store->corrupt_step) {
+            continue; /* a newer attempt's */
+        }
+        /* what else lies after the step just saved is corrupt, and was stepped over at the start */
         if (steps[i] <= newest && n_kept < store->keep) {
             n_kept++;
             continue;
@@ -594,17 +617,18 @@ static status_t optimizer_load(const load_t *load, const wrk_checkpoint_state_t 
             strbuf_release(&name);
         }
     }
+    if (status != ST_OK) {
+        return status;
+    }
     const char *steps = gd_safetensors_metadata(load->file, "step_count");
-    if (status == ST_OK && steps == NULL) {
-        return ST_FAIL(ST_ERR_STATE, "the checkpoint's %s has no step_count", load->file_name);
+    char *end = NULL;
+    long long n_steps = steps != NULL ? strtoll(steps, &end, 10) : -1;
+    if (n_steps < 0 || n_steps == LLONG_MAX || end == steps || *end != '\0') {
+        return ST_FAIL(ST_ERR_CORRUPT, "the checkpoint's %s has \"%s\" as its step_count", load->file_name,
+                       steps != NULL ? steps : "");
     }
-    if (status == ST_OK) {
-        gd_optimizer_set_step_count(optimizer, strtoll(steps, NULL, 10));
-    }
-    if (status == ST_OK && of->plateau != NULL) {
-        status = plateau_load(load, of->plateau);
-    }
-    return status;
+    gd_optimizer_set_step_count(optimizer, n_steps);
+    return of->plateau != NULL ? plateau_load(load, of->plateau) : ST_OK;
 }
 
 status_t wrk_checkpoint_load(wrk_checkpoint_store_t *store, const wrk_checkpoint_t *checkpoint,

@@ -79,7 +79,8 @@ status_t wrk_checkpoint_save(wrk_checkpoint_store_t *store, const wrk_checkpoint
                              wrk_checkpoint_t *checkpoint);
 /*
  * The newest checkpoint whose files match their hashes; *is_found_p false when there is none. Each corrupt one is told
- * to note (may be NULL): "checkpoint step-250 is corrupt (why); falling back to step-200".
+ * to note (may be NULL): "checkpoint step-250 is corrupt (why); falling back to step-200". ST_ERR_PERMISSION and
+ * ST_ERR_NOMEM: it could not be looked at; nothing is known about it.
  */
 status_t wrk_checkpoint_find(wrk_checkpoint_store_t *store, wrk_note_func_t note, void *arg,
                              wrk_checkpoint_t *checkpoint_p, bool *is_found_p);

@@ -285,6 +285,74 @@ static void a_stale_attempt_is_kept_out(void **state)
     spec_job_free(job);
 }
 
+/* Attempt 1 was frozen between its look at the attempt file and the rename of its checkpoint. */
+static void a_stale_attempt_that_is_thawed_takes_nothing_from_the_newer_one(void **state)
+{
+    (void)state;
+    struct stat info;
+    bool is_found = true;
+    wrk_checkpoint_t checkpoint = {.step = 3};
+    wrk_checkpoint_store_t *store = NULL;
+    wrk_checkpoint_state_t stale = {0};
+    const gd_optimizer_options_t options = {.kind = GD_OPTIMIZER_SGD};
+    spec_job_t *job = job_prepare(MODEL_MLP, NULL);
+    assert_ok(gd_linear_new(2, 2, true, &stale.model));
+    assert_ok(gd_flat_open(stale.model, &stale.flat));
+    assert_ok(gd_optimizer_open(&options, stale.flat, &stale.optimizer));
+    assert_ok(wrk_checkpoint_store_open(run_path(""), 1, 1, &store));
+    assert_ok(wrk_checkpoint_find(store, NULL, NULL, &checkpoint, &is_found));
+    assert_false(is_found);
+    rest_run(job, 1);
+    assert_ok(wrk_file_replace(run_path("attempt"), "1\n", 2));
+
+    assert_ok(wrk_checkpoint_save(store, &stale, &checkpoint));
+
+    assert_int_equal(stat(run_path("checkpoints/step-00000003"), &info), 0);
+    assert_int_equal(stat(run_path("checkpoints/step-00000010"), &info), 0);
+    assert_int_equal(stat(run_path("checkpoints/step-00000012"), &info), 0);
+    wrk_checkpoint_store_close(store);
+    gd_optimizer_close(stale.optimizer);
+    gd_flat_close(stale.flat);
+    (void)gd_module_unref(stale.model);
+    spec_job_free(job);
+}
+
+/* What the hashes vouch for is still not believed. */
+static void a_step_count_that_is_no_number_is_refused(void **state)
+{
+    (void)state;
+    char before[HASH_SHA256_HEX_SIZE];
+    char after[HASH_SHA256_HEX_SIZE];
+    char path[512];
+    char *bytes = NULL;
+    size_t size = 0;
+    spec_job_t *job = job_prepare(MODEL_MLP, NULL);
+    part_run(job, 1, 6);
+    (void)snprintf(path, sizeof(path), "%s", run_path("checkpoints/step-00000005/optimizer.safetensors"));
+    assert_ok(wrk_file_sha256(path, before, NULL));
+    assert_ok(wrk_file_read(path, 1 << 20, &bytes, &size));
+    char *place = strstr(bytes + 8, "\"step_count\":\"5\"");
+    assert_non_null(place);
+    place[strlen("\"step_count\":\"")] = '-';
+    assert_ok(wrk_file_replace(path, bytes, size));
+    mem_free(bytes);
+    assert_ok(wrk_file_sha256(path, after, NULL));
+    (void)snprintf(path, sizeof(path), "%s", run_path("checkpoints/step-00000005/manifest.json"));
+    assert_ok(wrk_file_read(path, 65536, &bytes, &size));
+    place = strstr(bytes, before);
+    assert_non_null(place);
+    memcpy(place, after, strlen(after));
+    assert_ok(wrk_file_replace(path, bytes, size));
+    mem_free(bytes);
+
+    rest.attempt = 2;
+    run_ranks(job, 1, &rest);
+
+    assert_int_equal(rest.status, ST_ERR_CORRUPT);
+    assert_string_equal(rest.message, "the checkpoint's optimizer.safetensors has \"-\" as its step_count");
+    spec_job_free(job);
+}
+
 static void what_dead_attempts_left_unfinished_is_removed(void **state)
 {
     (void)state;
@@ -358,6 +426,8 @@ int main(void)
         TEST(a_checkpoint_of_other_numerics_is_refused_unless_allowed),
         TEST(a_checkpoint_of_another_model_is_refused_with_the_tensor),
         TEST(a_stale_attempt_is_kept_out),
+        TEST(a_stale_attempt_that_is_thawed_takes_nothing_from_the_newer_one),
+        TEST(a_step_count_that_is_no_number_is_refused),
         TEST(what_dead_attempts_left_unfinished_is_removed),
         TEST(a_checkpoint_that_cannot_be_written_is_told_and_the_last_one_fails_the_job),
         TEST(a_job_that_had_finished_ends_at_once_with_the_same_bits),
