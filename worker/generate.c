@@ -113,13 +113,43 @@ static status_t tokens_generate(wrk_session_t *session, const Gradd__V1__Generat
     return status;
 }
 
+/* Room for the prompt's tokens and n_new more: mem_free. */
+static int64_t *tokens_alloc(const Gradd__V1__Generate *generate, int64_t n_new)
+{
+    size_t n_prompt = generate->prompt != NULL ? strlen(generate->prompt) + 1 : 2;
+    return mem_calloc(n_prompt + (size_t)n_new, sizeof(int64_t));
+}
+
+status_t wrk_session_generate_check(const wrk_session_t *session)
+{
+    int64_t context = wrk_dataset_input(session->train)->numel;
+    int64_t n = 0;
+    int64_t *tokens = tokens_alloc(session->job->generate, 0);
+    float *logits = mem_alloc((size_t)session->n_outputs * sizeof(float));
+    status_t status = ST_OK;
+    if (tokens == NULL || logits == NULL) {
+        status = ST_FAIL(ST_ERR_NOMEM, "%lld logits", (long long)session->n_outputs);
+    }
+    if (status == ST_OK) {
+        status = prompt_encode(session, session->job->generate->prompt, tokens, &n);
+    }
+    if (status == ST_OK) {
+        bool was_recording = gd_grad_set_enabled(false);
+        int64_t length = n < context ? n : context;
+        status = logits_get(session, tokens + n - length, length, logits);
+        (void)gd_grad_set_enabled(was_recording);
+    }
+    mem_free(logits);
+    mem_free(tokens);
+    return status == ST_OK ? ST_OK : status_add_context(status, "generate.prompt");
+}
+
 status_t wrk_session_generate(wrk_session_t *session, char **text_p)
 {
     const Gradd__V1__Generate *generate = session->job->generate;
     int64_t n_new = generate->tokens < 0 ? 0 : generate->tokens > MAX_GENERATED ? MAX_GENERATED : generate->tokens;
-    size_t n_prompt = generate->prompt != NULL ? strlen(generate->prompt) + 1 : 2;
     int64_t n = 0;
-    int64_t *tokens = mem_calloc(n_prompt + (size_t)n_new, sizeof(*tokens));
+    int64_t *tokens = tokens_alloc(generate, n_new);
     if (tokens == NULL) {
         return ST_FAIL(ST_ERR_NOMEM, "%lld tokens", (long long)n_new);
     }

@@ -158,7 +158,6 @@ status_t wrk_session_resume(wrk_session_t *session)
     gd_optimizer_set_step_count(session->optimizer, restored.optimizer_steps);
     session->plateau = restored.plateau;
     session->step = restored.checkpoint.step;
-    session->saved_step = restored.checkpoint.step;
     session->wall_seconds = restored.checkpoint.wall_seconds;
     if (session->rank == 0) {
         log_info("resumed from checkpoint step-%lld of attempt %d, parameters %.16s…", (long long)session->step,
@@ -183,7 +182,6 @@ static status_t root_save(wrk_session_t *session, bool is_needed)
         log_info("checkpoint step-%lld: %.1f MB in %.0f ms, parameters %.16s…", (long long)checkpoint.step,
                  (double)checkpoint.size_bytes * 1e-6, (double)(clock_now_ns() - start) * 1e-6,
                  checkpoint.parameters_sha256);
-        session->saved_step = session->step;
         checkpoints_report(session);
         return ST_OK;
     }

@@ -313,6 +313,9 @@ static status_t parts_open(wrk_session_t *session)
     if (status == ST_OK) {
         status = model_open(session);
     }
+    if (status == ST_OK && session->job->generate != NULL && session->is_text) {
+        status = wrk_session_generate_check(session);
+    }
     int64_t record = (int64_t)sizeof(wrk_record_t);
     if (status == ST_OK) {
         record += gd_module_statistics_size(session->model) * (int64_t)sizeof(float);
@@ -352,7 +355,6 @@ status_t wrk_session_open(const spec_job_t *job, coll_group_t *group, const wrk_
         session->options.host = "localhost";
     }
     session->evaluated_step = -1;
-    session->saved_step = -1;
     session->opened_ns = clock_now_ns();
     wrk_session_progress(session, "starting");
 

@@ -95,7 +95,7 @@ void wrk_session_close(wrk_session_t *session);
 /* Whether trying again cannot help: bad data, a bad spec, numbers that diverge. */
 bool wrk_status_is_permanent(status_t status);
 
-/* For tests: heap requests seen so far by this session's tensors, and steps finished. */
+/* For tests: steps finished. */
 int64_t wrk_session_step(const wrk_session_t *session);
 
 #endif

@@ -60,7 +60,6 @@ struct wrk_session {
     int64_t step; /* steps finished */
     int64_t steps_total;
     int64_t evaluated_step; /* -1: none */
-    int64_t saved_step;     /* of the newest checkpoint, -1: none */
     int64_t first_step;     /* where this session began */
     double wall_seconds;    /* of training before this session */
     int64_t opened_ns;
@@ -68,7 +67,6 @@ struct wrk_session {
     int64_t window_steps;
     int64_t logged_ns;
     double last_loss;
-    char sha256[HASH_SHA256_HEX_SIZE];
 };
 
 void wrk_session_progress(const wrk_session_t *session, const char *phase);
@@ -94,10 +92,13 @@ void wrk_schedule_release(gd_schedule_t *schedule);
 status_t wrk_session_resume(wrk_session_t *session);
 /* resume.c: rank 0 saves; collective. A failure is a note when the step goes on anyway (is_needed false). */
 status_t wrk_session_save(wrk_session_t *session, bool is_needed);
-/* step.c: one training step; *word_p is the command that all ranks got. Collective. */
+/* step.c: one training step; *command_p is the command that all ranks got. Collective. */
 status_t wrk_session_train_step(wrk_session_t *session, wrk_command_t *command_p);
 /* evaluate.c: validation loss and accuracy of the current parameters. Collective. */
 status_t wrk_session_evaluate(wrk_session_t *session);
+/* generate.c: whether the data's vocabulary has the job's prompt and the model takes it; text data only. Asked at the
+ * start: at the end the training would be lost. */
+status_t wrk_session_generate_check(const wrk_session_t *session);
 /* generate.c: text sampled from the model; rank 0, text data only. *text_p: mem_free. */
 status_t wrk_session_generate(wrk_session_t *session, char **text_p);
 

@@ -160,6 +160,24 @@ static void text_is_sampled_at_the_end(void **state)
     spec_job_free(job);
 }
 
+static void a_prompt_that_the_data_cannot_spell_is_refused_at_the_start(void **state)
+{
+    (void)state;
+    static run_t run;
+    const char *const set[] = {"generate.prompt=ab\xC3\xA9", "generate.tokens=4", NULL};
+    spec_job_t *job = run_job(MODEL_GPT, 2, set);
+    memset(&run, 0, sizeof(run));
+
+    run_ranks(job, 2, &run);
+
+    assert_int_equal(run.status, ST_ERR_DATA);
+    assert_int_equal(run.other_status, ST_ERR_DATA);
+    assert_int_equal(run.n_points, 0);
+    assert_string_equal(run.message, "generate.prompt: offset 2 of the text: character U+00E9 does not occur in the "
+                                     "training data");
+    spec_job_free(job);
+}
+
 static void squared_error_trains_too(void **state)
 {
     (void)state;
@@ -266,6 +284,7 @@ int main(void)
         TEST(training_makes_the_loss_smaller_and_is_told_as_points),
         TEST(a_step_allocates_nothing_after_the_second),
         TEST(text_is_sampled_at_the_end),
+        TEST(a_prompt_that_the_data_cannot_spell_is_refused_at_the_start),
         TEST(squared_error_trains_too),
         TEST(epochs_say_how_many_steps_there_are),
         TEST(a_loss_that_is_not_finite_is_an_error_for_good),
