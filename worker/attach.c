@@ -90,12 +90,14 @@ static void welcome_take(wrk_attach_t *attach, const Gradd__V1__Welcome *welcome
         attach->job = job;
         attach->directory = directory;
         attach->has_job = true;
+        job = NULL;
     } else {
-        reason_set(attach, status_message());
+        reason_set(attach, status == ST_OK ? "no memory for the job" : status_message());
         attach->is_broken = true;
     }
     (void)pthread_cond_broadcast(&attach->changed);
     (void)pthread_mutex_unlock(&attach->lock);
+    spec_job_free(job);
 }
 
 static void command_take(wrk_attach_t *attach, Gradd__V1__Command__Kind kind)
