@@ -14,7 +14,6 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -598,7 +597,7 @@ static status_t plateau_load(const load_t *load, gd_plateau_t *plateau)
     return ST_OK;
 }
 
-static status_t optimizer_load(const load_t *load, const wrk_checkpoint_state_t *of)
+static status_t optimizer_load(const load_t *load, int64_t step, const wrk_checkpoint_state_t *of)
 {
     status_t status = ST_OK;
     const gd_flat_t *flat = of->flat;
@@ -623,9 +622,9 @@ static status_t optimizer_load(const load_t *load, const wrk_checkpoint_state_t 
     const char *steps = gd_safetensors_metadata(load->file, "step_count");
     char *end = NULL;
     long long n_steps = steps != NULL ? strtoll(steps, &end, 10) : -1;
-    if (n_steps < 0 || n_steps == LLONG_MAX || end == steps || *end != '\0') {
-        return ST_FAIL(ST_ERR_CORRUPT, "the checkpoint's %s has \"%s\" as its step_count", load->file_name,
-                       steps != NULL ? steps : "");
+    if (n_steps < 0 || n_steps > step || end == steps || *end != '\0') {
+        return ST_FAIL(ST_ERR_CORRUPT, "the checkpoint's %s has \"%s\" as its step_count, at step %lld",
+                       load->file_name, steps != NULL ? steps : "", (long long)step);
     }
     gd_optimizer_set_step_count(optimizer, n_steps);
     return of->plateau != NULL ? plateau_load(load, of->plateau) : ST_OK;
@@ -655,7 +654,7 @@ status_t wrk_checkpoint_load(wrk_checkpoint_store_t *store, const wrk_checkpoint
         return status;
     }
     load = (load_t){file, "optimizer.safetensors"};
-    status = optimizer_load(&load, state);
+    status = optimizer_load(&load, checkpoint->step, state);
     gd_safetensors_close(file);
     return status;
 }

@@ -3,6 +3,9 @@
 #include "gradd/context.h"
 
 #include <pthread.h>
+#ifdef __GLIBC__
+#include <gnu/libc-version.h>
+#endif
 
 #include "base/assert.h"
 #include "cpu/cpu.h"
@@ -184,8 +187,18 @@ void gd_memory_reset_peak(void)
     gd_pool_reset_peak(gd_context_pool());
 }
 
+/* logf, exp, cos and their like differ in the last bit from one C library to the next. */
+static const char *libc_version(void)
+{
+#ifdef __GLIBC__
+    return gnu_get_libc_version();
+#else
+    return "other";
+#endif
+}
+
 void gd_numerics_fingerprint(strbuf_t *text)
 {
-    strbuf_appendf(text, "cpu %s onednn-%s kernels-%d threads-%d", gd_cpu_isa_name(), gd_onednn_version(),
-                   KERNELS_VERSION, gd_context_n_threads());
+    strbuf_appendf(text, "cpu %s onednn-%s libc-%s kernels-%d threads-%d", gd_cpu_isa_name(), gd_onednn_version(),
+                   libc_version(), KERNELS_VERSION, gd_context_n_threads());
 }
