@@ -16,7 +16,10 @@ export TSAN_OPTIONS="suppressions=$root/tests/support/tsan.supp:second_deadlock_
 for preset in "$@"; do
     echo "== $preset"
     scripts/build.sh "$preset"
-    ASAN_OPTIONS="$asan:detect_leaks=1" ctest --preset "$preset" -j2 -LE 'slow|e2e|fault|mpi' --output-on-failure
+    # Races don't depend on the instruction set: the thread sanitizer sees one of them.
+    skip=()
+    [ "$preset" != tsan ] || skip=(-E '_v[0-9]$')
+    ASAN_OPTIONS="$asan:detect_leaks=1" ctest --preset "$preset" -j2 -LE 'slow|e2e|fault|mpi' "${skip[@]}" --output-on-failure
     # Open MPI's plugins are unloaded at exit: their leaks have no names that could be suppressed.
     ASAN_OPTIONS="$asan:detect_leaks=0" ctest --preset "$preset" -L mpi -LE 'slow|e2e|fault' --output-on-failure
 done

@@ -69,22 +69,81 @@ const char *gd_cpu_isa_name(void)
     return isa_get()->name;
 }
 
-void gd_cpu_parallel(int n_threads, int64_t n, int64_t grain, gd_cpu_body_func_t body, void *arg)
+typedef struct loop {
+    int64_t n;
+    int64_t grain;
+    int64_t n_blocks;
+    gd_cpu_body_func_t body;
+    void *arg;
+} loop_t;
+
+static void loop_run(const loop_t *loop, int64_t first_block, int64_t last_block)
 {
-    const int64_t n_blocks = gd_cpu_n_blocks(n, grain);
-    if (n_threads <= 1 || n_blocks <= 1) {
-        for (int64_t block = 0; block < n_blocks; block++) {
-            const int64_t begin = block * grain;
-            body(arg, begin, n - begin < grain ? n : begin + grain);
-        }
-        return;
+    for (int64_t block = first_block; block < last_block; block++) {
+        const int64_t begin = block * loop->grain;
+        loop->body(loop->arg, begin, loop->n - begin < loop->grain ? loop->n : begin + loop->grain);
     }
+}
+
+#ifdef __SANITIZE_THREAD__
+/* The thread sanitizer doesn't see libgomp's synchronisation: under it a team is made of plain threads, so that what
+ * it reports about the bodies is real. */
+typedef struct share {
+    const loop_t *loop;
+    int64_t first_block;
+    int64_t last_block;
+    pthread_t thread;
+    bool is_started;
+} share_t;
+
+enum { MAX_SHARES = 64 };
+
+static void *share_run(void *arg)
+{
+    const share_t *share = arg;
+    loop_run(share->loop, share->first_block, share->last_block);
+    return NULL;
+}
+
+static void loop_run_team(const loop_t *loop, int n_threads)
+{
+    share_t shares[MAX_SHARES];
+    const int n = n_threads < MAX_SHARES ? n_threads : MAX_SHARES;
+    for (int i = 0; i < n; i++) {
+        shares[i] =
+            (share_t){.loop = loop, .first_block = loop->n_blocks * i / n, .last_block = loop->n_blocks * (i + 1) / n};
+        shares[i].is_started = i > 0 && pthread_create(&shares[i].thread, NULL, share_run, &shares[i]) == 0;
+    }
+    for (int i = 0; i < n; i++) {
+        if (!shares[i].is_started) {
+            (void)share_run(&shares[i]);
+        }
+    }
+    for (int i = 0; i < n; i++) {
+        if (shares[i].is_started) {
+            (void)pthread_join(shares[i].thread, NULL);
+        }
+    }
+}
+#else
+static void loop_run_team(const loop_t *loop, int n_threads)
+{
     /* always the full team, even for fewer blocks: libgomp ends the threads that a smaller team leaves over */
 #pragma omp parallel for num_threads(n_threads) schedule(static)
-    for (int64_t block = 0; block < n_blocks; block++) {
-        const int64_t begin = block * grain;
-        body(arg, begin, n - begin < grain ? n : begin + grain);
+    for (int64_t block = 0; block < loop->n_blocks; block++) {
+        loop_run(loop, block, block + 1);
     }
+}
+#endif
+
+void gd_cpu_parallel(int n_threads, int64_t n, int64_t grain, gd_cpu_body_func_t body, void *arg)
+{
+    const loop_t loop = {.n = n, .grain = grain, .n_blocks = gd_cpu_n_blocks(n, grain), .body = body, .arg = arg};
+    if (n_threads <= 1 || loop.n_blocks <= 1) {
+        loop_run(&loop, 0, loop.n_blocks);
+        return;
+    }
+    loop_run_team(&loop, n_threads);
 }
 
 typedef struct scratch {
