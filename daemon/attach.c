@@ -178,8 +178,10 @@ static status_t telemetry_store(const session_t *session, const Gradd__V1__Telem
         status = checkpoints_convert(telemetry, &checkpoints);
     }
     if (status == ST_OK) {
+        /* until rank 0 has looked for a checkpoint it knows neither its step nor how many there are */
+        bool has_progress = session->number == 0 && telemetry->has_step && telemetry->steps_total > 0;
         dmn_report_t report = {.job_id = session->run->job.id,
-                               .has_progress = session->number == 0 && telemetry->has_step,
+                               .has_progress = has_progress,
                                .step = telemetry->step,
                                .steps_total = telemetry->steps_total,
                                .points = points,

@@ -3,8 +3,9 @@
  * fake_worker: a rank without an engine, for the daemon's tests. Its steps are sleeps; its checkpoint is a number in a
  * file. The environment's FAKE_PLAN says what it does, as "key=value" separated by spaces: steps=N step_ms=N every=N
  * (checkpoint)   crash=STEP (rank 1, or 0 if alone, kills itself there in the first attempt) deaf=1 (ignores commands
- * and SIGTERM)    fail=STEP (permanent failure)   hang=STEP (attached, but silent, attempt 1) Like the real one it
- * reconnects, sends again what was not acknowledged, and writes goodbye.json before its goodbye.
+ * and SIGTERM)    fail=STEP (permanent failure)   hang=STEP (attached, but silent, attempt 1)   refuse=ATTEMPT
+ * (permanent failure before it knows its step). Like the real one it reconnects, sends again what was not acknowledged,
+ * and writes goodbye.json before its goodbye.
  */
 #include <inttypes.h>
 #include <signal.h>
@@ -112,7 +113,8 @@ static bool connect_again(worker_t *worker)
     return true;
 }
 
-/* Sends until it is acknowledged, over as many connections as it takes, for at most limit_ms. */
+/* Sends until it is acknowledged, over as many connections as it takes, for at most limit_ms. step -1: not known yet,
+ * sent as 0 of 0. */
 static bool telemetry_send(worker_t *worker, int64_t step, const char *phase, bool has_checkpoint, int64_t limit_ms)
 {
     int64_t end_ns = clock_now_ns() + limit_ms * CLOCK_NS_PER_MS;
@@ -136,8 +138,8 @@ static bool telemetry_send(worker_t *worker, int64_t step, const char *phase, bo
     Gradd__V1__Telemetry telemetry = GRADD__V1__TELEMETRY__INIT;
     telemetry.has_sequence = telemetry.has_step = telemetry.has_steps_total = 1;
     telemetry.sequence = ++worker->sequence;
-    telemetry.step = step;
-    telemetry.steps_total = plan("steps", 10);
+    telemetry.step = step < 0 ? 0 : step;
+    telemetry.steps_total = step < 0 ? 0 : plan("steps", 10);
     telemetry.phase = phase_text;
     telemetry.points = points;
     telemetry.n_points = worker->rank == 0 && strcmp(phase, "training") == 0 ? 1 : 0;
@@ -226,6 +228,10 @@ static int train(worker_t *worker)
     long every = plan("every", 5);
     int64_t step = checkpoint_read(worker);
     bool is_victim = worker->rank == (n_ranks > 1 ? 1 : 0) && worker->attempt == 1;
+    (void)telemetry_send(worker, -1, "starting", false, 60000);
+    if (worker->attempt == plan("refuse", -1)) {
+        return leave(worker, GRADD__V1__GOODBYE__OUTCOME__FAILED, "other numerics", true, 0);
+    }
     (void)telemetry_send(worker, step, "starting", false, 60000);
     while (step < steps) {
         clock_sleep_ms(plan("step_ms", 10));

@@ -128,6 +128,25 @@ static void a_permanent_failure_is_not_tried_again(void **state)
     dmn_daemon_close(daemon, 1000);
 }
 
+static void an_attempt_that_ends_before_it_knows_its_step_leaves_the_progress(void **state)
+{
+    (void)state;
+    dmn_daemon_t *daemon = client_daemon(1, "steps=10 crash=7 refuse=2");
+    client_open();
+
+    int id = client_submit(1, "restart: {max: 2, backoff: 10ms}");
+    WAIT_STATE(id, FAILED)
+
+    assert_reason_has(id, "other numerics");
+    Gradd__V1__Job *job = client_get(id);
+    assert_int_equal(job->attempt, 2);
+    assert_int_equal(job->step, 6);
+    assert_int_equal(job->steps_total, 10);
+    client_free(job);
+    client_close();
+    dmn_daemon_close(daemon, 1000);
+}
+
 static void restarts_end_at_their_limit(void **state)
 {
     (void)state;
@@ -422,6 +441,7 @@ int main(void)
         TEST(a_killed_rank_is_noticed_without_its_launcher),
         TEST(a_silent_rank_is_given_up),
         TEST(a_permanent_failure_is_not_tried_again),
+        TEST(an_attempt_that_ends_before_it_knows_its_step_leaves_the_progress),
         TEST(restarts_end_at_their_limit),
         TEST(pause_and_resume_go_on_from_the_checkpoint),
         TEST(a_pause_that_is_ignored_kills_after_the_grace),
