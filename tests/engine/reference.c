@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "gradd/rng.h"
+#include "tests/engine/reference_loss.h"
 #include "tests/engine/reference_nn.h"
 
 void ref_index(const ref_tensor_t *t, int64_t flat, int64_t *index_p)
@@ -324,5 +325,11 @@ const reference_func_t reference_table[GD_OP_COUNT] = {
     [GD_OP_CROSS_ENTROPY_BACKWARD] = ref_cross_entropy_backward,
     [GD_OP_MSE] = ref_mse,
     [GD_OP_MSE_BACKWARD] = ref_mse_backward,
+    [GD_OP_POINTWISE_LOSS] = ref_pointwise_loss,
+    [GD_OP_POINTWISE_LOSS_BACKWARD] = ref_pointwise_loss_backward,
+    [GD_OP_CLASS_LOSS] = ref_class_loss,
+    [GD_OP_CLASS_LOSS_BACKWARD] = ref_class_loss_backward,
+    [GD_OP_CTC] = ref_ctc,
+    [GD_OP_CTC_BACKWARD] = ref_ctc_backward,
     /* clang-format on */
 };

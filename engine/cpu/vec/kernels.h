@@ -68,4 +68,12 @@ CPU_KERNEL(cross_entropy_backward);
 CPU_KERNEL(mse);
 CPU_KERNEL(mse_backward);
 
+/* pointwise_loss.c, class_loss.c, ctc.c */
+CPU_KERNEL(pointwise_loss);
+CPU_KERNEL(pointwise_loss_backward);
+CPU_KERNEL(class_loss);
+CPU_KERNEL(class_loss_backward);
+CPU_KERNEL(ctc);
+CPU_KERNEL(ctc_backward);
+
 #endif

@@ -54,5 +54,11 @@ const gd_kernel_func_t CPU_JOIN(gd_cpu_kernels_, GD_ISA)[GD_OP_COUNT] = {
     [GD_OP_CROSS_ENTROPY_BACKWARD] = CPU_FN(cross_entropy_backward),
     [GD_OP_MSE] = CPU_FN(mse),
     [GD_OP_MSE_BACKWARD] = CPU_FN(mse_backward),
+    [GD_OP_POINTWISE_LOSS] = CPU_FN(pointwise_loss),
+    [GD_OP_POINTWISE_LOSS_BACKWARD] = CPU_FN(pointwise_loss_backward),
+    [GD_OP_CLASS_LOSS] = CPU_FN(class_loss),
+    [GD_OP_CLASS_LOSS_BACKWARD] = CPU_FN(class_loss_backward),
+    [GD_OP_CTC] = CPU_FN(ctc),
+    [GD_OP_CTC_BACKWARD] = CPU_FN(ctc_backward),
     /* clang-format on */
 };

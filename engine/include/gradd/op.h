@@ -16,7 +16,7 @@ typedef enum gd_op_id {
     GD_OP_COUNT
 } gd_op_id_t;
 
-enum { GD_MAX_SAMPLES = 12 };
+enum { GD_MAX_SAMPLES = 20 };
 
 /* What the node keeps for backward. */
 enum { GD_SAVE_NONE = 0, GD_SAVE_INPUTS = 1, GD_SAVE_OUTPUTS = 2 };
