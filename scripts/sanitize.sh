@@ -20,6 +20,8 @@ for preset in "$@"; do
     skip=()
     [ "$preset" != tsan ] || skip=(-E '_v[0-9]$')
     ASAN_OPTIONS="$asan:detect_leaks=1" ctest --preset "$preset" -j2 -LE 'slow|e2e|fault|mpi' "${skip[@]}" --output-on-failure
-    # Open MPI's plugins are unloaded at exit: their leaks have no names that could be suppressed.
-    ASAN_OPTIONS="$asan:detect_leaks=0" ctest --preset "$preset" -L mpi -LE 'slow|e2e|fault' --output-on-failure
+    # Open MPI isn't instrumented. Its plugins are unloaded at exit, so their leaks have no names to suppress by; its
+    # locks look wrong to the thread sanitizer, which sees the same code on loopback ranks.
+    [ "$preset" != asan ] ||
+        ASAN_OPTIONS="$asan:detect_leaks=0" ctest --preset "$preset" -L mpi -LE 'slow|e2e|fault' --output-on-failure
 done
