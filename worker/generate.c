@@ -75,10 +75,10 @@ static status_t logits_get(const wrk_session_t *session, const int64_t *tokens, 
     return ST_OK;
 }
 
-/* The prompt's tokens; a line break, or else token 0, where the job gives none. */
+/* The prompt's tokens; where the job gives none, which proto fills with a line break: that, or else token 0. */
 static status_t prompt_encode(const wrk_session_t *session, const char *prompt, int64_t *tokens, int64_t *n_p)
 {
-    if (prompt != NULL && prompt[0] != '\0') {
+    if (prompt != NULL && prompt[0] != '\0' && strcmp(prompt, "\n") != 0) {
         return wrk_dataset_encode(session->train, prompt, strlen(prompt), tokens, n_p);
     }
     if (wrk_dataset_encode(session->train, "\n", 1, tokens, n_p) != ST_OK || *n_p == 0) {

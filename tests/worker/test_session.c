@@ -160,6 +160,21 @@ static void text_is_sampled_at_the_end(void **state)
     spec_job_free(job);
 }
 
+static void without_a_prompt_text_begins_with_what_the_data_has(void **state)
+{
+    (void)state;
+    static run_t run;
+    const char *const set[] = {"generate.tokens=4", NULL};
+    spec_job_t *job = run_job(MODEL_GPT, 2, set); /* its data has no line break */
+    memset(&run, 0, sizeof(run));
+
+    run_ok(job, 2, &run);
+
+    assert_int_equal(strlen(run.text), 5);
+    assert_int_equal(run.text[0], ' ');
+    spec_job_free(job);
+}
+
 static void a_prompt_that_the_data_cannot_spell_is_refused_at_the_start(void **state)
 {
     (void)state;
@@ -284,6 +299,7 @@ int main(void)
         TEST(training_makes_the_loss_smaller_and_is_told_as_points),
         TEST(a_step_allocates_nothing_after_the_second),
         TEST(text_is_sampled_at_the_end),
+        TEST(without_a_prompt_text_begins_with_what_the_data_has),
         TEST(a_prompt_that_the_data_cannot_spell_is_refused_at_the_start),
         TEST(squared_error_trains_too),
         TEST(epochs_say_how_many_steps_there_are),
