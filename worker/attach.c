@@ -2,7 +2,8 @@
 /*
  * attach: a thread that connects and writes, and one that reads while a stream is open.
  *
- * Lock order: attach->lock is never held while the outbox's is taken by a call that blocks, nor over a gRPC call.
+ * Lock order: attach->lock is never held while the outbox's is taken by a call that blocks, nor over a gRPC call that
+ * can block.
  */
 #include "worker/attach.h"
 

@@ -75,7 +75,6 @@ status_t tape_node_record(gd_op_id_t id, const gd_op_t *op, gd_tensor_t *const *
     node->dy = NULL;
     node->next_release = NULL;
     node_link(node, in);
-    gd_meta_like(out[0], &node->out_meta);
     status_t status = node_save(node, out, n_out);
     if (status != ST_OK) {
         (void)tape_node_unref(node);

@@ -22,7 +22,6 @@ struct tape_node {
     gd_tensor_t *leaf[GD_MAX_IN];     /* in[i] itself, when it is a leaf that wants a gradient */
     uint32_t in_version[GD_MAX_IN];
     uint32_t out_version[GD_MAX_OUT];
-    gd_meta_t out_meta; /* shape and dtype of out[0] */
 };
 
 /* Records id over in[n_in] as the maker of out[n_out]; out[0] becomes a result with this node. */

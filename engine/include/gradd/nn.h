@@ -94,7 +94,7 @@ status_t gd_module_set_paths(gd_module_t *root);
 status_t gd_module_initialise(gd_module_t *root, uint64_t seed);
 
 /* Calls visit for each parameter and buffer once, depth first, in order of registration; stops at the first error.
- * slot: &parameter->tensor, so that a visitor can replace it. */
+ * The visitor may change parameter, full_name is its own only for the call. */
 typedef status_t (*gd_parameter_visit_func_t)(const char *full_name, gd_parameter_t *parameter, gd_module_t *owner,
                                               void *arg);
 status_t gd_module_visit(gd_module_t *root, gd_parameter_visit_func_t visit, void *arg);
