@@ -95,6 +95,19 @@ static void hello_check(session_t *session, const Gradd__V1__Hello *hello, int64
     }
 }
 
+/* Under the lock, as an attempt that ends meanwhile has no live ranks any more. */
+static status_t rank_store(const session_t *session, const dmn_rank_t *rank)
+{
+    dmn_run_t *run = session->run;
+    status_t status = ST_OK;
+    (void)pthread_mutex_lock(&session->daemon->lock);
+    if (run->is_live && run->attempt.number == session->attempt) {
+        status = dmn_store_rank_set(session->daemon->store, run->job.id, rank);
+    }
+    (void)pthread_mutex_unlock(&session->daemon->lock);
+    return status;
+}
+
 static status_t welcome_send(const session_t *session, bool has_job)
 {
     dmn_job_t job = {0};
@@ -217,7 +230,7 @@ static status_t progress_note(const session_t *session, const Gradd__V1__Telemet
 {
     dmn_run_t *run = session->run;
     bool is_starting = telemetry->phase != NULL && strcmp(telemetry->phase, "starting") == 0;
-    if (session->number != 0 || !telemetry->has_step || run->is_ended) {
+    if (session->number != 0 || !telemetry->has_step || run->is_ended || run->attempt.number != session->attempt) {
         return ST_OK;
     }
     if (!run->has_base_step || is_starting) {
@@ -404,7 +417,7 @@ status_t dmn_rpc_attach(rpc_call_t *call, const ProtobufCMessage *request, void 
         char localhost[] = "";
         dmn_rank_t rank = {
             .rank = session.number, .host = hello->host == NULL ? localhost : hello->host, .pid = hello->pid};
-        status = dmn_store_rank_set(session.daemon->store, job_id, &rank);
+        status = rank_store(&session, &rank);
         if (status == ST_OK) {
             status = welcome_send(&session, hello->has_has_job && hello->has_job);
         }

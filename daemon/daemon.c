@@ -13,6 +13,7 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/file.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <time.h>
@@ -216,6 +217,32 @@ static status_t jobs_load(dmn_daemon_t *daemon)
     return status;
 }
 
+/*
+ * Removes the socket of a daemon that was killed. One that somebody listens on stays: its owner may have another state
+ * folder, and so another lock.
+ */
+static status_t old_socket_remove(const char *path)
+{
+    struct stat info;
+    if (lstat(path, &info) != 0 || !S_ISSOCK(info.st_mode)) {
+        return ST_OK;
+    }
+    struct sockaddr_un name = {.sun_family = AF_UNIX};
+    (void)snprintf(name.sun_path, sizeof(name.sun_path), "%s", path);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0) {
+        return ST_FAIL(ST_ERR_IO, "a socket for %s: %s", path, strerror(errno));
+    }
+    /* EAGAIN: somebody listens, and is busy */
+    bool is_taken = connect(fd, (const struct sockaddr *)&name, sizeof(name)) == 0 || errno == EAGAIN;
+    (void)close(fd);
+    if (is_taken) {
+        return ST_FAIL(ST_ERR_BUSY, "cannot listen on unix:%s: another process does", path);
+    }
+    (void)unlink(path);
+    return ST_OK;
+}
+
 static status_t server_open(dmn_daemon_t *daemon, const char *address, rpc_server_t **server_p)
 {
     static const char *const services[] = {"gradd.v1.Gradd", "gradd.v1.Worker", NULL};
@@ -228,14 +255,10 @@ static status_t server_open(dmn_daemon_t *daemon, const char *address, rpc_serve
                                     .file_descriptor_set_size = rpc_descriptor_set_size,
                                     .services = services};
     bool is_unix = strncmp(address, "unix:", 5) == 0;
-    if (is_unix) {
-        /* Left by a daemon that was killed; the state folder's lock says that none is there. */
-        struct stat info;
-        if (lstat(address + 5, &info) == 0 && S_ISSOCK(info.st_mode)) {
-            (void)unlink(address + 5);
-        }
+    status_t status = is_unix ? old_socket_remove(address + 5) : ST_OK;
+    if (status == ST_OK) {
+        status = rpc_server_open(&options, server_p);
     }
-    status_t status = rpc_server_open(&options, server_p);
     if (status == ST_OK && is_unix && chmod(address + 5, 0600) != 0) {
         status = ST_FAIL(status_from_errno(errno), "chmod of %s: %s", address + 5, strerror(errno));
     }

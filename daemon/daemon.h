@@ -19,7 +19,7 @@ typedef struct dmn_options {
     const char *program_folder;      /* of grad-shim and grad-worker; NULL: beside the running program */
     const char *launcher;            /* NULL: $GRADD_LAUNCHER, else mpirun */
     int slots;                       /* 0: online cores */
-    int64_t heartbeat_ms;            /* a rank that is attached and silent for so long is given up; 0: 60 s */
+    int64_t heartbeat_ms;            /* a rank that is silent for so long, attached or not, is given up; 0: 60 s */
     int64_t attach_ms;               /* ranks must attach within this time of the start; 0: 120 s */
     bool is_insecure_listen_allowed; /* TCP beyond loopback */
 } dmn_options_t;

@@ -32,11 +32,11 @@ typedef enum dmn_command {
 
 /* One rank of a run, as its Attach stream shows it. Times are monotonic ns; 0: not. */
 typedef struct dmn_run_rank {
-    rpc_call_t *call; /* NULL: not attached */
-    int n_writers;    /* threads in rpc_call_write on call; it stays until they are out */
-    int64_t heard_ns, lost_ns;
-    bool has_left; /* said goodbye */
-    bool is_local; /* its pid is one of this host */
+    rpc_call_t *call;          /* NULL: not attached */
+    int n_writers;             /* threads in rpc_call_write on call; it stays until they are out */
+    int64_t heard_ns, lost_ns; /* lost: since when it has no stream, after it had one, perhaps with an earlier daemon */
+    bool has_left;             /* said goodbye */
+    bool is_local;             /* its pid is one of this host */
     pid_t pid;
     uint64_t starttime;
 } dmn_run_rank_t;

@@ -53,6 +53,19 @@ bool dmn_state_can_become(dmn_state_t from, dmn_state_t to)
            (states[from].next & (1U << (unsigned)to)) != 0;
 }
 
+/* At most DMN_MAX_REASON bytes, and no part of a character at the end: clients refuse what is not UTF-8. */
+static char *reason_copy(const char *reason)
+{
+    size_t length = strlen(reason);
+    if (length > DMN_MAX_REASON) {
+        length = DMN_MAX_REASON;
+        while (length > 0 && ((unsigned char)reason[length] & 0xc0) == 0x80) {
+            length--;
+        }
+    }
+    return mem_strndup(reason, length);
+}
+
 status_t dmn_job_change(dmn_store_t *store, dmn_job_t *job, dmn_state_t state, const char *reason)
 {
     bool is_note = state == job->state;
@@ -60,7 +73,7 @@ status_t dmn_job_change(dmn_store_t *store, dmn_job_t *job, dmn_state_t state, c
         return ST_FAIL(ST_ERR_STATE, "job %" PRId64 " is %s and cannot become %s", job->id, dmn_state_name(job->state),
                        dmn_state_name(state));
     }
-    char *text = mem_strndup(reason, DMN_MAX_REASON);
+    char *text = reason_copy(reason);
     if (text == NULL) {
         return ST_FAIL(ST_ERR_NOMEM, "change of job %" PRId64, job->id);
     }

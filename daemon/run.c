@@ -429,6 +429,10 @@ status_t dmn_run_recover(dmn_daemon_t *daemon, dmn_run_t *run)
     if (run->attempt.goodbye.outcome != DMN_OUTCOME_NONE) {
         run->left_ns = now_ns;
     }
+    for (int i = 0; i < run->n_ranks; i++) {
+        /* They come back; a rank that hangs does not, and nobody has heard it yet. */
+        run->ranks[i].lost_ns = now_ns;
+    }
     dmn_run_watch(daemon, run);
     log_info("job %" PRId64 ": attempt %d found again, grad-shim %" PRId64, run->job.id, run->attempt.number,
              run->attempt.pid);

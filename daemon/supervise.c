@@ -20,7 +20,14 @@
 #include "daemon/daemon_internal.h"
 #include "daemon/process.h"
 
-enum { RECONNECT_MS = 300, LEAVING_MS = 10000, FAILING_MS = 1000, LEFT_MS = 30000, LONGEST_WAIT_MS = 60000 };
+enum {
+    RECONNECT_MS = 300,
+    RETURN_MS = 5000,
+    LEAVING_MS = 10000,
+    FAILING_MS = 1000,
+    LEFT_MS = 30000,
+    LONGEST_WAIT_MS = 60000
+};
 
 static void sooner(int64_t *wake_ns, int64_t at_ns)
 {
@@ -40,10 +47,42 @@ static bool rank_is_dead(const dmn_run_rank_t *rank)
     return rank->is_local && rank->pid > 0 && !dmn_process_is_alive(rank->pid, rank->starttime);
 }
 
+/* A rank without a stream must be back by then: heard for a heartbeat's time, and with time to connect again. */
+static int64_t return_time(const dmn_daemon_t *daemon, const dmn_run_rank_t *rank)
+{
+    int64_t heard_ns = rank->heard_ns > 0 ? rank->heard_ns : rank->lost_ns;
+    int64_t silent_ns = heard_ns + daemon->heartbeat_ms * CLOCK_NS_PER_MS;
+    int64_t lost_ns = rank->lost_ns + RETURN_MS * CLOCK_NS_PER_MS;
+    return silent_ns > lost_ns ? silent_ns : lost_ns;
+}
+
 /*
  * A rank whose stream broke: dead, and the attempt is killed at once, as mpirun takes seconds to notice. Alive: it may
- * reconnect; the shim's end or its heartbeat will tell. When one has said goodbye the attempt is ending by itself.
+ * reconnect, but not at any time: a stopped process keeps no connection. When one has said goodbye the attempt is
+ * ending by itself.
  */
+static void lost_rank_check(dmn_daemon_t *daemon, dmn_run_t *run, int number, int64_t now_ns, int64_t *wake_ns)
+{
+    dmn_run_rank_t *rank = &run->ranks[number];
+    char reason[128];
+    bool is_ending = run->attempt.goodbye.outcome != DMN_OUTCOME_NONE;
+    int64_t check_ns = rank->lost_ns + (is_ending ? LEAVING_MS : RECONNECT_MS) * CLOCK_NS_PER_MS;
+    bool is_dead = rank_is_dead(rank);
+    if (is_dead && (!is_ending || now_ns >= check_ns)) {
+        (void)snprintf(reason, sizeof(reason), "rank %d (pid %d) died", number, (int)rank->pid);
+        dmn_run_kill(daemon, run, reason);
+    } else if (!is_ending && now_ns >= return_time(daemon, rank)) {
+        (void)snprintf(reason, sizeof(reason), "rank %d has been away for %" PRId64 " ms", number,
+                       (now_ns - rank->lost_ns) / CLOCK_NS_PER_MS);
+        dmn_run_kill(daemon, run, reason);
+    } else if (now_ns < check_ns) {
+        sooner(wake_ns, check_ns);
+        sooner(wake_ns, now_ns + 20 * CLOCK_NS_PER_MS);
+    } else {
+        sooner(wake_ns, now_ns + CLOCK_NS_PER_S);
+    }
+}
+
 static void rank_check(dmn_daemon_t *daemon, dmn_run_t *run, int number, int64_t now_ns, int64_t *wake_ns)
 {
     dmn_run_rank_t *rank = &run->ranks[number];
@@ -52,18 +91,7 @@ static void rank_check(dmn_daemon_t *daemon, dmn_run_t *run, int number, int64_t
         return;
     }
     if (rank->call == NULL && rank->lost_ns > 0) {
-        bool is_ending = run->attempt.goodbye.outcome != DMN_OUTCOME_NONE;
-        int64_t check_ns = rank->lost_ns + (is_ending ? LEAVING_MS : RECONNECT_MS) * CLOCK_NS_PER_MS;
-        bool is_dead = rank_is_dead(rank);
-        if (is_dead && (!is_ending || now_ns >= check_ns)) {
-            (void)snprintf(reason, sizeof(reason), "rank %d (pid %d) died", number, (int)rank->pid);
-            dmn_run_kill(daemon, run, reason);
-        } else if (now_ns < check_ns) {
-            sooner(wake_ns, check_ns);
-            sooner(wake_ns, now_ns + 20 * CLOCK_NS_PER_MS);
-        } else {
-            sooner(wake_ns, now_ns + CLOCK_NS_PER_S);
-        }
+        lost_rank_check(daemon, run, number, now_ns, wake_ns);
     } else if (rank->call != NULL) {
         int64_t silent_ns = rank->heard_ns + daemon->heartbeat_ms * CLOCK_NS_PER_MS;
         if (now_ns >= silent_ns) {
@@ -182,6 +210,11 @@ static void queue_serve(dmn_daemon_t *daemon, int64_t *wake_ns)
         status_t status = dmn_run_open(daemon, id, &run);
         if (status == ST_OK) {
             (void)dmn_scheduler_remove(&daemon->scheduler, id);
+            if (run->job.state != DMN_STATE_QUEUED) {
+                /* steered between the moment it was stored and the moment it entered the queue */
+                dmn_run_end(daemon, run);
+                continue;
+            }
             status = dmn_run_launch(daemon, run);
         }
         if (status != ST_OK) {

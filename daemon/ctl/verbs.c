@@ -95,7 +95,8 @@ static void general_help(FILE *file)
     }
     (void)fprintf(file, "\ngradctl VERB --help explains a verb.\n\n"
                         "The daemon's address is --address, else GRADD_ADDRESS, else the first that exists of\n"
-                        "unix:$XDG_RUNTIME_DIR/gradd.sock and unix:/run/gradd/gradd.sock.\n"
+                        "unix:$XDG_RUNTIME_DIR/gradd.sock, unix:/run/gradd/gradd.sock,\n"
+                        "unix:$XDG_STATE_HOME/gradd/gradd.sock and unix:/var/lib/gradd/gradd.sock.\n"
                         "Colours and bars are for terminals only; NO_COLOR in the environment turns colours off.\n\n"
                         "exit codes:\n"
                         "  0    done; for wait, watch ID and submit --follow: the job succeeded\n"

@@ -706,6 +706,7 @@ static void help_version_and_completion_need_no_daemon(void **state)
     assert_text(run.out, "gradctl " GRADD_VERSION "\n");
     RUN(&run, "--help");
     assert_non_null(strstr(run.out, "\n  5    the job file is invalid\n"));
+    assert_non_null(strstr(run.out, "unix:$XDG_STATE_HOME/gradd/gradd.sock and unix:/var/lib/gradd/gradd.sock.\n"));
     assert_int_equal(run.code, 0);
     RUN(&run, "help", "logs");
     assert_memory_equal(run.out, "usage: gradctl logs [options] ID\n", 33);

@@ -3,9 +3,9 @@
  * fake_worker: a rank without an engine, for the daemon's tests. Its steps are sleeps; its checkpoint is a number in a
  * file. The environment's FAKE_PLAN says what it does, as "key=value" separated by spaces: steps=N step_ms=N every=N
  * (checkpoint)   crash=STEP (rank 1, or 0 if alone, kills itself there in the first attempt) deaf=1 (ignores commands
- * and SIGTERM)    fail=STEP (permanent failure)   hang=STEP (attached, but silent, attempt 1)   refuse=ATTEMPT
- * (permanent failure before it knows its step). Like the real one it reconnects, sends again what was not acknowledged,
- * and writes goodbye.json before its goodbye.
+ * and SIGTERM)    fail=STEP (permanent failure)   hang=STEP (attached, but silent, attempt 1)   vanish=STEP (alive,
+ * but without its stream, attempt 1)   refuse=ATTEMPT (permanent failure before it knows its step). Like the real one
+ * it reconnects, sends again what was not acknowledged, and writes goodbye.json before its goodbye.
  */
 #include <inttypes.h>
 #include <signal.h>
@@ -238,6 +238,10 @@ static int train(worker_t *worker)
         step++;
         if (is_victim && step == plan("crash", -1)) {
             (void)raise(SIGKILL);
+        }
+        if (is_victim && step == plan("vanish", -1)) {
+            stream_drop(worker);
+            clock_sleep_ms(3600 * 1000);
         }
         if (is_victim && step == plan("hang", -1)) {
             clock_sleep_ms(3600 * 1000);

@@ -113,6 +113,42 @@ static void a_silent_rank_is_given_up(void **state)
     dmn_daemon_close(daemon, 1000);
 }
 
+static void a_rank_that_loses_its_stream_and_stays_away_is_given_up(void **state)
+{
+    (void)state;
+    dmn_daemon_t *daemon = client_daemon(2, "steps=100000 step_ms=10 vanish=7");
+    client_open();
+
+    int id = client_submit(2, "restart: {backoff: 10ms}");
+    WAIT_UNTIL(client_attempt(id) == 2 && client_state(id) == GRADD__V1__STATE__RUNNING, LIMIT_MS)
+
+    client_cancel(id, true);
+    WAIT_STATE(id, CANCELLED)
+    client_close();
+    dmn_daemon_close(daemon, 1000);
+}
+
+static void a_rank_that_hangs_over_a_restart_of_the_daemon_is_given_up(void **state)
+{
+    (void)state;
+    dmn_daemon_t *daemon = client_daemon(2, "steps=100000 step_ms=10");
+    client_open();
+    int id = client_submit(2, "restart: {backoff: 10ms}");
+    WAIT_UNTIL(client_step(id) > 5 && rank_pid(id, 1) > 0, LIMIT_MS)
+
+    assert_int_equal(kill((pid_t)rank_pid(id, 1), SIGSTOP), 0);
+    client_close();
+    dmn_daemon_close(daemon, 100);
+    daemon = client_daemon(2, "steps=100000 step_ms=10");
+    client_open();
+    WAIT_UNTIL(client_attempt(id) == 2 && client_state(id) == GRADD__V1__STATE__RUNNING, LIMIT_MS)
+
+    client_cancel(id, true);
+    WAIT_STATE(id, CANCELLED)
+    client_close();
+    dmn_daemon_close(daemon, 1000);
+}
+
 static void a_permanent_failure_is_not_tried_again(void **state)
 {
     (void)state;
@@ -440,6 +476,8 @@ int main(void)
         TEST(a_killed_rank_starts_the_job_again_from_its_checkpoint),
         TEST(a_killed_rank_is_noticed_without_its_launcher),
         TEST(a_silent_rank_is_given_up),
+        TEST(a_rank_that_loses_its_stream_and_stays_away_is_given_up),
+        TEST(a_rank_that_hangs_over_a_restart_of_the_daemon_is_given_up),
         TEST(a_permanent_failure_is_not_tried_again),
         TEST(an_attempt_that_ends_before_it_knows_its_step_leaves_the_progress),
         TEST(restarts_end_at_their_limit),

@@ -64,11 +64,17 @@ static void a_job_changes_by_the_table_with_one_event_each(void **state)
     assert_ok(dmn_job_change(store, &row, DMN_STATE_STARTING, "a note"));
     assert_ok(dmn_job_change(store, &row, DMN_STATE_FAILED, "two"));
     assert_fails(dmn_job_change(store, &row, DMN_STATE_RUNNING, "x"), ST_ERR_STATE, "is FAILED");
+    /* cut between two characters, or no client could read the job any more */
+    char text[DMN_MAX_REASON + 8];
+    memset(text, 'x', sizeof(text));
+    memcpy(text + DMN_MAX_REASON - 1, "\u00d7", sizeof("\u00d7"));
+    assert_ok(dmn_job_change(store, &row, DMN_STATE_FAILED, text));
 
     dmn_event_t *events = NULL;
     int n = 0;
     assert_ok(dmn_store_events_get(store, job.id, 0, 100, &events, &n));
-    assert_int_equal(n, 4);
+    assert_int_equal(n, 5);
+    assert_int_equal(strlen(events[4].reason), DMN_MAX_REASON - 1);
     assert_int_equal(events[2].state, DMN_STATE_STARTING);
     assert_string_equal(events[2].reason, "a note");
     assert_int_equal(events[3].number, 4);

@@ -479,6 +479,25 @@ static void a_worker_with_a_wrong_token_is_refused(void **state)
     dmn_daemon_close(daemon, 1000);
 }
 
+static void the_socket_of_a_living_daemon_is_not_taken_over(void **state)
+{
+    (void)state;
+    dmn_daemon_t *daemon = client_daemon(3, "");
+    char listen[600];
+    char folder[512];
+    (void)snprintf(listen, sizeof(listen), "unix:%s", support_path("state/gradd.sock"));
+    (void)snprintf(folder, sizeof(folder), "%s", support_path("other"));
+    dmn_options_t options = {.state_folder = folder, .listen = listen, .program_folder = getenv("GRADD_BIN")};
+    dmn_daemon_t *other = NULL;
+
+    assert_fails(dmn_daemon_open(&options, &other), ST_ERR_BUSY, "gradd.sock: another process does");
+    client_open();
+    assert_int_equal(n_jobs(), 0);
+
+    client_close();
+    dmn_daemon_close(daemon, 1000);
+}
+
 static void info_and_modes_of_the_state_folder(void **state)
 {
     (void)state;
@@ -518,6 +537,7 @@ int main(void)
         TEST(a_submit_that_cannot_be_stored_leaves_nothing),
         TEST(a_full_disk_at_submit_leaves_nothing),
         TEST(a_worker_with_a_wrong_token_is_refused),
+        TEST(the_socket_of_a_living_daemon_is_not_taken_over),
         TEST(info_and_modes_of_the_state_folder),
     };
     rpc_warm_up();

@@ -51,6 +51,14 @@ cmp -s data/set/plain.bin www/set/plain.bin || fail "plain.bin differs"
 cmp -s data/set/content content || fail "the tar isn't unpacked"
 grep -q "export GRADD_DATA=$work/data" log || fail "the folder isn't named"
 
+rm data/set/some.tar.gz.unpacked data/set/content
+mkdir -p data/set/content/taken
+if fetch two; then fail "what doesn't unpack is called good"; fi
+grep -q "couldn't get set/some.tar.gz (it doesn't unpack)" log || fail "what doesn't unpack isn't named"
+rm -r data/set/content
+fetch two || fail "unpacking again"
+cmp -s data/set/content content || fail "the tar isn't unpacked again"
+
 before=$(requests)
 fetch || fail "again"
 [ "$(requests)" -eq "$before" ] || fail "what is there was downloaded again"
