@@ -303,6 +303,12 @@ static bool model_file_check(spec_context_t *context, const spec_node_t *tree)
                         hint);
         }
     }
+    const spec_node_t *parameters = spec_node_child(tree, "parameters");
+    if (parameters != NULL && parameters->kind != SPEC_NODE_MAP && !parameters->is_null) {
+        spec_report(&context->report, parameters->place,
+                    "parameters of the model file: expected a map of names and values");
+        return false;
+    }
     if (spec_node_child(tree, "layers") == NULL) {
         spec_report(&context->report, tree->place, "missing key \"layers\" in the model file");
         return false;
@@ -314,7 +320,8 @@ static void model_check_with(spec_context_t *context, const spec_node_t *with, c
 {
     const char *names[SPEC_MAX_KEYS];
     int n_names = 0;
-    for (const spec_node_t *entry = parameters != NULL ? parameters->first : NULL; entry != NULL; entry = entry->next) {
+    bool is_map = parameters != NULL && parameters->kind == SPEC_NODE_MAP;
+    for (const spec_node_t *entry = is_map ? parameters->first : NULL; entry != NULL; entry = entry->next) {
         names[n_names++] = entry->key;
     }
     if (with->kind != SPEC_NODE_MAP) {

@@ -338,6 +338,11 @@ static void a_model_file_has_errors_of_its_own(void **state)
                            "m.yaml:2:1: unknown key \"layer\" in the model file; did you mean \"layers\"?\n"
                            "m.yaml:4:19: ${widht}: unknown name \"widht\"; did you mean \"width\"?\n"
                            "m.yaml:5:19: model.layers[1].linear.out: expected an integer, got \"0.5\"\n");
+    yaml = "model: {file: m.yaml, with: {width: 3}}\n" DATA TRAINING;
+    source.text = yaml;
+    source.text_length = strlen(yaml);
+    write_file(fixture_folder(), "m.yaml", "parameters: [width, depth]\nlayers: [relu]\n");
+    assert_source(&source, "m.yaml:1:13: parameters of the model file: expected a map of names and values\n");
     write_file(fixture_folder(), "m.yaml", "parameters: {width: 4}\n");
     yaml = "model: {file: m.yaml}\n" DATA TRAINING;
     source.text = yaml;
