@@ -34,6 +34,26 @@ void spec_problems_format(const spec_problems_t *problems, strbuf_t *text)
     }
 }
 
+/* A "%.40s" may cut a character in two; the text of a job is UTF-8, so what is left of one is at most 3 bytes. */
+static void cut_characters_drop(char *text)
+{
+    char *to = text;
+    for (const char *at = text; *at != '\0';) {
+        unsigned char lead = (unsigned char)*at;
+        size_t n = lead >= 0xf0 ? 4 : lead >= 0xe0 ? 3 : lead >= 0xc0 ? 2 : 1;
+        size_t n_there = 1;
+        while (n_there < n && ((unsigned char)at[n_there] & 0xc0) == 0x80) {
+            n_there++;
+        }
+        if (n_there == n) {
+            memmove(to, at, n);
+            to += n;
+        }
+        at += n_there;
+    }
+    *to = '\0';
+}
+
 void spec_report(spec_report_t *report, spec_place_t place, const char *format, ...)
 {
     spec_problems_t *problems = report->problems;
@@ -56,6 +76,7 @@ void spec_report(spec_report_t *report, spec_place_t place, const char *format, 
     va_start(arguments, format);
     (void)vsnprintf(line, sizeof(line), format, arguments);
     va_end(arguments);
+    cut_characters_drop(line);
     strbuf_append(&text, line);
     spec_problem_t problem = {.file = mem_strdup(place.file != NULL ? place.file : report->main_file),
                               .line = place.line,

@@ -77,6 +77,12 @@ static void an_unknown_key_suggests_the_nearest(void **state)
 static void a_wrong_type_says_what_was_expected(void **state)
 {
     (void)state;
+    /* a long text is cut between two characters: a message is UTF-8, or no client can read it */
+    assert_problems(
+        "seed: a\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9"
+        "\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\n" MODEL DATA TRAINING,
+        "job.yaml:1:7: seed: expected an integer, got \"a\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9"
+        "\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u2026\"\n");
     assert_problems(MODEL DATA "training: {steps: many, batch: \"6\", optimizer: {sgd: {lr: fast, nesterov: yes}}}\n",
                     "job.yaml:3:19: training.steps: expected an integer, got \"many\"\n"
                     "job.yaml:3:32: training.batch: expected an integer, got \"6\"\n"
