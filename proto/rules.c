@@ -156,7 +156,7 @@ const spec_rule_t spec_rules[] = {
     {"Training.optimizer", NEEDED, .help = "How gradients change the parameters."},
     {"Training.schedule", .default_text = "constant", .help = "How the learning rate changes over the steps."},
     {"Training.clip_norm", AT_LEAST(0), .help = "Gradients are scaled down to this norm over all; 0: never."},
-    {"Training.loss", .help = "What is minimised."},
+    {"Training.loss", .help = "What is minimised; all but cross_entropy, nll and multi_margin take one-hot targets."},
     {"Training.label_smoothing", FRACTION, .help = "Share of the target spread over all classes."},
     {"Training.log_every", WITHIN(1, 1000000), .unit = "steps", .help = "Distance of metric points."},
     {"Training.clip_value", AT_LEAST(0), .help = "Each gradient is clamped to plus or minus this; 0: never."},

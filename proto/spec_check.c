@@ -556,6 +556,9 @@ static void check_training(checker_t *checker)
         complain(checker, "training", "either steps or epochs are needed");
     }
     check_batch(checker);
+    if (training->label_smoothing > 0 && training->loss != GRADD__V1__TRAINING__LOSS__cross_entropy) {
+        complain(checker, "training.label_smoothing", "only with the loss cross_entropy");
+    }
     check_optimizer(checker, training);
     check_schedule(checker, "training.schedule", training->schedule, true);
 }

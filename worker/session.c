@@ -11,8 +11,6 @@
 #include "gradd/ops.h"
 #include "worker/model.h"
 
-static const int64_t IGNORE_INDEX = -100; /* PyTorch's default */
-
 bool wrk_status_is_permanent(status_t status)
 {
     switch (status) {
@@ -89,52 +87,6 @@ status_t wrk_session_read(wrk_session_t *session, const wrk_dataset_t *dataset, 
                           gd_tensor_t *y)
 {
     return wrk_dataset_read(dataset, session->indices, n, gd_tensor_data(x), gd_tensor_data(y));
-}
-
-/* Squared error against one-hot targets, averaged over the classes, and the hits. */
-static status_t loss_mse(const wrk_session_t *session, gd_tensor_t *outputs, gd_tensor_t *y, double scale,
-                         gd_tensor_t **loss_p, int64_t *n_correct_p)
-{
-    gd_tensor_t *wanted = NULL;
-    int64_t n_classes = session->n_outputs;
-    int64_t n_rows = gd_tensor_numel(y);
-    status_t status = gd_tensor_zeros(GD_DTYPE_F32, gd_tensor_n_dims(outputs), gd_tensor_shape(outputs), &wanted);
-    if (status != ST_OK) {
-        return status;
-    }
-    const int64_t *target = gd_tensor_data(y);
-    const float *output = gd_tensor_data(outputs);
-    float *one_hot = gd_tensor_data(wanted);
-    int64_t n_correct = 0;
-    for (int64_t row = 0; row < n_rows; row++) {
-        int64_t best = 0;
-        for (int64_t k = 1; k < n_classes; k++) {
-            best = output[row * n_classes + k] > output[row * n_classes + best] ? k : best;
-        }
-        n_correct += best == target[row];
-        one_hot[row * n_classes + target[row]] = 1.0F;
-    }
-    status = gd_mse(outputs, wanted, scale / (double)n_classes, loss_p);
-    (void)gd_tensor_unref(wanted);
-    *n_correct_p = n_correct;
-    return status;
-}
-
-status_t wrk_session_loss(const wrk_session_t *session, gd_tensor_t *x, gd_tensor_t *y, double scale, double smoothing,
-                          gd_tensor_t **loss_p, int64_t *n_correct_p)
-{
-    gd_tensor_t *outputs = NULL;
-    status_t status = gd_module_forward(session->model, x, &outputs);
-    if (status != ST_OK) {
-        return status;
-    }
-    if (session->job->training->loss == GRADD__V1__TRAINING__LOSS__mse) {
-        status = loss_mse(session, outputs, y, scale, loss_p, n_correct_p);
-    } else {
-        status = gd_cross_entropy(outputs, y, scale, IGNORE_INDEX, smoothing, loss_p, n_correct_p);
-    }
-    (void)gd_tensor_unref(outputs);
-    return status;
 }
 
 /* ---- opening ---- */

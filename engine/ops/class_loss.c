@@ -70,9 +70,11 @@ static status_t class_loss_gradient(gd_node_t *node, gd_tensor_t *dy, gd_tensor_
 
 const gd_op_t gd_op_class_loss = {
     .name = "class_loss",
-    .formula = "loss_n by kind: nll -(1-s) w[t] x[t] - s mean_v w[v] x[v]; multi_margin w[t] mean_i≠t max(0, m - x[t] + "
-               "x[i])^p; multi_label_margin mean over labels and others",
-    .attrs = "i0 kind; i1 each, summed, or over the weights; i2 ignored target; i3 power; f0 scale; f1 smoothing or margin",
+    .formula =
+        "loss_n by kind: nll -(1-s) w[t] x[t] - s mean_v w[v] x[v]; multi_margin w[t] mean_i≠t max(0, m - x[t] + "
+        "x[i])^p; multi_label_margin mean over labels and others",
+    .attrs =
+        "i0 kind; i1 each, summed, or over the weights; i2 ignored target; i3 power; f0 scale; f1 smoothing or margin",
     .n_in = 3,
     .n_in_required = 2,
     .n_out = 2,
@@ -137,7 +139,8 @@ static status_t class_loss_backward_infer(gd_tensor_t *const *in, int n_in, cons
 const gd_op_t gd_op_class_loss_backward = {
     .name = "class_loss_backward",
     .formula = "dx = scale dloss loss_n'(x)",
-    .attrs = "i0 kind; i1 each, summed, or over the weights; i2 ignored target; i3 power; f0 scale; f1 smoothing or margin",
+    .attrs =
+        "i0 kind; i1 each, summed, or over the weights; i2 ignored target; i3 power; f0 scale; f1 smoothing or margin",
     .n_in = 5,
     .n_in_required = 4,
     .n_out = 1,
@@ -163,9 +166,9 @@ static status_t class_loss(int kind, gd_tensor_t *x, gd_tensor_t *targets, gd_te
     const int64_t n_classes = x->n_dims > 0 ? x->shape[x->n_dims - 1] : 1;
     const bool is_mean = reduction == GD_REDUCTION_MEAN;
     attrs.i[ATTR_KIND] = kind;
-    attrs.i[ATTR_REDUCTION] = reduction == GD_REDUCTION_NONE               ? GD_CLASS_EACH
+    attrs.i[ATTR_REDUCTION] = reduction == GD_REDUCTION_NONE         ? GD_CLASS_EACH
                               : is_mean && kind == GD_CLASS_LOSS_NLL ? GD_CLASS_MEAN
-                                                                           : GD_CLASS_SUM;
+                                                                     : GD_CLASS_SUM;
     attrs.f[0] = is_mean && kind != GD_CLASS_LOSS_NLL && n_classes > 0 ? (double)n_classes / (double)x->numel : 1;
     status_t status = gd_op_apply(GD_OP_CLASS_LOSS, in, weight != NULL ? 3 : 2, &attrs, out);
     if (status == ST_OK) {

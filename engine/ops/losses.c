@@ -314,8 +314,10 @@ status_t gd_info_nce_loss(gd_tensor_t *queries, gd_tensor_t *keys, double temper
 {
     chain_t chain = {.status = same_check("info_nce", queries, keys, 2)};
     if (chain.status == ST_OK && (queries->n_dims != 2 || !(temperature > 0))) {
-        chain.status = ST_FAIL(ST_ERR_INVAL, "info_nce: [N, D] and a positive temperature are needed, not %d dimensions "
-                               "and %g", queries->n_dims, temperature);
+        chain.status = ST_FAIL(ST_ERR_INVAL,
+                               "info_nce: [N, D] and a positive temperature are needed, not %d dimensions "
+                               "and %g",
+                               queries->n_dims, temperature);
     }
     gd_tensor_t *q = rows_normalise(&chain, queries);
     gd_tensor_t *k = rows_normalise(&chain, keys);

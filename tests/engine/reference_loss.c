@@ -61,8 +61,8 @@ void ref_pointwise_loss(const ref_tensor_t *in, const gd_attrs_t *attrs, ref_ten
 {
     double sum = 0;
     for (int64_t i = 0; i < in[0].numel; i++) {
-        const double value = attrs->f[0] * pointwise_value(attrs, in[0].data[i], in[1].data[i], or_one(&in[2], i),
-                                                           or_one(&in[3], i));
+        const double value =
+            attrs->f[0] * pointwise_value(attrs, in[0].data[i], in[1].data[i], or_one(&in[2], i), or_one(&in[3], i));
         sum += value;
         if (attrs->i[1] == 0) {
             out->data[i] = value;
@@ -199,7 +199,6 @@ void ref_ctc_backward(const ref_tensor_t *in, const gd_attrs_t *attrs, ref_tenso
         int64_t path[16];
         const double all = paths_sum(in + 1, attrs, n, path, 0, -1, -1);
         const bool is_inside = t < (int64_t)in[3].data[n] && all > 0;
-        out->data[i] =
-            is_inside ? -in[0].data[n] * paths_sum(in + 1, attrs, n, path, 0, t, i % n_classes) / all : 0;
+        out->data[i] = is_inside ? -in[0].data[n] * paths_sum(in + 1, attrs, n, path, 0, t, i % n_classes) / all : 0;
     }
 }

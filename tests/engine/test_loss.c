@@ -48,13 +48,12 @@ CASE(margin_ranking, gd_margin_ranking_loss(in[0], in[1], in[2], 0.3, reduction,
 CASE(cosine_embedding, gd_cosine_embedding_loss(in[0], in[1], in[2], -0.2, reduction, loss_p))
 CASE(dice, gd_dice_loss(in[0], in[1], 1, reduction, loss_p))
 CASE(info_nce, gd_info_nce_loss(in[0], in[1], 0.2, reduction, loss_p))
-CASE(triplet,
-     gd_triplet_margin_loss(in[0], in[1], in[2], &(gd_triplet_options_t){.margin = 1, .epsilon = 1e-6}, reduction,
+CASE(triplet, gd_triplet_margin_loss(in[0], in[1], in[2], &(gd_triplet_options_t){.margin = 1, .epsilon = 1e-6},
+                                     reduction, loss_p))
+CASE(triplet_swap,
+     gd_triplet_margin_loss(in[0], in[1], in[2],
+                            &(gd_triplet_options_t){.margin = 2, .p = 3, .epsilon = 1e-6, .has_swap = true}, reduction,
                             loss_p))
-CASE(triplet_swap, gd_triplet_margin_loss(
-                       in[0], in[1], in[2],
-                       &(gd_triplet_options_t){.margin = 2, .p = 3, .epsilon = 1e-6, .has_swap = true}, reduction,
-                       loss_p))
 
 static status_t manhattan(void *arg, gd_tensor_t *a, gd_tensor_t *b, gd_tensor_t **distance_p)
 {
@@ -131,8 +130,7 @@ static const gd_safetensors_entry_t *entry_find(const gd_safetensors_t *golden, 
     return gd_safetensors_find(golden, full);
 }
 
-static void compare(const char *name, const char *what, const gd_tensor_t *ours,
-                    const gd_safetensors_entry_t *theirs)
+static void compare(const char *name, const char *what, const gd_tensor_t *ours, const gd_safetensors_entry_t *theirs)
 {
     int64_t numel = 1;
     for (int d = 0; d < theirs->n_dims; d++) {

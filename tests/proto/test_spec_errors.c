@@ -256,6 +256,9 @@ static void schedules_and_groups_are_checked(void **state)
         "job.yaml:7:91: training.schedule.sequence.milestones: 2 comes after 3: the steps must rise\n"
         "job.yaml:7:91: training.schedule.sequence.milestones: 2 for 2 parts: each part but the first "
         "needs one\n");
+    assert_problems(MODEL DATA
+                    "training: {steps: 9, batch: 6, optimizer: {sgd: {lr: 1}}, loss: huber, label_smoothing: 0.1}\n",
+                    "job.yaml:3:89: training.label_smoothing: only with the loss cross_entropy\n");
     assert_problems(MODEL DATA "training: {steps: 9, batch: 6, optimizer: {lion: {lr: 1, betas: [0.9, 1.1]}},\n"
                                "  schedule: plateau, groups: [{match: \"*\", adamw: true}, {lr_scale: -1}]}\n",
                     "job.yaml:3:71: training.optimizer.lion.betas[1]: 1.1 is out of range: 0 to less than 1\n"

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Every optimizer and schedule of the job's YAML: trains, and a killed job goes on to the same bits. */
+/* Every optimizer, schedule and loss of the job's YAML: trains, and a killed job goes on to the same bits. */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -195,12 +195,58 @@ static void groups_pick_parameters_by_name(void **state)
     spec_job_free(job);
 }
 
+static void every_loss_of_the_yaml_falls(void **state)
+{
+    (void)state;
+    static const char *const losses[] = {"mse",         "l1",          "smooth_l1", "huber", "bce_with_logits",
+                                         "poisson_nll", "soft_margin", "nll",       "focal", "multi_margin"};
+    for (size_t i = 0; i < sizeof(losses) / sizeof(losses[0]); i++) {
+        char loss[64];
+        (void)snprintf(loss, sizeof(loss), "training.loss=%s", losses[i]);
+        const char *const set[] = {loss, "training.steps=20", NULL};
+        spec_job_t *job = whole_run(set);
+        if (!(run_point(&whole, "loss", 20) < run_point(&whole, "loss", 1)) ||
+            !(run_point(&whole, "validation_loss", 20) < run_point(&whole, "validation_loss", 5))) {
+            fail_msg("%s: loss %g at first, %g at last", loss, run_point(&whole, "loss", 1),
+                     run_point(&whole, "loss", 20));
+        }
+        run_folder_clear();
+        spec_job_free(job);
+    }
+}
+
+/* The sigmoid inside the loss or in the model: the same training but for rounding. */
+static void a_loss_of_probabilities_trains_as_that_of_logits(void **state)
+{
+    (void)state;
+    static const char head[] = "[flatten, {linear: {out: 16}}, relu, {linear: {out: 5}}";
+    static const char *const tails[] = {"]", ", sigmoid]"};
+    static const char *const losses[] = {"training.loss=bce_with_logits", "training.loss=bce"};
+    double loss[2];
+    for (int i = 0; i < 2; i++) {
+        char model[128];
+        const char *const set[] = {losses[i], NULL};
+        (void)snprintf(model, sizeof(model), "%s%s", head, tails[i]);
+        spec_job_t *job = run_job(model, 2, set);
+        memset(&whole, 0, sizeof(whole));
+        run_ok(job, 1, &whole);
+        loss[i] = run_point(&whole, "loss", 12);
+        run_folder_clear();
+        spec_job_free(job);
+    }
+    assert_true(fabs(loss[0] - loss[1]) < 1e-4 * loss[0]);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(every_optimizer_trains_and_resumes),     TEST(schedules_of_the_yaml_are_the_engines),
-        TEST(a_plateau_reduces_the_rate_and_resumes), TEST(the_average_is_evaluated_saved_and_resumed),
+        TEST(every_optimizer_trains_and_resumes),
+        TEST(schedules_of_the_yaml_are_the_engines),
+        TEST(a_plateau_reduces_the_rate_and_resumes),
+        TEST(the_average_is_evaluated_saved_and_resumed),
         TEST(groups_pick_parameters_by_name),
+        TEST(every_loss_of_the_yaml_falls),
+        TEST(a_loss_of_probabilities_trains_as_that_of_logits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -70,8 +70,8 @@ static status_t labels_check(const class_loss_t *c)
             }
             const bool is_ignored = c->kind == GD_CLASS_LOSS_NLL && target == c->ignore_index;
             if ((target < 0 || target >= c->n_classes) && !is_ignored) {
-                return ST_FAIL(ST_ERR_DATA, "class_loss: label %lld of row %lld is outside 0 … %lld",
-                               (long long)target, (long long)row, (long long)c->n_classes - 1);
+                return ST_FAIL(ST_ERR_DATA, "class_loss: label %lld of row %lld is outside 0 … %lld", (long long)target,
+                               (long long)row, (long long)c->n_classes - 1);
             }
         }
     }
@@ -99,8 +99,7 @@ CPU_KERNEL(class_loss)
     if (dtype != GD_DTYPE_F32 && dtype != GD_DTYPE_F64) {
         return gd_cpu_fail_dtype("class_loss", dtype);
     }
-    class_loss_t c =
-        class_loss_init(&args->in[0], &args->in[1], args->n_in > 2 ? &args->in[2] : NULL, args->attrs);
+    class_loss_t c = class_loss_init(&args->in[0], &args->in[1], args->n_in > 2 ? &args->in[2] : NULL, args->attrs);
     status_t status = labels_check(&c);
     if (status != ST_OK) {
         return status;
@@ -135,8 +134,7 @@ CPU_KERNEL(class_loss_backward)
     if (dtype != GD_DTYPE_F32 && dtype != GD_DTYPE_F64) {
         return gd_cpu_fail_dtype("class_loss_backward", dtype);
     }
-    class_loss_t c =
-        class_loss_init(&args->in[1], &args->in[2], args->n_in > 4 ? &args->in[4] : NULL, args->attrs);
+    class_loss_t c = class_loss_init(&args->in[1], &args->in[2], args->n_in > 4 ? &args->in[4] : NULL, args->attrs);
     status_t status = labels_check(&c);
     if (status != ST_OK) {
         return status;

@@ -100,8 +100,7 @@ static void backward_body(void *arg, int64_t begin, int64_t end)
             continue;
         }
         const double *last = alpha + (n_times - 1) * width;
-        const double likelihood =
-            n_states > 1 ? log_add(last[n_states - 1], last[n_states - 2]) : last[n_states - 1];
+        const double likelihood = n_states > 1 ? log_add(last[n_states - 1], last[n_states - 2]) : last[n_states - 1];
         if (isinf(likelihood) && c->is_zero_infinity) {
             continue;
         }

@@ -99,8 +99,8 @@ CPU_KERNEL(pointwise_loss_backward)
     p.out = args->out[0].data;
     p.which = (int)args->attrs->i[3] + 1;
     if (loss_functions_f32[p.kind][p.which] == NULL) {
-        return ST_FAIL(ST_ERR_UNSUPPORTED, "pointwise_loss_backward: loss %d has no gradient with respect to input %d", p.kind,
-                       p.which - 1);
+        return ST_FAIL(ST_ERR_UNSUPPORTED, "pointwise_loss_backward: loss %d has no gradient with respect to input %d",
+                       p.kind, p.which - 1);
     }
     if (args->attrs->i[1] == 0) {
         p.dy = args->in[0].data;

@@ -98,8 +98,8 @@ static inline T NAME(stirling)(T y)
     return y > 1 ? y * LOG(y) - y + (T)0.5 * LOG((T)6.283185307179586477 * y) : 0;
 }
 
-LOSS_FUNCTION(poisson_nll, ((option & 1) != 0 ? EXP(x) - y * x : x - y * LOG(x + a)) +
-                               ((option & 2) != 0 ? NAME(stirling)(y) : 0))
+LOSS_FUNCTION(poisson_nll,
+              ((option & 1) != 0 ? EXP(x) - y * x : x - y * LOG(x + a)) + ((option & 2) != 0 ? NAME(stirling)(y) : 0))
 LOSS_FUNCTION(poisson_nll_dx, (option & 1) != 0 ? EXP(x) - y : 1 - y / (x + a))
 LOSS_FUNCTION(poisson_nll_dy, (option & 1) != 0 ? -x : -LOG(x + a))
 
@@ -114,8 +114,8 @@ LOSS_FUNCTION(gaussian_nll_dw, (T)0.5 * (1 - (x - y) * (x - y) / VARIANCE) / VAR
 LOSS_FUNCTION(hinge_embedding, (y != 1 && !(a - x < 0) ? a - x : 0) + (y != -1 ? x : 0))
 LOSS_FUNCTION(hinge_embedding_dx, (y != 1 && a - x >= 0 ? (T)-1 : 0) + (y != -1 ? (T)1 : 0))
 
-LOSS_FUNCTION(soft_margin, NAME(softplus)(-y * x))
-LOSS_FUNCTION(soft_margin_dx, -y *NAME(logistic)(-y * x))
+LOSS_FUNCTION(soft_margin, NAME(softplus)(-y *x))
+LOSS_FUNCTION(soft_margin_dx, -y *NAME(logistic)(-y *x))
 
 /* a: alpha, b: gamma; miss = 1 - the probability of the target. */
 static inline T NAME(focal_value)(T x, T y, T a, T b)
@@ -171,10 +171,9 @@ static void NAME(sum_body)(void *arg, int64_t begin, int64_t end)
     double sum = 0.0;
     for (int64_t i = begin; i < end; i += NAME(CHUNK)) {
         const int64_t n = end - i < NAME(CHUNK) ? end - i : NAME(CHUNK);
-        NAME(loss_functions)[p->kind][0]((const T *)p->x + i, (const T *)p->y + i,
-                                         p->w != NULL ? (const T *)p->w + i : NULL,
-                                         p->v != NULL ? (const T *)p->v + i : NULL, values, n, (T)p->a, (T)p->b,
-                                         p->option);
+        NAME(loss_functions)
+        [p->kind][0]((const T *)p->x + i, (const T *)p->y + i, p->w != NULL ? (const T *)p->w + i : NULL,
+                     p->v != NULL ? (const T *)p->v + i : NULL, values, n, (T)p->a, (T)p->b, p->option);
         for (int64_t j = 0; j < n; j++) {
             sum += (double)values[j];
         }
@@ -190,10 +189,9 @@ static void NAME(map_body)(void *arg, int64_t begin, int64_t end)
     const T *dy = p->dy != NULL ? (const T *)p->dy + begin : NULL;
     const T factor = (T)p->factor;
     const int64_t n = end - begin;
-    NAME(loss_functions)[p->kind][p->which]((const T *)p->x + begin, (const T *)p->y + begin,
-                                            p->w != NULL ? (const T *)p->w + begin : NULL,
-                                            p->v != NULL ? (const T *)p->v + begin : NULL, out, n, (T)p->a, (T)p->b,
-                                            p->option);
+    NAME(loss_functions)
+    [p->kind][p->which]((const T *)p->x + begin, (const T *)p->y + begin, p->w != NULL ? (const T *)p->w + begin : NULL,
+                        p->v != NULL ? (const T *)p->v + begin : NULL, out, n, (T)p->a, (T)p->b, p->option);
     for (int64_t i = 0; i < n; i++) {
         out[i] *= dy != NULL ? factor * dy[i] : factor;
     }

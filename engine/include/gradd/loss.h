@@ -20,16 +20,16 @@ typedef enum gd_reduction { GD_REDUCTION_MEAN, GD_REDUCTION_SUM, GD_REDUCTION_NO
 typedef enum gd_pointwise_loss_kind {
     GD_LOSS_L1,
     GD_LOSS_MSE,
-    GD_LOSS_SMOOTH_L1,        /* a: beta */
-    GD_LOSS_HUBER,            /* a: delta */
-    GD_LOSS_BCE,              /* weight */
-    GD_LOSS_BCE_WITH_LOGITS,  /* weight, pos_weight */
-    GD_LOSS_KL_DIV,           /* option 1: y is a logarithm too */
-    GD_LOSS_POISSON_NLL,      /* option 1: x is a logarithm; option 2: Stirling's term; a: epsilon */
-    GD_LOSS_GAUSSIAN_NLL,     /* weight: the variance, needed; option 2: the constant term; a: epsilon */
-    GD_LOSS_HINGE_EMBEDDING,  /* a: margin */
+    GD_LOSS_SMOOTH_L1,       /* a: beta */
+    GD_LOSS_HUBER,           /* a: delta */
+    GD_LOSS_BCE,             /* weight */
+    GD_LOSS_BCE_WITH_LOGITS, /* weight, pos_weight */
+    GD_LOSS_KL_DIV,          /* option 1: y is a logarithm too */
+    GD_LOSS_POISSON_NLL,     /* option 1: x is a logarithm; option 2: Stirling's term; a: epsilon */
+    GD_LOSS_GAUSSIAN_NLL,    /* weight: the variance, needed; option 2: the constant term; a: epsilon */
+    GD_LOSS_HINGE_EMBEDDING, /* a: margin */
     GD_LOSS_SOFT_MARGIN,
-    GD_LOSS_FOCAL,            /* a: alpha, < 0 none; b: gamma */
+    GD_LOSS_FOCAL, /* a: alpha, < 0 none; b: gamma */
     GD_LOSS_POINTWISE_COUNT
 } gd_pointwise_loss_kind_t;
 

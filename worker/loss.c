@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * loss: what training.loss names, of a model's outputs [N, classes] and the data's labels [N]. Elementwise losses
+ * compare with one-hot targets (1 and -1 for soft_margin) and are averaged over the classes; all are sums over the
+ * targets times `scale`, so that microbatches add up.
+ */
+#include "gradd/loss.h"
+#include "gradd/ops.h"
+#include "worker/session_internal.h"
+
+static const int64_t IGNORE_INDEX = -100; /* PyTorch's default */
+
+/* Rows whose largest output is the label's, the first of equal ones. */
+static int64_t hits_count(gd_tensor_t *outputs, gd_tensor_t *y, int64_t n_classes)
+{
+    const int64_t *target = gd_tensor_data(y);
+    const float *output = gd_tensor_data(outputs);
+    int64_t n_correct = 0;
+    for (int64_t row = 0; row < gd_tensor_numel(y); row++) {
+        int64_t best = 0;
+        for (int64_t k = 1; k < n_classes; k++) {
+            best = output[row * n_classes + k] > output[row * n_classes + best] ? k : best;
+        }
+        n_correct += best == target[row];
+    }
+    return n_correct;
+}
+
+static status_t one_hot_new(gd_tensor_t *outputs, gd_tensor_t *y, int64_t n_classes, double elsewhere,
+                            gd_tensor_t **one_hot_p)
+{
+    gd_tensor_t *one_hot = NULL;
+    status_t status = gd_tensor_full(GD_DTYPE_F32, gd_tensor_n_dims(outputs), gd_tensor_shape(outputs), elsewhere,
+                                     &one_hot);
+    if (status != ST_OK) {
+        return status;
+    }
+    const int64_t *target = gd_tensor_data(y);
+    float *data = gd_tensor_data(one_hot);
+    for (int64_t row = 0; row < gd_tensor_numel(y); row++) {
+        data[row * n_classes + target[row]] = 1.0F;
+    }
+    *one_hot_p = one_hot;
+    return ST_OK;
+}
+
+/* False: not an elementwise loss. Parameters are PyTorch's defaults, torchvision's for focal. */
+static bool pointwise_find(int loss, gd_pointwise_loss_options_t *options_p)
+{
+    static const struct {
+        int loss;
+        gd_pointwise_loss_options_t options;
+    } rows[] = {
+        {GRADD__V1__TRAINING__LOSS__mse, {.kind = GD_LOSS_MSE}},
+        {GRADD__V1__TRAINING__LOSS__l1, {.kind = GD_LOSS_L1}},
+        {GRADD__V1__TRAINING__LOSS__smooth_l1, {.kind = GD_LOSS_SMOOTH_L1, .a = 1}},
+        {GRADD__V1__TRAINING__LOSS__huber, {.kind = GD_LOSS_HUBER, .a = 1}},
+        {GRADD__V1__TRAINING__LOSS__bce_with_logits, {.kind = GD_LOSS_BCE_WITH_LOGITS}},
+        {GRADD__V1__TRAINING__LOSS__bce, {.kind = GD_LOSS_BCE}},
+        {GRADD__V1__TRAINING__LOSS__poisson_nll, {.kind = GD_LOSS_POISSON_NLL, .option = 1}},
+        {GRADD__V1__TRAINING__LOSS__soft_margin, {.kind = GD_LOSS_SOFT_MARGIN}},
+        {GRADD__V1__TRAINING__LOSS__focal, {.kind = GD_LOSS_FOCAL, .a = 0.25, .b = 2}},
+    };
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        if (rows[i].loss == loss) {
+            *options_p = rows[i].options;
+            return true;
+        }
+    }
+    return false;
+}
+
+static status_t pointwise_loss(const gd_pointwise_loss_options_t *options, gd_tensor_t *outputs, gd_tensor_t *y,
+                               int64_t n_classes, double scale, gd_tensor_t **loss_p)
+{
+    gd_tensor_t *wanted = NULL;
+    const double elsewhere = options->kind == GD_LOSS_SOFT_MARGIN ? -1 : 0;
+    status_t status = one_hot_new(outputs, y, n_classes, elsewhere, &wanted);
+    if (status != ST_OK) {
+        return status;
+    }
+    if (options->kind == GD_LOSS_MSE) {
+        status = gd_mse(outputs, wanted, scale / (double)n_classes, loss_p);
+    } else {
+        status =
+            gd_pointwise_loss(outputs, wanted, NULL, NULL, options, true, scale / (double)n_classes, loss_p);
+    }
+    (void)gd_tensor_unref(wanted);
+    return status;
+}
+
+static status_t row_loss(int loss, gd_tensor_t *outputs, gd_tensor_t *y, double scale, gd_tensor_t **loss_p)
+{
+    gd_tensor_t *sum = NULL;
+    status_t status = loss == GRADD__V1__TRAINING__LOSS__nll
+                          ? gd_nll_loss(outputs, y, NULL, IGNORE_INDEX, GD_REDUCTION_SUM, &sum)
+                          : gd_multi_margin_loss(outputs, y, NULL, 1, 1, GD_REDUCTION_SUM, &sum);
+    if (status == ST_OK) {
+        status = gd_scale(sum, scale, 0, loss_p);
+    }
+    (void)gd_tensor_unref(sum);
+    return status;
+}
+
+status_t wrk_session_loss(const wrk_session_t *session, gd_tensor_t *x, gd_tensor_t *y, double scale, double smoothing,
+                          gd_tensor_t **loss_p, int64_t *n_correct_p)
+{
+    gd_tensor_t *outputs = NULL;
+    gd_pointwise_loss_options_t options;
+    int loss = (int)session->job->training->loss;
+    status_t status = gd_module_forward(session->model, x, &outputs);
+    if (status != ST_OK) {
+        return status;
+    }
+    if (loss == GRADD__V1__TRAINING__LOSS__cross_entropy) {
+        status = gd_cross_entropy(outputs, y, scale, IGNORE_INDEX, smoothing, loss_p, n_correct_p);
+    } else {
+        *n_correct_p = hits_count(outputs, y, session->n_outputs);
+        status = pointwise_find(loss, &options)
+                     ? pointwise_loss(&options, outputs, y, session->n_outputs, scale, loss_p)
+                     : row_loss(loss, outputs, y, scale, loss_p);
+    }
+    (void)gd_tensor_unref(outputs);
+    return status;
+}
