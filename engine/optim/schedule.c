@@ -133,8 +133,10 @@ double gd_schedule_lr(const gd_schedule_t *schedule, int64_t step)
         share = at > 0 ? fall(schedule->shape, at < 1 ? at : 1) : 1;
         break;
     }
-    case GD_SCHEDULE_STEP:
-        return lr * pow(schedule->gamma, (double)(t / (schedule->every > 0 ? schedule->every : 1)));
+    case GD_SCHEDULE_STEP: {
+        const int64_t n_reductions = t / (schedule->every > 0 ? schedule->every : 1);
+        return lr * pow(schedule->gamma, (double)n_reductions);
+    }
     case GD_SCHEDULE_MULTI_STEP:
         return lr * pow(schedule->gamma, (double)milestones_reached(schedule, step));
     case GD_SCHEDULE_EXPONENTIAL:
