@@ -30,8 +30,8 @@ static status_t one_hot_new(gd_tensor_t *outputs, gd_tensor_t *y, int64_t n_clas
                             gd_tensor_t **one_hot_p)
 {
     gd_tensor_t *one_hot = NULL;
-    status_t status = gd_tensor_full(GD_DTYPE_F32, gd_tensor_n_dims(outputs), gd_tensor_shape(outputs), elsewhere,
-                                     &one_hot);
+    status_t status =
+        gd_tensor_full(GD_DTYPE_F32, gd_tensor_n_dims(outputs), gd_tensor_shape(outputs), elsewhere, &one_hot);
     if (status != ST_OK) {
         return status;
     }
@@ -82,8 +82,7 @@ static status_t pointwise_loss(const gd_pointwise_loss_options_t *options, gd_te
     if (options->kind == GD_LOSS_MSE) {
         status = gd_mse(outputs, wanted, scale / (double)n_classes, loss_p);
     } else {
-        status =
-            gd_pointwise_loss(outputs, wanted, NULL, NULL, options, true, scale / (double)n_classes, loss_p);
+        status = gd_pointwise_loss(outputs, wanted, NULL, NULL, options, true, scale / (double)n_classes, loss_p);
     }
     (void)gd_tensor_unref(wanted);
     return status;
