@@ -12,7 +12,9 @@
 #include "base/mem.h"
 #include "daemon/daemon_internal.h"
 
-enum { HELLO_MS = 10000, READ_MS = 1000, MAX_METRIC_NAME = 64, MAX_TEXT = 64 * 1024 };
+enum { HELLO_MS = 10000, READ_MS = 1000, MAX_METRIC_NAME = 64 };
+/* A worker sends 256 KiB of sampled text; each byte that isn't UTF-8 has become three. */
+enum { MAX_TEXT = 3 * 256 * 1024 };
 
 typedef struct session {
     dmn_daemon_t *daemon;

@@ -4,8 +4,9 @@
  * file. The environment's FAKE_PLAN says what it does, as "key=value" separated by spaces: steps=N step_ms=N every=N
  * (checkpoint)   crash=STEP (rank 1, or 0 if alone, kills itself there in the first attempt) deaf=1 (ignores commands
  * and SIGTERM)    fail=STEP (permanent failure)   hang=STEP (attached, but silent, attempt 1)   vanish=STEP (alive,
- * but without its stream, attempt 1)   refuse=ATTEMPT (permanent failure before it knows its step). Like the real one
- * it reconnects, sends again what was not acknowledged, and writes goodbye.json before its goodbye.
+ * but without its stream, attempt 1)   text=N (sampled text of so many bytes at the end)   refuse=ATTEMPT (permanent
+ * failure before it knows its step). Like the real one it reconnects, sends again what was not acknowledged, and writes
+ * goodbye.json before its goodbye.
  */
 #include <inttypes.h>
 #include <signal.h>
@@ -145,6 +146,12 @@ static bool telemetry_send(worker_t *worker, int64_t step, const char *phase, bo
     telemetry.n_points = worker->rank == 0 && strcmp(phase, "training") == 0 ? 1 : 0;
     telemetry.checkpoints = checkpoints;
     telemetry.n_checkpoints = has_checkpoint ? 1 : 0;
+    static char text[1024 * 1024];
+    bool is_last = step == plan("steps", 10) && strcmp(phase, "checkpointing") == 0;
+    if (worker->rank == 0 && is_last && plan("text", 0) > 0) {
+        memset(text, 'x', (size_t)plan("text", 0));
+        telemetry.text = text;
+    }
     Gradd__V1__WorkerMessage message = GRADD__V1__WORKER_MESSAGE__INIT;
     message.telemetry = &telemetry;
     while (clock_now_ns() < end_ns) {

@@ -61,6 +61,22 @@ static void a_job_runs_to_its_end(void **state)
     dmn_daemon_close(daemon, 1000);
 }
 
+static void the_longest_text_that_a_worker_samples_is_kept(void **state)
+{
+    (void)state;
+    dmn_daemon_t *daemon = client_daemon(1, "steps=2 step_ms=5 text=786432");
+    client_open();
+
+    int id = client_submit(1, "");
+    WAIT_STATE(id, SUCCEEDED)
+
+    Gradd__V1__Job *job = client_get(id);
+    assert_int_equal(strlen(job->text), 786432);
+    client_free(job);
+    client_close();
+    dmn_daemon_close(daemon, 1000);
+}
+
 static void a_killed_rank_starts_the_job_again_from_its_checkpoint(void **state)
 {
     (void)state;
@@ -473,6 +489,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(a_job_runs_to_its_end),
+        TEST(the_longest_text_that_a_worker_samples_is_kept),
         TEST(a_killed_rank_starts_the_job_again_from_its_checkpoint),
         TEST(a_killed_rank_is_noticed_without_its_launcher),
         TEST(a_silent_rank_is_given_up),
