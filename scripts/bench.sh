@@ -44,6 +44,7 @@ if [ -z "$python" ]; then
     python=$PWD/build/bench-venv/bin/python
     if ! "$python" -c 'import torch' 2>/dev/null; then
         echo "installing PyTorch 2.13.0 into build/bench-venv (once)"
+        scripts/deps.sh --bench
         python3 -m venv build/bench-venv
         "$python" -m pip install -q torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu 2>/dev/null ||
             "$python" -m pip install -q torch==2.13.0

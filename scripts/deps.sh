@@ -5,13 +5,14 @@ set -euo pipefail
 
 usage() {
     cat <<'END'
-usage: scripts/deps.sh [--checks] [--fuzz] [--list]
+usage: scripts/deps.sh [--checks] [--fuzz] [--bench] [--list]
 
 Installs what is missing with apt-get, as root or with sudo. When nothing is missing it returns at once and needs
 neither root nor network.
 
   --checks   also what the static checks and scripts need: clang-format, clang-tidy, shellcheck
   --fuzz     also what the fuzz preset needs: clang, libomp-dev
+  --bench    also what scripts/bench.sh makes PyTorch's virtual environment with: python3-venv
   --list     prints the packages and installs nothing
 END
 }
@@ -30,6 +31,7 @@ for argument in "$@"; do
     case "$argument" in
         --checks) packages+=(clang-format clang-tidy shellcheck) ;;
         --fuzz) packages+=(clang libomp-dev) ;;
+        --bench) packages+=(python3-venv) ;;
         --list) list=yes ;;
         -h | --help) usage; exit 0 ;;
         *) echo "deps.sh: unknown argument $argument" >&2; usage >&2; exit 2 ;;
