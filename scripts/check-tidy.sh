@@ -24,9 +24,7 @@ done
 cd "$(dirname "$0")/.."
 command -v clang-tidy >/dev/null || scripts/deps.sh --checks
 # generated headers have to be there
-if [ ! -f "build/$preset/compile_commands.json" ] || [ ! -f "build/$preset/proto/generated/job.pb-c.h" ]; then
-    scripts/build.sh "$preset" --target gradd_messages gradd_rpc_messages
-fi
+scripts/build.sh "$preset" --target gradd_messages gradd_rpc_messages >/dev/null
 if [ ${#files[@]} -eq 0 ]; then
     # engine/cpu/vec is written in GCC's vector extensions, some of which clang doesn't know
     mapfile -t files < <(git ls-files '*.c' | grep -v '^engine/cpu/vec/' | grep -Fxf <(sed -nE "s|^ *\"file\": \"$PWD/(.*)\",?$|\1|p" "build/$preset/compile_commands.json"))
