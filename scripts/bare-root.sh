@@ -60,6 +60,8 @@ debootstrap --variant=minbase --include=git,ca-certificates bookworm "$base/clea
     { tail -n 20 "$base/debootstrap.log" >&2; exit 1; }
 # The root reaches packages the way this machine does.
 cp /etc/resolv.conf "$base/clean/etc/" 2>/dev/null || true
+# Debian's installer writes this file, debootstrap doesn't; without it each look-up of the host's own name waits for DNS.
+printf '127.0.0.1 localhost\n127.0.1.1 %s\n' "$(hostname)" >"$base/clean/etc/hosts"
 for file in $(grep -lE 'Acquire::|Proxy' /etc/apt/apt.conf.d/* 2>/dev/null | grep -vE 'gzip|clean|languages|packagekit|appstream|dep11' || true); do
     cp "$file" "$base/clean/etc/apt/apt.conf.d/"
 done
