@@ -170,7 +170,7 @@ say "a second daemon, and daemons with wrong arguments"
 
 # ---- a corrupt newest checkpoint: the one before, and the same bits ----
 checkpoint_job() { # name
-    submit --name "$1" "$here/jobs/small.yaml" --set training.steps=2500 --set checkpoint.every=50 --set evaluation.every=2500
+    submit --name "$1" "$here/jobs/small.yaml" --set training.steps=6000 --set checkpoint.every=50 --set evaluation.every=6000
 }
 id=$(checkpoint_job undisturbed)
 succeed "$id" 120
