@@ -132,6 +132,10 @@ const spec_rule_t spec_rules[] = {
 
     {"Data.train", NEEDED, .help = "What is learnt from."},
     {"Data.validation", .help = "What the model is measured with."},
+    {"Data.prefetch", .help = "How samples are read ahead of the training."},
+    {"Prefetch.threads", WITHIN(0, 256), .unit = "threads",
+     .help = "Threads of a worker that read; 0: the training reads by itself. The result doesn't depend on it."},
+    {"Prefetch.batches", WITHIN(1, 1024), .unit = "batches", .help = "How many batches are read ahead."},
     {"Dataset.text", .help = "Text as a stream of tokens, cut into windows."},
     {"Dataset.idx", .help = "Images and labels in IDX files, as MNIST has them."},
     {"Text.path", .flags = SPEC_REQUIRED | SPEC_FILE_PATH,

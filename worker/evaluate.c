@@ -4,20 +4,16 @@
 #include "base/clock.h"
 #include "worker/session_internal.h"
 
-static status_t microbatch_evaluate(wrk_session_t *session, int64_t first, int64_t n, int64_t n_samples,
-                                    wrk_record_t *record)
+static status_t microbatch_evaluate(wrk_session_t *session, int64_t n, wrk_record_t *record)
 {
     gd_tensor_t *x = NULL;
     gd_tensor_t *y = NULL;
     gd_tensor_t *loss = NULL;
-    for (int64_t i = 0; i < n; i++) {
-        session->indices[i] = wrk_dataset_eval_index(session->validation, first + i, n_samples);
-    }
     status_t status = wrk_session_batch_new(session, n, &x, &y);
     if (status != ST_OK) {
         return status;
     }
-    status = wrk_session_read(session, session->validation, n, x, y);
+    status = wrk_loader_take(session->eval_loader, gd_tensor_data(x), gd_tensor_data(y));
     if (status == ST_OK) {
         status = wrk_session_loss(session, x, y, 1.0, 0.0, &loss, &record->n_correct);
     }
@@ -50,12 +46,13 @@ static status_t parameters_evaluate(wrk_session_t *session)
         }
     }
     coll_share(n_micro, session->size, session->rank, &first, &n_own);
+    own = wrk_feed_evaluate(session, first, n_own, n_samples);
     bool was_training = gd_training_set(false);
     bool was_recording = gd_grad_set_enabled(false);
     for (int64_t i = 0; i < n_own && own == ST_OK; i++) {
         int64_t start = (first + i) * session->eval_micro;
         int64_t n = n_samples - start < session->eval_micro ? n_samples - start : session->eval_micro;
-        own = microbatch_evaluate(session, start, n, n_samples, wrk_exchange_own(session->evaluation, i));
+        own = microbatch_evaluate(session, n, wrk_exchange_own(session->evaluation, i));
     }
     (void)gd_grad_set_enabled(was_recording);
     (void)gd_training_set(was_training);

@@ -83,12 +83,6 @@ status_t wrk_session_batch_new(const wrk_session_t *session, int64_t n, gd_tenso
     return ST_OK;
 }
 
-status_t wrk_session_read(wrk_session_t *session, const wrk_dataset_t *dataset, int64_t n, gd_tensor_t *x,
-                          gd_tensor_t *y)
-{
-    return wrk_dataset_read(dataset, session->indices, n, gd_tensor_data(x), gd_tensor_data(y));
-}
-
 /* ---- opening ---- */
 
 static status_t sizes_set(wrk_session_t *session)
@@ -163,12 +157,12 @@ static status_t outputs_check(wrk_session_t *session)
     gd_tensor_t *x = NULL;
     gd_tensor_t *y = NULL;
     gd_tensor_t *outputs = NULL;
-    session->indices[0] = 0;
+    int64_t index = 0;
     status_t status = wrk_session_batch_new(session, 1, &x, &y);
     if (status != ST_OK) {
         return status;
     }
-    status = wrk_session_read(session, session->train, 1, x, y);
+    status = wrk_dataset_read(session->train, &index, 1, gd_tensor_data(x), gd_tensor_data(y));
     if (status == ST_OK) {
         bool was_recording = gd_grad_set_enabled(false);
         status = gd_module_forward(session->model, x, &outputs);
@@ -218,10 +212,6 @@ static status_t model_open(wrk_session_t *session)
     }
     if (status != ST_OK) {
         return status;
-    }
-    session->indices = mem_calloc((size_t)session->batch, sizeof(int64_t));
-    if (session->indices == NULL) {
-        return ST_FAIL(ST_ERR_NOMEM, "indices of %lld samples", (long long)session->batch);
     }
     status = wrk_session_batch_new(session, session->micro, &session->x, &session->y);
     if (status == ST_OK) {
@@ -325,6 +315,11 @@ status_t wrk_session_open(const spec_job_t *job, coll_group_t *group, const wrk_
         return status;
     }
     session->first_step = session->step;
+    status = wrk_agree(group, wrk_feed_open(session));
+    if (status != ST_OK) {
+        wrk_session_close(session);
+        return status;
+    }
     if (session->rank == 0) {
         start_log(session);
     }
@@ -339,6 +334,8 @@ void wrk_session_close(wrk_session_t *session)
     if (session == NULL) {
         return;
     }
+    wrk_loader_close(session->eval_loader);
+    wrk_loader_close(session->loader);
     wrk_exchange_close(session->evaluation);
     wrk_exchange_close(session->exchange);
     if (session->tree != NULL) {
@@ -360,7 +357,6 @@ void wrk_session_close(wrk_session_t *session)
     wrk_dataset_close(session->validation);
     wrk_dataset_close(session->train);
     wrk_checkpoint_store_close(session->store);
-    mem_free(session->indices);
     if (session->context != NULL) {
         (void)gd_context_set_current(session->context_before);
         gd_context_close(session->context);

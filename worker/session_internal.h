@@ -8,6 +8,7 @@
 #include "gradd/context.h"
 #include "gradd/optim.h"
 #include "worker/data/dataset.h"
+#include "worker/data/loader.h"
 #include "worker/exchange.h"
 #include "worker/session.h"
 
@@ -32,6 +33,10 @@ struct wrk_session {
     wrk_dataset_t *train;
     wrk_dataset_t *validation; /* NULL: none */
     wrk_order_t *order;
+    wrk_loader_t *loader;      /* of train; item k: own microbatch k mod n_own of step k / n_own */
+    wrk_loader_t *eval_loader; /* of validation, made at the first evaluation; item i: own microbatch i */
+    int64_t eval_first;        /* this rank's evaluation microbatches begin there */
+    int64_t eval_samples;      /* of an evaluation */
     bool is_text;
 
     gd_module_t *model;
@@ -54,7 +59,6 @@ struct wrk_session {
     coll_tree_t *tree;
     wrk_exchange_t *exchange;
     wrk_exchange_t *evaluation; /* made at the first evaluation */
-    int64_t *indices;           /* [batch] */
     gd_tensor_t *x, *y;         /* one microbatch */
 
     int64_t step; /* steps finished */
@@ -72,9 +76,12 @@ struct wrk_session {
 void wrk_session_progress(const wrk_session_t *session, const char *phase);
 void wrk_session_note(const wrk_session_t *session, const char *text);
 void wrk_session_points(const wrk_session_t *session, const wrk_point_t *points, int n);
-/* Fills `n` samples' input and target from session->indices into x and y. */
-status_t wrk_session_read(wrk_session_t *session, const wrk_dataset_t *dataset, int64_t n, gd_tensor_t *x,
-                          gd_tensor_t *y);
+/* feed.c: the reading ahead of both sets. The loader of train begins at session->step. */
+status_t wrk_feed_open(wrk_session_t *session);
+/* The next own microbatch into session->x and session->y. */
+status_t wrk_feed_take(wrk_session_t *session);
+/* Reads this rank's n_own microbatches from `first` on, of an evaluation of n_samples. */
+status_t wrk_feed_evaluate(wrk_session_t *session, int64_t first, int64_t n_own, int64_t n_samples);
 /* New tensors for n samples. */
 status_t wrk_session_batch_new(const wrk_session_t *session, int64_t n, gd_tensor_t **x_p, gd_tensor_t **y_p);
 /* Forward, and the loss times scale; smoothing of labels in training only. */

@@ -13,11 +13,7 @@ static status_t microbatch_run(wrk_session_t *session, int64_t m, wrk_record_t *
 {
     gd_tensor_t *loss = NULL;
     gd_rng_set_position(session->job->seed, (uint32_t)session->step, (uint32_t)m);
-    status_t status =
-        wrk_order_get(session->order, session->step, m * session->micro, session->micro, session->indices);
-    if (status == ST_OK) {
-        status = wrk_session_read(session, session->train, session->micro, session->x, session->y);
-    }
+    status_t status = wrk_feed_take(session);
     if (status != ST_OK) {
         return status;
     }

@@ -140,6 +140,28 @@ static void a_step_allocates_nothing_after_the_second(void **state)
     }
 }
 
+static void reading_ahead_changes_no_bit(void **state)
+{
+    (void)state;
+    static run_t run;
+    char expected[HASH_SHA256_HEX_SIZE] = "";
+    const char *const settings[][3] = {{"data.prefetch.threads=0"},
+                                       {"data.prefetch.threads=1", "data.prefetch.batches=1"},
+                                       {"data.prefetch.threads=3", "data.prefetch.batches=5"}};
+    for (int i = 0; i < 3; i++) {
+        const char *const set[] = {settings[i][0], settings[i][1], NULL};
+        spec_job_t *job = run_job(MODEL_MLP, 2, set);
+        memset(&run, 0, sizeof(run));
+        run_ok(job, 1 + i % 2, &run);
+        if (i == 0) {
+            memcpy(expected, run.result.parameters_sha256, sizeof(expected));
+        }
+        assert_string_equal(run.result.parameters_sha256, expected);
+        spec_job_free(job);
+        run_folder_clear();
+    }
+}
+
 static void text_is_sampled_at_the_end(void **state)
 {
     (void)state;
@@ -298,6 +320,7 @@ int main(void)
         TEST(another_number_of_microbatches_is_another_job),
         TEST(training_makes_the_loss_smaller_and_is_told_as_points),
         TEST(a_step_allocates_nothing_after_the_second),
+        TEST(reading_ahead_changes_no_bit),
         TEST(text_is_sampled_at_the_end),
         TEST(without_a_prompt_text_begins_with_what_the_data_has),
         TEST(a_prompt_that_the_data_cannot_spell_is_refused_at_the_start),

@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/mem.h"
 #include "worker/data/source.h"
 
 static const int64_t dtype_bytes[GD_DTYPE_COUNT] = {
@@ -113,19 +114,39 @@ status_t wrk_dataset_check_classes(const wrk_dataset_t *dataset, int64_t n_class
     return dataset->n_classes <= n_classes ? ST_OK : dataset->ops->check_classes(dataset, n_classes);
 }
 
-status_t wrk_dataset_read(const wrk_dataset_t *dataset, const int64_t *indices, int64_t n, void *inputs, void *targets)
+void wrk_scratch_release(wrk_scratch_t *scratch)
 {
-    for (int64_t i = 0; i < n; i++) {
-        if (indices[i] < 0 || indices[i] >= dataset->count) {
-            return ST_FAIL(ST_ERR_RANGE, "sample %lld of a dataset of %lld", (long long)indices[i],
+    for (int i = 0; i < WRK_SCRATCH_COUNT; i++) {
+        mem_free(scratch->block[i]);
+    }
+    *scratch = (wrk_scratch_t){0};
+}
+
+status_t wrk_dataset_read_plan(const wrk_dataset_t *dataset, const wrk_plan_t *plan, wrk_scratch_t *scratch,
+                               void *inputs, void *targets)
+{
+    wrk_scratch_t own = {0};
+    status_t status = ST_OK;
+    for (int64_t i = 0; i < plan->n; i++) {
+        if (plan->indices[i] < 0 || plan->indices[i] >= dataset->count) {
+            return ST_FAIL(ST_ERR_RANGE, "sample %lld of a dataset of %lld", (long long)plan->indices[i],
                            (long long)dataset->count);
         }
     }
-    for (int64_t i = 0; i < n; i++) {
+    for (int64_t i = 0; i < plan->n && status == ST_OK; i++) {
         char *target = targets != NULL ? (char *)targets + i * dataset->target.size_bytes : NULL;
-        dataset->ops->read(dataset, indices[i], (char *)inputs + i * dataset->input.size_bytes, target);
+        status = dataset->ops->read(dataset, plan->indices[i], scratch != NULL ? scratch : &own,
+                                    (char *)inputs + i * dataset->input.size_bytes, target);
     }
-    return ST_OK;
+    wrk_scratch_release(&own);
+    return status;
+}
+
+status_t wrk_dataset_read(const wrk_dataset_t *dataset, const int64_t *indices, int64_t n, void *inputs, void *targets)
+{
+    wrk_plan_t plan = {
+        .indices = (int64_t *)(uintptr_t)indices, .n = n, .partner = n > 0 ? indices[0] : 0}; /* they are only read */
+    return wrk_dataset_read_plan(dataset, &plan, NULL, inputs, targets);
 }
 
 int wrk_dataset_decode(const wrk_dataset_t *dataset, int64_t token, char bytes[WRK_DATASET_MAX_TOKEN_BYTES])

@@ -67,8 +67,30 @@ int64_t wrk_dataset_n_tokens(const wrk_dataset_t *dataset);
  * and the limit. Call it once the model is built, before the first step. */
 status_t wrk_dataset_check_classes(const wrk_dataset_t *dataset, int64_t n_classes);
 
-/* Fills a batch: inputs[n, …] and targets[n, …], contiguous, in the order of indices. targets may be NULL.
- * ST_ERR_RANGE for an index outside 0 … count-1. */
+/* Memory that reading works in, one for each thread: it grows to what the largest sample takes, and stays. Embedded:
+ * {0}, wrk_scratch_release. */
+enum { WRK_SCRATCH_COUNT = 4 };
+typedef struct wrk_scratch {
+    void *block[WRK_SCRATCH_COUNT];
+    size_t size_bytes[WRK_SCRATCH_COUNT];
+} wrk_scratch_t;
+void wrk_scratch_release(wrk_scratch_t *scratch);
+
+/* Which samples are read, and for which epoch: random numbers of augmentations are keyed by (seed, epoch, sample). */
+typedef struct wrk_plan {
+    int64_t *indices; /* [n] */
+    int64_t n;
+    uint64_t seed;
+    int64_t epoch;
+    int64_t partner; /* mixup: the sample that the last one is mixed with; the others are with the next of indices */
+} wrk_plan_t;
+
+/* Fills a batch: inputs[n, …] and targets[n, …], contiguous, in the order of the plan. targets may be NULL, scratch too
+ * (then memory is taken for the call). Threads may read at once, each with its own scratch. ST_ERR_RANGE for an index
+ * outside 0 … count-1; what is wrong with a sample's file names it. */
+status_t wrk_dataset_read_plan(const wrk_dataset_t *dataset, const wrk_plan_t *plan, wrk_scratch_t *scratch,
+                               void *inputs, void *targets);
+/* The same for seed 0, epoch 0. */
 status_t wrk_dataset_read(const wrk_dataset_t *dataset, const int64_t *indices, int64_t n, void *inputs, void *targets);
 
 /* ---- text only ---- */

@@ -210,8 +210,9 @@ static void idx_close(wrk_dataset_t *dataset)
     mem_free(idx);
 }
 
-static void idx_read(const wrk_dataset_t *dataset, int64_t index, void *input, void *target)
+static status_t idx_read(const wrk_dataset_t *dataset, int64_t index, wrk_scratch_t *scratch, void *input, void *target)
 {
+    (void)scratch;
     const idx_dataset_t *idx = (const idx_dataset_t *)dataset;
     const uint8_t *image = idx->images.data + index * idx->images.sample_bytes;
     float *pixels = input;
@@ -221,6 +222,7 @@ static void idx_read(const wrk_dataset_t *dataset, int64_t index, void *input, v
     if (target != NULL) {
         *(int64_t *)target = idx->labels.data[index];
     }
+    return ST_OK;
 }
 
 static status_t idx_check_classes(const wrk_dataset_t *dataset, int64_t n_classes)

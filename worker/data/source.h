@@ -12,8 +12,8 @@
 
 typedef struct wrk_dataset_ops {
     void (*close)(wrk_dataset_t *dataset);
-    /* Indices are in range. */
-    void (*read)(const wrk_dataset_t *dataset, int64_t index, void *input, void *target);
+    /* The index is in range; target may be NULL. Any number of threads may be in it, each with a scratch of its own. */
+    status_t (*read)(const wrk_dataset_t *dataset, int64_t index, wrk_scratch_t *scratch, void *input, void *target);
     status_t (*check_classes)(const wrk_dataset_t *dataset, int64_t n_classes);
 } wrk_dataset_ops_t;
 

@@ -326,8 +326,10 @@ static void text_close(wrk_dataset_t *dataset)
     mem_free(text);
 }
 
-static void text_read(const wrk_dataset_t *dataset, int64_t index, void *input, void *target)
+static status_t text_read(const wrk_dataset_t *dataset, int64_t index, wrk_scratch_t *scratch, void *input,
+                          void *target)
 {
+    (void)scratch;
     const text_dataset_t *text = (const text_dataset_t *)dataset;
     int64_t *in = input;
     int64_t *out = target;
@@ -337,6 +339,7 @@ static void text_read(const wrk_dataset_t *dataset, int64_t index, void *input, 
     for (int64_t t = 0; out != NULL && t < text->context; t++) {
         out[t] = token_get(text, index + t + 1);
     }
+    return ST_OK;
 }
 
 static status_t text_check_classes(const wrk_dataset_t *dataset, int64_t n_classes)
