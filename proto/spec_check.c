@@ -227,17 +227,19 @@ static const char *layer_name(const Gradd__V1__Layer *layer, const ProtobufCFiel
     return fields != NULL && name != NULL ? *(char *const *)((const char *)fields + name->offset) : NULL;
 }
 
+/* Words of letters, digits and _ between dots. */
 static bool name_is_good(const char *name)
 {
-    return (isalpha((unsigned char)name[0]) || name[0] == '_') && strlen(name) < 64 &&
-           name[strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_")] == '\0';
+    size_t length = strlen(name);
+    return length > 0 && length < 64 && name[0] != '.' && name[length - 1] != '.' && strstr(name, "..") == NULL &&
+           strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.") == length;
 }
 
 static void check_layer_name(checker_t *checker, const char *path, Gradd__V1__Layer **layers, size_t index,
                              const char *name)
 {
     if (!name_is_good(name)) {
-        complain(checker, path, "\"%.40s\" isn't a layer's name: letters, digits and _, first a letter", name);
+        complain(checker, path, "\"%.40s\" isn't a layer's name: letters, digits and _, with dots between words", name);
         return;
     }
     for (size_t i = 0; i < index; i++) {
@@ -263,6 +265,8 @@ static void check_tied(checker_t *checker, const char *path, const char *tied)
     complain(checker, path, "no embedding before it is named \"%.40s\"%s", tied, hint);
 }
 
+static void check_nested(checker_t *checker, const char *path, const ProtobufCMessage *message, double times);
+
 static void check_layers(checker_t *checker, const char *path, Gradd__V1__Layer **layers, size_t n_layers, double times)
 {
     for (size_t i = 0; i < n_layers && layers[i] != NULL; i++) {
@@ -280,7 +284,6 @@ static void check_layers(checker_t *checker, const char *path, Gradd__V1__Layer 
             (void)snprintf(field_path, sizeof(field_path), "%s.name", layer_path);
             check_layer_name(checker, field_path, layers, i, name);
         }
-        (void)snprintf(field_path, sizeof(field_path), "%s.layers", layer_path);
         const Gradd__V1__Layer *layer = layers[i];
         if (layer->kind_case == GRADD__V1__LAYER__KIND_EMBEDDING && name != NULL &&
             checker->n_embeddings < MAX_LAYER_NAMES) {
@@ -290,13 +293,35 @@ static void check_layers(checker_t *checker, const char *path, Gradd__V1__Layer 
         } else if (layer->kind_case == GRADD__V1__LAYER__KIND_LINEAR && layer->linear->tied != NULL) {
             (void)snprintf(field_path, sizeof(field_path), "%s.tied", layer_path);
             check_tied(checker, field_path, layer->linear->tied);
-        } else if (layer->kind_case == GRADD__V1__LAYER__KIND_SEQUENTIAL) {
-            check_layers(checker, field_path, layer->sequential->layers, layer->sequential->n_layers, times);
-        } else if (layer->kind_case == GRADD__V1__LAYER__KIND_RESIDUAL) {
-            check_layers(checker, field_path, layer->residual->layers, layer->residual->n_layers, times);
-        } else if (layer->kind_case == GRADD__V1__LAYER__KIND_REPEAT) {
-            check_layers(checker, field_path, layer->repeat->layers, layer->repeat->n_layers,
-                         times * layer->repeat->times);
+        }
+        check_nested(checker, layer_path, fields,
+                     layer->kind_case == GRADD__V1__LAYER__KIND_REPEAT ? times * layer->repeat->times : times);
+    }
+}
+
+/* The layers in a message's fields: lists of layers, and lists of messages that have them (branches). */
+static void check_nested(checker_t *checker, const char *path, const ProtobufCMessage *message, double times)
+{
+    for (unsigned i = 0; i < message->descriptor->n_fields; i++) {
+        const ProtobufCFieldDescriptor *field = &message->descriptor->fields[i];
+        if (field->label != PROTOBUF_C_LABEL_REPEATED || field->type != PROTOBUF_C_TYPE_MESSAGE) {
+            continue;
+        }
+        char field_path[1100];
+        size_t n_items = *(const size_t *)((const char *)message + field->quantifier_offset);
+        void *items = *(void *const *)((const char *)message + field->offset);
+        (void)snprintf(field_path, sizeof(field_path), "%.1000s.%s", path, field->name);
+        if (field->descriptor == &gradd__v1__layer__descriptor) {
+            check_layers(checker, field_path, items, n_items, times);
+            continue;
+        }
+        for (size_t k = 0; k < n_items; k++) {
+            const ProtobufCMessage *item = ((ProtobufCMessage *const *)items)[k];
+            char item_path[1100];
+            (void)snprintf(item_path, sizeof(item_path), "%.1000s[%zu]", field_path, k);
+            if (item != NULL) {
+                check_nested(checker, item_path, item, times);
+            }
         }
     }
 }

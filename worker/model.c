@@ -4,6 +4,7 @@
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/mem.h"
@@ -24,8 +25,7 @@ const char *model_layer_kind(const Gradd__V1__Layer *layer)
     return field != NULL ? field->name : "layer";
 }
 
-/* NULL: none given. */
-static const char *layer_name(const Gradd__V1__Layer *layer)
+const char *model_layer_name(const Gradd__V1__Layer *layer)
 {
     const ProtobufCMessage *fields = layer_fields(layer);
     const ProtobufCFieldDescriptor *field =
@@ -42,8 +42,8 @@ static const char *layer_name(const Gradd__V1__Layer *layer)
 static void layer_label(strbuf_t *text, const Gradd__V1__Layer *layer, bool has_place)
 {
     strbuf_append(text, model_layer_kind(layer));
-    if (layer_name(layer) != NULL) {
-        strbuf_appendf(text, " \"%s\"", layer_name(layer));
+    if (model_layer_name(layer) != NULL) {
+        strbuf_appendf(text, " \"%s\"", model_layer_name(layer));
     }
     if (has_place && layer->file != NULL) {
         strbuf_appendf(text, " at %s:%d", layer->file, layer->line);
@@ -124,8 +124,25 @@ static status_t layer_count(model_build_t *build, const Gradd__V1__Layer *layer)
     return ST_OK;
 }
 
-static status_t children_build(model_build_t *build, Gradd__V1__Layer *const *layers, size_t n_layers,
+/* Adds the layers to parent; those without a name are numbered from `first`. */
+static status_t children_build(model_build_t *build, Gradd__V1__Layer *const *layers, size_t n_layers, size_t first,
                                wrk_shape_t *shape, gd_module_t *parent);
+
+/* A sequential of the layers, as a child of parent. name NULL: inline. */
+static status_t block_build(model_build_t *build, Gradd__V1__Layer *const *layers, size_t n_layers, wrk_shape_t *shape,
+                            gd_module_t *parent, const char *name)
+{
+    gd_module_t *block = NULL;
+    status_t status = gd_sequential_new(&block);
+    if (status == ST_OK) {
+        status = children_build(build, layers, n_layers, 0, shape, block);
+    }
+    if (status == ST_OK) {
+        status = name != NULL ? gd_module_add_child(parent, name, block) : gd_module_add_inline_child(parent, block);
+    }
+    (void)gd_module_unref(block);
+    return status;
+}
 
 /* `repeat`: `times` sequentials of its layers, each with parameters of its own. */
 static status_t repeat_build(model_build_t *build, const Gradd__V1__Layer *layer, wrk_shape_t *shape,
@@ -133,21 +150,12 @@ static status_t repeat_build(model_build_t *build, const Gradd__V1__Layer *layer
 {
     const Gradd__V1__Layer__Repeat *repeat = layer->repeat;
     for (int32_t i = 0; i < repeat->times; i++) {
+        char name[16];
+        (void)snprintf(name, sizeof(name), "%d", repeat->first + i);
         status_t status = layer_count(build, layer);
-        if (status != ST_OK) {
-            return status;
-        }
-        gd_module_t *block = NULL;
-        status = gd_sequential_new(&block);
         if (status == ST_OK) {
-            status = children_build(build, repeat->layers, repeat->n_layers, shape, block);
+            status = block_build(build, repeat->layers, repeat->n_layers, shape, parent, name);
         }
-        if (status == ST_OK) {
-            char name[16];
-            (void)snprintf(name, sizeof(name), "%d", i);
-            status = gd_module_add_child(parent, name, block);
-        }
-        (void)gd_module_unref(block);
         if (status != ST_OK) {
             return status;
         }
@@ -155,31 +163,125 @@ static status_t repeat_build(model_build_t *build, const Gradd__V1__Layer *layer
     return ST_OK;
 }
 
+static bool shapes_are_equal(const wrk_shape_t *a, const wrk_shape_t *b)
+{
+    bool is_equal = a->dtype == b->dtype && a->n_dims == b->n_dims;
+    for (int d = 0; is_equal && d < a->n_dims; d++) {
+        is_equal = a->size[d] == b->size[d];
+    }
+    return is_equal;
+}
+
 static status_t residual_build(model_build_t *build, const Gradd__V1__Layer *layer, wrk_shape_t *shape,
                                gd_module_t *module)
 {
-    const wrk_shape_t in = *shape;
-    if (in.dtype != GD_DTYPE_F32) {
-        return model_fail_input(build, layer, &in, "wants numbers to add to");
+    const Gradd__V1__Layer__Residual *residual = layer->residual;
+    const Gradd__V1__Layer *before = build->before;
+    wrk_shape_t sum = *shape;
+    if (sum.dtype != GD_DTYPE_F32) {
+        return model_fail_input(build, layer, &sum, "wants numbers to add to");
     }
-    status_t status = children_build(build, layer->residual->layers, layer->residual->n_layers, shape, module);
+    status_t status = children_build(build, residual->layers, residual->n_layers, 0, shape, module);
+    const Gradd__V1__Layer *last = build->before;
+    if (status == ST_OK && residual->n_shortcut > 0) {
+        gd_residual_begin_shortcut(module);
+        build->before = before;
+        status = children_build(build, residual->shortcut, residual->n_shortcut, residual->n_layers, &sum, module);
+    }
+    build->before = last;
     if (status != ST_OK) {
         return status;
     }
-    bool is_equal = in.dtype == shape->dtype && in.n_dims == shape->n_dims;
-    for (int d = 0; is_equal && d < in.n_dims; d++) {
-        is_equal = in.size[d] == shape->size[d];
-    }
-    if (!is_equal) {
+    if (!shapes_are_equal(&sum, shape)) {
         strbuf_t text = {0};
-        model_shape_format(&in, &text);
-        status =
-            model_fail_input(build, layer, shape, "wants its layers to keep the input's shape %s", strbuf_text(&text));
+        model_shape_format(&sum, &text);
+        status = residual->n_shortcut > 0
+                     ? model_fail_input(build, layer, shape, "wants its layers to give the shortcut's shape %s",
+                                        strbuf_text(&text))
+                     : model_fail_input(build, layer, shape, "wants its layers to keep the input's shape %s",
+                                        strbuf_text(&text));
         strbuf_release(&text);
         return status;
     }
     build->before = layer;
     return ST_OK;
+}
+
+/* What the branches so far give together with another one. */
+static status_t branch_combine(model_build_t *build, const Gradd__V1__Layer *layer, const wrk_shape_t *branch,
+                               size_t index, wrk_shape_t *total)
+{
+    const Gradd__V1__Layer__Parallel *parallel = layer->parallel;
+    if (index == 0) {
+        *total = *branch;
+        return ST_OK;
+    }
+    wrk_shape_t fit = *total;
+    bool is_concat = parallel->combine == GRADD__V1__LAYER__PARALLEL__COMBINE__concat;
+    int axis = parallel->axis - 1;
+    if (is_concat && axis < fit.n_dims && axis < branch->n_dims) {
+        fit.size[axis] = branch->size[axis];
+    }
+    if (!shapes_are_equal(&fit, branch)) {
+        strbuf_t text = {0};
+        model_shape_format(total, &text);
+        status_t status = model_fail_input(
+            build, layer, branch, "branch %zu wants to give what fits those before it, %s", index, strbuf_text(&text));
+        strbuf_release(&text);
+        return status;
+    }
+    if (is_concat) {
+        total->size[axis] += branch->size[axis];
+    }
+    return ST_OK;
+}
+
+static status_t parallel_build(model_build_t *build, const Gradd__V1__Layer *layer, wrk_shape_t *shape,
+                               gd_module_t *module)
+{
+    const Gradd__V1__Layer__Parallel *parallel = layer->parallel;
+    const Gradd__V1__Layer *before = build->before;
+    wrk_shape_t total = *shape;
+    for (size_t i = 0; i < parallel->n_branches; i++) {
+        const Gradd__V1__Layer__Group *branch = parallel->branches[i];
+        wrk_shape_t given = *shape;
+        char place[24];
+        (void)snprintf(place, sizeof(place), "%zu", i);
+        const char *name = branch->name != NULL && branch->name[0] != '\0' ? branch->name : place;
+        build->before = before;
+        status_t status =
+            block_build(build, branch->layers, branch->n_layers, &given, module, branch->inline_ ? NULL : name);
+        if (status == ST_OK && (given.dtype != GD_DTYPE_F32 || parallel->axis > given.n_dims)) {
+            status = model_fail_input(build, layer, &given, "branch %zu wants to give numbers with an axis %d", i,
+                                      parallel->axis);
+        }
+        if (status == ST_OK) {
+            status = branch_combine(build, layer, &given, i, &total);
+        }
+        if (status != ST_OK) {
+            return status;
+        }
+    }
+    *shape = total;
+    build->before = layer;
+    return ST_OK;
+}
+
+static status_t container_new(const Gradd__V1__Layer *layer, gd_module_t **module_p)
+{
+    static const gd_combine_t combines[] = {
+        [GRADD__V1__LAYER__PARALLEL__COMBINE__concat] = GD_COMBINE_CAT,
+        [GRADD__V1__LAYER__PARALLEL__COMBINE__add] = GD_COMBINE_ADD,
+        [GRADD__V1__LAYER__PARALLEL__COMBINE__multiply] = GD_COMBINE_MUL,
+    };
+    switch (layer->kind_case) {
+    case GRADD__V1__LAYER__KIND_RESIDUAL:
+        return gd_residual_new(module_p);
+    case GRADD__V1__LAYER__KIND_PARALLEL:
+        return gd_parallel_new(combines[layer->parallel->combine], layer->parallel->axis, module_p);
+    default:
+        return gd_sequential_new(module_p);
+    }
 }
 
 static status_t container_build(model_build_t *build, const Gradd__V1__Layer *layer, wrk_shape_t *shape,
@@ -190,14 +292,15 @@ static status_t container_build(model_build_t *build, const Gradd__V1__Layer *la
     }
     build->depth++;
     gd_module_t *module = NULL;
-    status_t status =
-        layer->kind_case == GRADD__V1__LAYER__KIND_RESIDUAL ? gd_residual_new(&module) : gd_sequential_new(&module);
+    status_t status = container_new(layer, &module);
     if (status == ST_OK && layer->kind_case == GRADD__V1__LAYER__KIND_RESIDUAL) {
         status = residual_build(build, layer, shape, module);
     } else if (status == ST_OK && layer->kind_case == GRADD__V1__LAYER__KIND_REPEAT) {
         status = repeat_build(build, layer, shape, module);
+    } else if (status == ST_OK && layer->kind_case == GRADD__V1__LAYER__KIND_PARALLEL) {
+        status = parallel_build(build, layer, shape, module);
     } else if (status == ST_OK) {
-        status = children_build(build, layer->sequential->layers, layer->sequential->n_layers, shape, module);
+        status = children_build(build, layer->sequential->layers, layer->sequential->n_layers, 0, shape, module);
     }
     build->depth--;
     if (status != ST_OK) {
@@ -205,6 +308,41 @@ static status_t container_build(model_build_t *build, const Gradd__V1__Layer *la
         return status;
     }
     *module_p = module;
+    return ST_OK;
+}
+
+/* Whether the names in it are those of the list around it. */
+static bool layer_is_inline(const Gradd__V1__Layer *layer)
+{
+    switch (layer->kind_case) {
+    case GRADD__V1__LAYER__KIND_SEQUENTIAL:
+        return layer->sequential->inline_;
+    case GRADD__V1__LAYER__KIND_RESIDUAL:
+        return layer->residual->inline_;
+    case GRADD__V1__LAYER__KIND_REPEAT:
+        return layer->repeat->inline_;
+    case GRADD__V1__LAYER__KIND_PARALLEL:
+        return layer->parallel->inline_;
+    case GRADD__V1__LAYER__KIND_PREPEND_PARAMETER: /* their name is the parameter's */
+    case GRADD__V1__LAYER__KIND_ADD_PARAMETER:
+        return true;
+    default:
+        return false;
+    }
+}
+
+static status_t leaf_register(model_build_t *build, const Gradd__V1__Layer *layer, const gd_module_t *module)
+{
+    if (build->n_leaves == build->max_leaves) {
+        int max = build->max_leaves > 0 ? 2 * build->max_leaves : 64;
+        model_leaf_t *list = mem_realloc(build->leaves, (size_t)max * sizeof(*list));
+        if (list == NULL) {
+            return ST_FAIL(ST_ERR_NOMEM, "list of layers");
+        }
+        build->leaves = list;
+        build->max_leaves = max;
+    }
+    build->leaves[build->n_leaves++] = (model_leaf_t){.layer = layer, .module = module};
     return ST_OK;
 }
 
@@ -221,18 +359,26 @@ static status_t layer_build(model_build_t *build, const Gradd__V1__Layer *layer,
     case GRADD__V1__LAYER__KIND_SEQUENTIAL:
     case GRADD__V1__LAYER__KIND_RESIDUAL:
     case GRADD__V1__LAYER__KIND_REPEAT:
+    case GRADD__V1__LAYER__KIND_PARALLEL:
         return container_build(build, layer, shape, module_p);
     default:
         break;
     }
-    status = model_leaf_build(build, layer, shape, module_p);
+    gd_module_t *module = NULL;
+    status = model_leaf_build(build, layer, shape, &module);
     if (status == ST_OK) {
-        build->before = layer;
+        status = leaf_register(build, layer, module);
     }
-    return status;
+    if (status != ST_OK) {
+        (void)gd_module_unref(module);
+        return status;
+    }
+    build->before = layer;
+    *module_p = module;
+    return ST_OK;
 }
 
-static status_t children_build(model_build_t *build, Gradd__V1__Layer *const *layers, size_t n_layers,
+static status_t children_build(model_build_t *build, Gradd__V1__Layer *const *layers, size_t n_layers, size_t first,
                                wrk_shape_t *shape, gd_module_t *parent)
 {
     for (size_t i = 0; i < n_layers; i++) {
@@ -242,15 +388,102 @@ static status_t children_build(model_build_t *build, Gradd__V1__Layer *const *la
             return status;
         }
         char index[24];
-        (void)snprintf(index, sizeof(index), "%zu", i);
-        const char *name = layer_name(layers[i]);
-        status = gd_module_add_child(parent, name != NULL ? name : index, child);
+        (void)snprintf(index, sizeof(index), "%zu", first + i);
+        const char *name = model_layer_name(layers[i]);
+        status = layer_is_inline(layers[i]) ? gd_module_add_inline_child(parent, child)
+                                            : gd_module_add_child(parent, name != NULL ? name : index, child);
         (void)gd_module_unref(child);
         if (status != ST_OK) {
             return model_add_place(status, layers[i]);
         }
     }
     return ST_OK;
+}
+
+/* ---- names ---- */
+
+typedef struct named {
+    char *name;
+    const gd_module_t *owner;
+} named_t;
+
+typedef struct name_list {
+    named_t *items;
+    int n, max;
+} name_list_t;
+
+static status_t name_add(const char *full_name, gd_parameter_t *parameter, gd_module_t *owner, void *arg)
+{
+    (void)parameter;
+    name_list_t *list = arg;
+    if (list->n == list->max) {
+        int max = list->max > 0 ? 2 * list->max : 64;
+        named_t *items = mem_realloc(list->items, (size_t)max * sizeof(*items));
+        if (items == NULL) {
+            return ST_FAIL(ST_ERR_NOMEM, "names of parameters");
+        }
+        list->items = items;
+        list->max = max;
+    }
+    char *copy = mem_strdup(full_name);
+    if (copy == NULL) {
+        return ST_FAIL(ST_ERR_NOMEM, "names of parameters");
+    }
+    list->items[list->n++] = (named_t){.name = copy, .owner = owner};
+    return ST_OK;
+}
+
+static int named_compare(const void *a, const void *b)
+{
+    return strcmp(((const named_t *)a)->name, ((const named_t *)b)->name);
+}
+
+static bool module_holds(const gd_module_t *module, const gd_module_t *wanted)
+{
+    bool is_held = module == wanted;
+    for (int i = 0; i < module->n_children && !is_held; i++) {
+        is_held = module_holds(module->children[i], wanted);
+    }
+    return is_held;
+}
+
+static const Gradd__V1__Layer *owner_layer(const model_build_t *build, const gd_module_t *owner)
+{
+    for (int i = 0; i < build->n_leaves; i++) {
+        if (module_holds(build->leaves[i].module, owner)) {
+            return build->leaves[i].layer;
+        }
+    }
+    return NULL;
+}
+
+/* Names with dots can meet: "a.b" beside "a" with a "b" in it. */
+static status_t names_check(const model_build_t *build, gd_module_t *root)
+{
+    name_list_t list = {0};
+    status_t status = gd_module_visit(root, name_add, &list);
+    if (status == ST_OK && list.n > 0) {
+        qsort(list.items, (size_t)list.n, sizeof(*list.items), named_compare);
+    }
+    for (int i = 1; i < list.n && status == ST_OK; i++) {
+        if (strcmp(list.items[i - 1].name, list.items[i].name) == 0) {
+            const Gradd__V1__Layer *one = owner_layer(build, list.items[i - 1].owner);
+            const Gradd__V1__Layer *other = owner_layer(build, list.items[i].owner);
+            strbuf_t text = {0};
+            if (one != NULL) {
+                layer_label(&text, one, true);
+            }
+            status = ST_FAIL(ST_ERR_EXISTS, "its parameter \"%s\" has the name of one of %s", list.items[i].name,
+                             strbuf_text(&text));
+            strbuf_release(&text);
+            status = other != NULL ? model_add_place(status, other) : status;
+        }
+    }
+    for (int i = 0; i < list.n; i++) {
+        mem_free(list.items[i].name);
+    }
+    mem_free(list.items);
+    return status;
 }
 
 status_t wrk_model_build_layers(const Gradd__V1__Model *model, const wrk_shape_t *input, gd_module_t **root_p,
@@ -264,8 +497,12 @@ status_t wrk_model_build_layers(const Gradd__V1__Model *model, const wrk_shape_t
     gd_module_t *root = NULL;
     status_t status = gd_sequential_new(&root);
     if (status == ST_OK) {
-        status = children_build(&build, model->layers, model->n_layers, &shape, root);
+        status = children_build(&build, model->layers, model->n_layers, 0, &shape, root);
     }
+    if (status == ST_OK) {
+        status = names_check(&build, root);
+    }
+    mem_free(build.leaves);
     mem_free(build.embeddings);
     if (status != ST_OK) {
         (void)gd_module_unref(root);
@@ -290,21 +527,29 @@ status_t wrk_model_build(const spec_job_t *job, int n_dims, const int64_t *shape
     return wrk_model_build_layers(job->model, &input, model_p, NULL);
 }
 
-static int64_t context_find(Gradd__V1__Layer *const *layers, size_t n_layers, int depth)
+/* The first position_embedding's count in what a message holds: lists of layers, and lists of branches. */
+static int64_t context_find(const ProtobufCMessage *message, int depth)
 {
-    for (size_t i = 0; i < n_layers && depth < MAX_DEPTH; i++) {
-        const Gradd__V1__Layer *layer = layers[i];
-        int64_t count = 0;
-        if (layer->kind_case == GRADD__V1__LAYER__KIND_POSITION_EMBEDDING) {
-            count = layer->position_embedding->count;
-        } else if (layer->kind_case == GRADD__V1__LAYER__KIND_SEQUENTIAL ||
-                   layer->kind_case == GRADD__V1__LAYER__KIND_RESIDUAL) {
-            count = context_find(layer->sequential->layers, layer->sequential->n_layers, depth + 1);
-        } else if (layer->kind_case == GRADD__V1__LAYER__KIND_REPEAT) {
-            count = context_find(layer->repeat->layers, layer->repeat->n_layers, depth + 1);
+    for (unsigned i = 0; i < message->descriptor->n_fields && depth < 3 * MAX_DEPTH; i++) {
+        const ProtobufCFieldDescriptor *field = &message->descriptor->fields[i];
+        if (field->label != PROTOBUF_C_LABEL_REPEATED || field->type != PROTOBUF_C_TYPE_MESSAGE) {
+            continue;
         }
-        if (count > 0) {
-            return count;
+        size_t n_items = *(const size_t *)((const char *)message + field->quantifier_offset);
+        ProtobufCMessage *const *items = *(void *const *)((const char *)message + field->offset);
+        for (size_t k = 0; k < n_items; k++) {
+            const ProtobufCMessage *inner = items[k];
+            if (field->descriptor == &gradd__v1__layer__descriptor) {
+                const Gradd__V1__Layer *layer = (const Gradd__V1__Layer *)items[k];
+                if (layer->kind_case == GRADD__V1__LAYER__KIND_POSITION_EMBEDDING) {
+                    return layer->position_embedding->count;
+                }
+                inner = layer_fields(layer);
+            }
+            int64_t count = inner != NULL ? context_find(inner, depth + 1) : 0;
+            if (count > 0) {
+                return count;
+            }
         }
     }
     return 0;
@@ -312,5 +557,5 @@ static int64_t context_find(Gradd__V1__Layer *const *layers, size_t n_layers, in
 
 int64_t wrk_model_context(const spec_job_t *job)
 {
-    return job->model != NULL ? context_find(job->model->layers, job->model->n_layers, 0) : 0;
+    return job->model != NULL ? context_find(&job->model->base, 0) : 0;
 }

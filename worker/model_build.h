@@ -11,6 +11,12 @@ typedef struct model_embedding {
     gd_module_t *module;
 } model_embedding_t;
 
+/* A layer without layers, and what was built of it; borrowed from the tree. */
+typedef struct model_leaf {
+    const Gradd__V1__Layer *layer;
+    const gd_module_t *module;
+} model_leaf_t;
+
 typedef struct model_build {
     const Gradd__V1__Layer *before; /* which gave the current shape; NULL: the data did */
     int64_t n_layers;
@@ -18,6 +24,9 @@ typedef struct model_build {
     int depth;
     model_embedding_t *embeddings;
     int n_embeddings;
+    model_leaf_t *leaves;
+    int n_leaves;
+    int max_leaves;
 } model_build_t;
 
 /* "conv2d" */
@@ -32,11 +41,21 @@ status_t model_fail(status_t code, const Gradd__V1__Layer *layer, const char *fo
 /* 'gpt.yaml:12: linear "head": message, but layer_norm "ln" at gpt.yaml:11 gives [B, 64, 128]'; ST_ERR_SHAPE. */
 status_t model_fail_input(const model_build_t *build, const Gradd__V1__Layer *layer, const wrk_shape_t *in,
                           const char *format, ...) __attribute__((format(printf, 4, 5)));
+/* Name given to the layer; NULL: none. */
+const char *model_layer_name(const Gradd__V1__Layer *layer);
 /* Counts rows × columns parameters before they are allocated; ST_ERR_RANGE beyond the limit. */
 status_t model_add_parameters(model_build_t *build, const Gradd__V1__Layer *layer, int64_t rows, int64_t columns);
+
+/* "out 0 is not in 1 … 5"; ST_ERR_RANGE. */
+status_t model_range_check(const Gradd__V1__Layer *layer, const char *field, int64_t value, int64_t low, int64_t high);
+/* Overrides how the own parameter `name` is initialised, where the job says so. */
+status_t model_init_apply(gd_module_t *module, const char *name, const Gradd__V1__Init *init);
 
 /* A layer that holds no layers: checks *shape, builds, and puts what it gives into *shape. */
 status_t model_leaf_build(model_build_t *build, const Gradd__V1__Layer *layer, wrk_shape_t *shape,
                           gd_module_t **module_p);
+/* model_structure.c: those that change shapes and little else. */
+status_t model_shaper_build(model_build_t *build, const Gradd__V1__Layer *layer, wrk_shape_t *shape,
+                            gd_module_t **module_p);
 
 #endif

@@ -5,7 +5,7 @@
 #include "base/mem.h"
 #include "worker/model_build.h"
 
-static status_t range_check(const Gradd__V1__Layer *layer, const char *field, int64_t value, int64_t low, int64_t high)
+status_t model_range_check(const Gradd__V1__Layer *layer, const char *field, int64_t value, int64_t low, int64_t high)
 {
     if (value < low || value > high) {
         return model_fail(ST_ERR_RANGE, layer, "%s %lld is not in %lld … %lld", field, (long long)value, (long long)low,
@@ -14,8 +14,7 @@ static status_t range_check(const Gradd__V1__Layer *layer, const char *field, in
     return ST_OK;
 }
 
-/* Overrides how `name` is initialised, where the job says so. */
-static status_t init_apply(gd_module_t *module, const char *name, const Gradd__V1__Init *init)
+status_t model_init_apply(gd_module_t *module, const char *name, const Gradd__V1__Init *init)
 {
     if (init == NULL) {
         return ST_OK;
@@ -107,6 +106,9 @@ static status_t linear_build(model_build_t *build, const Gradd__V1__Layer *layer
     }
     gd_module_t *module = NULL;
     bool is_tied = linear->tied != NULL && linear->tied[0] != '\0';
+    if (is_tied && linear->transposed) {
+        return model_fail(ST_ERR_INVAL, layer, "an embedding's weight can't be stored transposed: tied or transposed");
+    }
     int64_t n_in = shape->size[shape->n_dims - 1];
     int64_t n_out = linear->out;
     status_t status = ST_OK;
@@ -114,19 +116,20 @@ static status_t linear_build(model_build_t *build, const Gradd__V1__Layer *layer
         status = linear_tied_build(build, layer, shape, &module);
         n_out = status == ST_OK ? gd_tensor_dim(module->parameters[0].tensor, 0) : 0;
     } else {
-        status = range_check(layer, "out", n_out, 1, WRK_MODEL_MAX_COUNT);
+        status = model_range_check(layer, "out", n_out, 1, WRK_MODEL_MAX_COUNT);
         if (status == ST_OK) {
             status = model_add_parameters(build, layer, n_out, n_in + 1);
         }
         if (status == ST_OK) {
-            status = gd_linear_new(n_in, n_out, linear->bias, &module);
+            status = linear->transposed ? gd_linear_transposed_new(n_in, n_out, linear->bias, &module)
+                                        : gd_linear_new(n_in, n_out, linear->bias, &module);
         }
         if (status == ST_OK) {
-            status = init_apply(module, "weight", linear->init);
+            status = model_init_apply(module, "weight", linear->init);
         }
     }
     if (status == ST_OK && linear->bias) {
-        status = init_apply(module, "bias", linear->bias_init);
+        status = model_init_apply(module, "bias", linear->bias_init);
     }
     if (status != ST_OK) {
         (void)gd_module_unref(module);
@@ -153,8 +156,8 @@ static void pair_get(size_t n, const int32_t *values, int fallback, int pair[2])
 
 static status_t pair_check(const Gradd__V1__Layer *layer, const char *field, const int pair[2], int low)
 {
-    status_t status = range_check(layer, field, pair[0], low, 1024);
-    return status == ST_OK ? range_check(layer, field, pair[1], low, 1024) : status;
+    status_t status = model_range_check(layer, field, pair[0], low, 1024);
+    return status == ST_OK ? model_range_check(layer, field, pair[1], low, 1024) : status;
 }
 
 /* Height and width after a window moves over the image. */
@@ -185,7 +188,7 @@ static status_t conv2d_check(model_build_t *build, const Gradd__V1__Layer *layer
     if (!shape_is_image(shape)) {
         return model_fail_input(build, layer, shape, "wants images [B, C, H, W]");
     }
-    status_t status = range_check(layer, "out", conv->out, 1, WRK_MODEL_MAX_WIDTH);
+    status_t status = model_range_check(layer, "out", conv->out, 1, WRK_MODEL_MAX_WIDTH);
     if (status == ST_OK) {
         status = pair_check(layer, "kernel", kernel, 1);
     }
@@ -199,7 +202,7 @@ static status_t conv2d_check(model_build_t *build, const Gradd__V1__Layer *layer
         status = pair_check(layer, "dilation", options->dilation, 1);
     }
     if (status == ST_OK) {
-        status = range_check(layer, "groups", conv->groups, 1, WRK_MODEL_MAX_WIDTH);
+        status = model_range_check(layer, "groups", conv->groups, 1, WRK_MODEL_MAX_WIDTH);
     }
     if (status != ST_OK) {
         return status;
@@ -235,7 +238,7 @@ static status_t conv2d_build(model_build_t *build, const Gradd__V1__Layer *layer
         status = gd_conv2d_new(shape->size[0], conv->out, kernel, &options, conv->bias, &module);
     }
     if (status == ST_OK) {
-        status = init_apply(module, "weight", conv->init);
+        status = model_init_apply(module, "weight", conv->init);
     }
     if (status != ST_OK) {
         (void)gd_module_unref(module);
@@ -267,7 +270,7 @@ static status_t pool2d_build(model_build_t *build, const Gradd__V1__Layer *layer
         status = pair_check(layer, "stride", options.stride, 1);
     }
     for (int i = 0; i < 2 && status == ST_OK; i++) {
-        status = range_check(layer, "padding", options.padding[i], 0, options.kernel[i] / 2);
+        status = model_range_check(layer, "padding", options.padding[i], 0, options.kernel[i] / 2);
     }
     if (status == ST_OK) {
         status =
@@ -337,9 +340,9 @@ static status_t embedding_build(model_build_t *build, const Gradd__V1__Layer *la
     if (shape->dtype != GD_DTYPE_I64 || shape->n_dims != 1) {
         return model_fail_input(build, layer, shape, "wants tokens [B, T] i64");
     }
-    status_t status = range_check(layer, "count", embedding->count, 1, WRK_MODEL_MAX_COUNT);
+    status_t status = model_range_check(layer, "count", embedding->count, 1, WRK_MODEL_MAX_COUNT);
     if (status == ST_OK) {
-        status = range_check(layer, "width", embedding->width, 1, WRK_MODEL_MAX_WIDTH);
+        status = model_range_check(layer, "width", embedding->width, 1, WRK_MODEL_MAX_WIDTH);
     }
     if (status == ST_OK) {
         status = model_add_parameters(build, layer, embedding->count, embedding->width);
@@ -349,7 +352,7 @@ static status_t embedding_build(model_build_t *build, const Gradd__V1__Layer *la
         status = gd_embedding_new(embedding->count, embedding->width, &module);
     }
     if (status == ST_OK) {
-        status = init_apply(module, "weight", embedding->init);
+        status = model_init_apply(module, "weight", embedding->init);
     }
     if (status == ST_OK) {
         status = embedding_register(build, layer, module);
@@ -372,7 +375,7 @@ static status_t position_embedding_build(model_build_t *build, const Gradd__V1__
     if (shape->dtype != GD_DTYPE_F32 || shape->n_dims != 2) {
         return model_fail_input(build, layer, shape, "wants vectors [B, T, C]");
     }
-    status_t status = range_check(layer, "count", embedding->count, 1, WRK_MODEL_MAX_COUNT);
+    status_t status = model_range_check(layer, "count", embedding->count, 1, WRK_MODEL_MAX_COUNT);
     if (status == ST_OK && shape->size[0] > embedding->count) {
         status = model_fail_input(build, layer, shape, "wants at most its count of %lld positions",
                                   (long long)embedding->count);
@@ -385,7 +388,7 @@ static status_t position_embedding_build(model_build_t *build, const Gradd__V1__
         status = gd_position_embedding_new(embedding->count, shape->size[1], &module);
     }
     if (status == ST_OK) {
-        status = init_apply(module, "weight", embedding->init);
+        status = model_init_apply(module, "weight", embedding->init);
     }
     if (status != ST_OK) {
         (void)gd_module_unref(module);
@@ -403,12 +406,12 @@ static status_t attention_build(model_build_t *build, const Gradd__V1__Layer *la
         return model_fail_input(build, layer, shape, "wants vectors [B, T, C]");
     }
     int64_t width = shape->size[1];
-    status_t status = range_check(layer, "heads", attention->heads, 1, WRK_MODEL_MAX_WIDTH);
+    status_t status = model_range_check(layer, "heads", attention->heads, 1, WRK_MODEL_MAX_WIDTH);
     if (status == ST_OK && width % attention->heads != 0) {
         status = model_fail_input(build, layer, shape, "wants a width that its %d heads divide", attention->heads);
     }
     if (status == ST_OK) {
-        status = range_check(layer, "width", width, 1, WRK_MODEL_MAX_WIDTH);
+        status = model_range_check(layer, "width", width, 1, WRK_MODEL_MAX_WIDTH);
     }
     if (status == ST_OK) {
         status = model_add_parameters(build, layer, 4 * width, width + 1);
@@ -420,10 +423,10 @@ static status_t attention_build(model_build_t *build, const Gradd__V1__Layer *la
         status = status == ST_OK ? ST_OK : model_add_place(status, layer);
     }
     if (status == ST_OK) {
-        status = init_apply(module->children[0], "weight", attention->init);
+        status = model_init_apply(module->children[0], "weight", attention->init);
     }
     if (status == ST_OK) {
-        status = init_apply(module->children[1], "weight", attention->proj_init);
+        status = model_init_apply(module->children[1], "weight", attention->proj_init);
     }
     if (status != ST_OK) {
         (void)gd_module_unref(module);
@@ -507,6 +510,17 @@ status_t model_leaf_build(model_build_t *build, const Gradd__V1__Layer *layer, w
         return attention_build(build, layer, shape, module_p);
     case GRADD__V1__LAYER__KIND_FLATTEN:
         return flatten_build(build, layer, shape, module_p);
+    case GRADD__V1__LAYER__KIND_IDENTITY:
+    case GRADD__V1__LAYER__KIND_SELECT:
+    case GRADD__V1__LAYER__KIND_MEAN:
+    case GRADD__V1__LAYER__KIND_TRANSPOSE:
+    case GRADD__V1__LAYER__KIND_RESHAPE:
+    case GRADD__V1__LAYER__KIND_TOKENS:
+    case GRADD__V1__LAYER__KIND_TOKEN_TYPE_EMBEDDING:
+    case GRADD__V1__LAYER__KIND_PREPEND_PARAMETER:
+    case GRADD__V1__LAYER__KIND_ADD_PARAMETER:
+    case GRADD__V1__LAYER__KIND_ATTEND:
+        return model_shaper_build(build, layer, shape, module_p);
     default:
         return elementwise_build(build, layer, shape, module_p);
     }

@@ -42,6 +42,10 @@ static status_t parameter_draw(const char *full_name, gd_parameter_t *parameter,
     uint64_t hash = hash_fnv1a_text(full_name);
     const gd_rng_key_t key = {
         .seed = *(const uint64_t *)arg, .layer = (uint32_t)(hash ^ (hash >> 32)), .purpose = PURPOSE_INIT};
+    if (!gd_tensor_is_contiguous(parameter->tensor)) {
+        return ST_FAIL(ST_ERR_STATE, "parameter \"%s\" has no memory: made while gd_meta_set_enabled was on",
+                       full_name);
+    }
     const gd_init_t init = parameter->init;
     const init_fans_t fans = fans_get(parameter->tensor);
     float *data = gd_tensor_data(parameter->tensor);

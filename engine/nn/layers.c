@@ -82,6 +82,43 @@ status_t gd_linear_tied_new(gd_tensor_t *weight, bool has_bias, gd_module_t **mo
     return linear_finish(module, status, gd_tensor_dim(weight, 1), gd_tensor_dim(weight, 0), has_bias, module_p);
 }
 
+/* y = x W + b, W[n_in, n_out] */
+static status_t linear_transposed_forward(gd_module_t *self, gd_tensor_t *x, gd_tensor_t **y_p)
+{
+    gd_tensor_t *bias = tensor_at(self, 1);
+    gd_tensor_t *product = NULL;
+    status_t status = gd_matmul(x, tensor_at(self, 0), &product);
+    if (status != ST_OK || bias == NULL) {
+        *y_p = status == ST_OK ? product : *y_p;
+        return status;
+    }
+    status = gd_add(product, bias, y_p);
+    (void)gd_tensor_unref(product);
+    return status;
+}
+
+static void linear_transposed_describe(const gd_module_t *self, strbuf_t *text)
+{
+    const gd_tensor_t *weight = tensor_at(self, 0);
+    strbuf_appendf(text, "in %lld, out %lld%s, transposed", (long long)gd_tensor_dim(weight, 0),
+                   (long long)gd_tensor_dim(weight, 1), self->n_parameters > 1 ? "" : ", no bias");
+}
+
+static const gd_module_ops_t linear_transposed_ops = {
+    .kind = "linear", .forward = linear_transposed_forward, .describe = linear_transposed_describe};
+
+status_t gd_linear_transposed_new(int64_t n_in, int64_t n_out, bool has_bias, gd_module_t **module_p)
+{
+    gd_module_t *module = NULL;
+    status_t status = gd_module_new(&linear_transposed_ops, sizeof(*module), &module);
+    if (status != ST_OK) {
+        return status;
+    }
+    /* kaiming_uniform with slope sqrt(5) by the true fan-in, which init.c would take from the weight's second axis */
+    status = gd_module_add_parameter(module, "weight", 2, (int64_t[]){n_in, n_out}, init_bias(n_in), NULL);
+    return linear_finish(module, status, n_in, n_out, has_bias, module_p);
+}
+
 /* ---- conv2d ---- */
 
 typedef struct conv2d {

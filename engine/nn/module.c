@@ -57,27 +57,63 @@ gd_module_t *gd_module_unref(gd_module_t *module)
     return NULL;
 }
 
-/* An own name: not empty, without dots, not taken by a parameter, buffer or child. */
-static status_t name_check(const gd_module_t *module, const char *name)
+static bool name_is_taken(const gd_module_t *module, const char *name)
 {
-    if (name[0] == '\0' || strchr(name, '.') != NULL) {
-        return ST_FAIL(ST_ERR_INVAL, "%s: \"%s\" can't be a name: it is empty or has a dot", module->ops->kind, name);
-    }
     bool is_taken = false;
     for (int i = 0; i < module->n_parameters; i++) {
         is_taken = is_taken || strcmp(module->parameters[i].name, name) == 0;
     }
     for (int i = 0; i < module->n_children; i++) {
-        is_taken = is_taken || strcmp(module->child_names[i], name) == 0;
+        const char *child = module->child_names[i];
+        is_taken =
+            is_taken || strcmp(child, name) == 0 || (child[0] == '\0' && name_is_taken(module->children[i], name));
     }
-    return is_taken ? ST_FAIL(ST_ERR_EXISTS, "%s: the name \"%s\" is taken", module->ops->kind, name) : ST_OK;
+    return is_taken;
+}
+
+/* An own name: not taken by a parameter, buffer or child; dots only where allowed, between words. */
+static status_t name_check(const gd_module_t *module, const char *name, bool has_dots)
+{
+    size_t length = strlen(name);
+    if (length == 0 || (!has_dots && strchr(name, '.') != NULL)) {
+        return ST_FAIL(ST_ERR_INVAL, "%s: \"%s\" can't be a name: it is empty or has a dot", module->ops->kind, name);
+    }
+    if (name[0] == '.' || name[length - 1] == '.' || strstr(name, "..") != NULL) {
+        return ST_FAIL(ST_ERR_INVAL, "%s: \"%s\" can't be a name: it has an empty word", module->ops->kind, name);
+    }
+    return name_is_taken(module, name) ? ST_FAIL(ST_ERR_EXISTS, "%s: the name \"%s\" is taken", module->ops->kind, name)
+                                       : ST_OK;
+}
+
+/* See gd_meta_set_enabled. */
+static _Thread_local bool is_meta;
+
+bool gd_meta_set_enabled(bool is_enabled)
+{
+    bool before = is_meta;
+    is_meta = is_enabled;
+    return before;
+}
+
+static status_t storage_new(int n_dims, const int64_t *shape, double value, gd_tensor_t **tensor_p)
+{
+    if (!is_meta || n_dims == 0) {
+        return gd_tensor_full(GD_DTYPE_F32, n_dims, shape, value, tensor_p);
+    }
+    gd_tensor_t *one = NULL;
+    status_t status = gd_tensor_full(GD_DTYPE_F32, 0, NULL, value, &one);
+    if (status == ST_OK) {
+        status = gd_expand(one, n_dims, shape, tensor_p);
+    }
+    (void)gd_tensor_unref(one);
+    return status;
 }
 
 /* Appends a row; takes the reference to tensor on success. */
 static status_t parameter_append(gd_module_t *module, const char *name, gd_tensor_t *tensor, gd_init_t init,
                                  gd_parameter_t **parameter_p)
 {
-    status_t status = name_check(module, name);
+    status_t status = name_check(module, name, false);
     if (status != ST_OK) {
         return status;
     }
@@ -101,7 +137,7 @@ status_t gd_module_add_parameter(gd_module_t *module, const char *name, int n_di
                                  gd_init_t init, gd_tensor_t **tensor_p)
 {
     gd_tensor_t *tensor = NULL;
-    status_t status = gd_tensor_zeros(GD_DTYPE_F32, n_dims, shape, &tensor);
+    status_t status = storage_new(n_dims, shape, 0, &tensor);
     if (status != ST_OK) {
         return status_add_context(status, "%s: parameter \"%s\"", module->ops->kind, name);
     }
@@ -124,7 +160,7 @@ status_t gd_module_add_buffer(gd_module_t *module, const char *name, int n_dims,
                               gd_tensor_t **tensor_p)
 {
     gd_tensor_t *tensor = NULL;
-    status_t status = gd_tensor_full(GD_DTYPE_F32, n_dims, shape, value, &tensor);
+    status_t status = storage_new(n_dims, shape, value, &tensor);
     if (status != ST_OK) {
         return status_add_context(status, "%s: buffer \"%s\"", module->ops->kind, name);
     }
@@ -153,12 +189,9 @@ status_t gd_module_share_parameter(gd_module_t *module, const char *name, gd_ten
     return ST_OK;
 }
 
-status_t gd_module_add_child(gd_module_t *module, const char *name, gd_module_t *child)
+/* name "": the child's names are the module's own. */
+static status_t child_append(gd_module_t *module, const char *name, gd_module_t *child)
 {
-    status_t status = name_check(module, name);
-    if (status != ST_OK) {
-        return status;
-    }
     if (child->has_parent || child == module) {
         return ST_FAIL(ST_ERR_STATE, "%s: child \"%s\" (%s) has a parent already; share its parameters instead",
                        module->ops->kind, name, child->ops->kind);
@@ -182,6 +215,32 @@ status_t gd_module_add_child(gd_module_t *module, const char *name, gd_module_t 
     module->n_children++;
     child->has_parent = true;
     return ST_OK;
+}
+
+status_t gd_module_add_child(gd_module_t *module, const char *name, gd_module_t *child)
+{
+    status_t status = name_check(module, name, true);
+    return status == ST_OK ? child_append(module, name, child) : status;
+}
+
+/* Each of the child's names, those of its own inline children included, against the module's. */
+static status_t inline_check(const gd_module_t *module, const gd_module_t *child)
+{
+    status_t status = ST_OK;
+    for (int i = 0; i < child->n_parameters && status == ST_OK; i++) {
+        status = name_check(module, child->parameters[i].name, false);
+    }
+    for (int i = 0; i < child->n_children && status == ST_OK; i++) {
+        status = child->child_names[i][0] == '\0' ? inline_check(module, child->children[i])
+                                                  : name_check(module, child->child_names[i], true);
+    }
+    return status;
+}
+
+status_t gd_module_add_inline_child(gd_module_t *module, gd_module_t *child)
+{
+    status_t status = inline_check(module, child);
+    return status == ST_OK ? child_append(module, "", child) : status;
 }
 
 /* How many contexts gd_module_forward has put before messages: only the innermost module names itself. */
@@ -218,7 +277,8 @@ static status_t path_set(gd_module_t *module, const strbuf_t *prefix)
     for (int i = 0; i < module->n_children && status == ST_OK; i++) {
         strbuf_clear(&path);
         strbuf_append_bytes(&path, module->path, length);
-        strbuf_appendf(&path, "%s%s", length > 0 ? "." : "", module->child_names[i]);
+        const char *name = module->child_names[i];
+        strbuf_appendf(&path, "%s%s", length > 0 && name[0] != '\0' ? "." : "", name);
         status = path_set(module->children[i], &path);
     }
     strbuf_release(&path);
@@ -248,7 +308,7 @@ static status_t visit_below(gd_module_t *module, strbuf_t *name, gd_parameter_vi
         name->data[name->length = length] = '\0';
     }
     for (int i = 0; i < module->n_children; i++) {
-        strbuf_appendf(name, "%s.", module->child_names[i]);
+        strbuf_appendf(name, "%s%s", module->child_names[i], module->child_names[i][0] != '\0' ? "." : "");
         status_t status = visit_below(module->children[i], name, visit, arg);
         if (status != ST_OK) {
             return status;

@@ -101,11 +101,51 @@ static void names_are_checked(void **state)
     (void)gd_module_unref(child);
     child = linear(2, 2);
     assert_fails(gd_module_add_child(root, "a", child), ST_ERR_EXISTS, "the name \"a\" is taken");
-    assert_fails(gd_module_add_child(root, "x.y", child), ST_ERR_INVAL, "it is empty or has a dot");
+    assert_fails(gd_module_add_child(root, "x..y", child), ST_ERR_INVAL, "it has an empty word");
+    assert_fails(gd_module_add_child(root, "x.", child), ST_ERR_INVAL, "it has an empty word");
+    assert_fails(gd_module_add_parameter(root, "x.y", 0, NULL, (gd_init_t){0}, NULL), ST_ERR_INVAL,
+                 "it is empty or has a dot");
     assert_fails(gd_module_add_child(root, "", child), ST_ERR_INVAL, "it is empty or has a dot");
     assert_fails(gd_module_set_init(child, "wight", (gd_init_t){0}), ST_ERR_NOT_FOUND, "no parameter \"wight\"");
     (void)gd_module_unref(child);
     (void)gd_module_unref(root);
+}
+
+static void an_inline_child_has_its_parents_names(void **state)
+{
+    (void)state;
+    gd_module_t *root = sequential();
+    gd_module_t *group = sequential();
+    (void)add(group, "fc", linear(2, 2));
+    (void)add(group, "out.dense", linear(2, 2));
+    assert_ok(gd_module_add_inline_child(root, group));
+    gd_module_t *other = sequential();
+    (void)add(other, "fc", linear(2, 2));
+
+    assert_fails(gd_module_add_inline_child(root, other), ST_ERR_EXISTS, "the name \"fc\" is taken");
+    assert_fails(gd_module_add_child(root, "fc", other), ST_ERR_EXISTS, "the name \"fc\" is taken");
+
+    strbuf_t names = {0};
+    assert_ok(gd_module_set_paths(root));
+    assert_ok(gd_module_visit(root, name_append, &names));
+    assert_string_equal(strbuf_text(&names), "fc.weight fc.bias out.dense.weight out.dense.bias ");
+    assert_string_equal(group->children[1]->path, "out.dense");
+    strbuf_release(&names);
+    (void)gd_module_unref(other);
+    (void)gd_module_unref(group);
+    (void)gd_module_unref(root);
+}
+
+static void meta_modules_have_shapes_but_no_memory(void **state)
+{
+    (void)state;
+    bool before = gd_meta_set_enabled(true);
+    gd_module_t *huge = linear(1 << 20, 1 << 20); /* 4 TB */
+    (void)gd_meta_set_enabled(before);
+
+    assert_int_equal(gd_tensor_numel(huge->parameters[0].tensor), INT64_C(1) << 40);
+    assert_fails(gd_module_initialise(huge, 1), ST_ERR_STATE, "parameter \"weight\" has no memory");
+    (void)gd_module_unref(huge);
 }
 
 static void initial_values_depend_on_seed_and_name_alone(void **state)
@@ -314,6 +354,8 @@ int main(void)
         TEST(parameters_have_pytorchs_names),
         TEST(a_shared_parameter_is_listed_once),
         TEST(names_are_checked),
+        TEST(an_inline_child_has_its_parents_names),
+        TEST(meta_modules_have_shapes_but_no_memory),
         TEST(initial_values_depend_on_seed_and_name_alone),
         TEST(initialisations_have_their_deviation),
         TEST(an_error_names_the_innermost_module_once),

@@ -108,7 +108,7 @@ static void layers_are_read_with_parameters_and_places(void **state)
     const Gradd__V1__Layer__Repeat *repeat = job->model->layers[2]->repeat;
     assert_int_equal(repeat->times, 4);
     assert_int_equal(repeat->n_layers, 2);
-    const Gradd__V1__Layer__Group *residual = repeat->layers[1]->residual;
+    const Gradd__V1__Layer__Residual *residual = repeat->layers[1]->residual;
     assert_int_equal(residual->n_layers, 4);
     assert_int_equal(residual->layers[1]->linear->out, 512);
     assert_true(residual->layers[1]->linear->bias);

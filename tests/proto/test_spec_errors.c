@@ -294,14 +294,14 @@ static void layers_are_checked_among_each_other(void **state)
         "  layers:\n"
         "    - embedding: {name: wte, count: 8, width: 8}\n"
         "    - linear: {name: head, out: 8, tied: wtf}\n"
-        "    - residual: [{linear: {name: 8x, out: 8}}]\n"
+        "    - residual: [{linear: {name: x., out: 8}}]\n"
         "    - linear: {name: head, out: 8}\n"
         "    - repeat: {times: 200, layers: [{repeat: {times: 100, layers: [relu]}}]}\n" DATA TRAINING,
         "job.yaml:3:5: model.layers: 20206 layers when repeats are written out; at most 10000\n"
         "job.yaml:4:42: model.layers[1].linear.tied: no embedding before it is named \"wtf\"; did you mean "
         "\"wte\"?\n"
-        "job.yaml:5:34: model.layers[2].residual.layers[0].linear.name: \"8x\" isn't a layer's name: letters, "
-        "digits and _, first a letter\n"
+        "job.yaml:5:34: model.layers[2].residual.layers[0].linear.name: \"x.\" isn't a layer's name: letters, "
+        "digits and _, with dots between words\n"
         "job.yaml:6:22: model.layers[3].linear.name: another layer of this list is named \"head\" too\n");
     assert_problems("model: {layers: [linear, {repeat: [relu]}]}\n" DATA TRAINING,
                     "job.yaml:1:18: missing key \"out\" in model.layers[0].linear\n"

@@ -151,6 +151,133 @@ static void children_are_named_by_name_or_place(void **state)
     (void)gd_module_unref(root);
 }
 
+static void assert_names(const char *layers, const wrk_shape_t *input, const char *expected)
+{
+    gd_module_t *root = NULL;
+    strbuf_t names = {0};
+    assert_ok(layers_build(layers, input, &root, NULL));
+    assert_ok(gd_module_visit(root, name_append, &names));
+    assert_string_equal(strbuf_text(&names), expected);
+    strbuf_release(&names);
+    (void)gd_module_unref(root);
+}
+
+static void inline_layers_have_the_names_around_them(void **state)
+{
+    (void)state;
+    assert_names("    - flatten\n"
+                 "    - sequential:\n"
+                 "        name: layer1\n"
+                 "        layers:\n"
+                 "          - residual:\n"
+                 "              inline: true\n"
+                 "              layers: [{linear: {name: output.fc, out: 8, bias: false}}]\n"
+                 "              shortcut: [{sequential: {name: down, layers: [{linear: {out: 8, bias: false}}]}}]\n"
+                 "          - repeat: {inline: true, first: 1, times: 2, layers: [{linear: {out: 8, bias: false}}]}\n",
+                 &image, "layer1.output.fc.weight layer1.down.0.weight layer1.1.0.weight layer1.2.0.weight ");
+    assert_names("    - flatten\n"
+                 "    - parallel:\n"
+                 "        name: p\n"
+                 "        combine: add\n"
+                 "        branches:\n"
+                 "          - [{linear: {name: a, out: 8, bias: false}}]\n"
+                 "          - {inline: true, layers: [{linear: {name: b, out: 8, bias: false}}]}\n"
+                 "    - add_parameter: {name: shift}\n",
+                 &image, "p.0.a.weight p.b.weight shift ");
+}
+
+static void names_that_meet_are_refused(void **state)
+{
+    (void)state;
+    gd_module_t *root = NULL;
+    assert_fails(layers_build("    - flatten\n"
+                              "    - sequential: {name: a, layers: [{linear: {name: b, out: 8}}]}\n"
+                              "    - linear: {name: a.b, out: 8}\n",
+                              &image, &root, NULL),
+                 ST_ERR_EXISTS,
+                 ":5: linear \"a.b\": its parameter \"a.b.bias\" has the name of one of linear \"b\" at ");
+    assert_fails(layers_build("    - flatten\n"
+                              "    - linear: {name: fc, out: 8}\n"
+                              "    - sequential: {inline: true, layers: [{linear: {name: fc, out: 8}}]}\n",
+                              &image, &root, NULL),
+                 ST_ERR_EXISTS, ":5: sequential: sequential: the name \"fc\" is taken");
+}
+
+static void layers_that_change_shapes_are_followed(void **state)
+{
+    (void)state;
+    static const wrk_shape_t vectors = {.dtype = GD_DTYPE_F32, .n_dims = 2, .size = {6, 12}};
+    static const struct {
+        const char *layers;
+        const wrk_shape_t *input;
+        int n_dims;
+        int64_t size[3];
+    } cases[] = {
+        {"    - tokens\n", &image, 2, {784, 1}},
+        {"    - select: {index: -1}\n", &vectors, 1, {12}},
+        {"    - mean: {axes: [2]}\n", &vectors, 1, {6}},
+        {"    - mean: {axes: [1, 2]}\n    - identity\n", &vectors, 0, {0}},
+        {"    - transpose: {axes: [1, 2]}\n", &vectors, 2, {12, 6}},
+        {"    - reshape: {shape: [2, -1, 4]}\n", &vectors, 3, {2, 9, 4}},
+        {"    - attend: {heads: 2}\n", &vectors, 2, {6, 4}},
+        {"    - token_type_embedding: {name: t}\n", &vectors, 2, {6, 12}},
+        {"    - linear: {out: 5, transposed: true}\n", &vectors, 2, {6, 5}},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        gd_module_t *root = NULL;
+        wrk_shape_t output = {0};
+        gd_tensor_t *x = NULL;
+        gd_tensor_t *y = NULL;
+        int64_t shape[4] = {2, cases[i].input->size[0], cases[i].input->size[1], cases[i].input->size[2]};
+        assert_ok(layers_build(cases[i].layers, cases[i].input, &root, &output));
+        assert_ok(gd_tensor_full(GD_DTYPE_F32, 1 + cases[i].input->n_dims, shape, 0.5, &x));
+
+        assert_ok(gd_module_forward(root, x, &y));
+
+        assert_int_equal(output.n_dims, cases[i].n_dims);
+        assert_int_equal(gd_tensor_n_dims(y), 1 + cases[i].n_dims);
+        for (int d = 0; d < output.n_dims; d++) {
+            assert_int_equal(output.size[d], cases[i].size[d]);
+            assert_int_equal(gd_tensor_dim(y, 1 + d), cases[i].size[d]);
+        }
+        (void)gd_tensor_unref(y);
+        (void)gd_tensor_unref(x);
+        (void)gd_module_unref(root);
+    }
+}
+
+static void shapers_say_what_they_want(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *layers;
+        status_t code;
+        const char *text;
+    } cases[] = {
+        {"    - select: {index: 3}\n", ST_ERR_SHAPE, "wants at least 4 tokens to select number 3, but the data gives"},
+        {"    - mean: {axes: [4]}\n", ST_ERR_SHAPE, "wants an axis 4, but the data gives [B, 1, 28, 28]"},
+        {"    - mean: {axes: [2, 2]}\n", ST_ERR_INVAL, "axis 2 is given twice"},
+        {"    - transpose: {axes: [1]}\n", ST_ERR_INVAL, "takes two axes, not 1"},
+        {"    - reshape: {shape: [5, -1]}\n", ST_ERR_SHAPE, "wants samples of a multiple of 5 elements, but"},
+        {"    - reshape: {shape: [-1, -1]}\n", ST_ERR_INVAL, "two sizes of its shape are open"},
+        {"    - flatten\n    - tokens\n", ST_ERR_SHAPE, "wants images [B, C, H, W], but flatten at "},
+        {"    - attend: {heads: 2}\n", ST_ERR_SHAPE, "wants queries, keys and values [B, T, 3C] with a C that its 2"},
+        {"    - prepend_parameter: {name: cls}\n", ST_ERR_SHAPE, "wants vectors [B, T, C]"},
+        {"    - add_parameter\n", ST_ERR_INVAL, "needs a name: its parameter's"},
+        {"    - add_parameter: {name: a.b}\n", ST_ERR_INVAL, "it is empty or has a dot"},
+        {"    - parallel: {branches: [[identity], [flatten]]}\n", ST_ERR_SHAPE,
+         "branch 1 wants to give what fits those before it, [B, 1, 28, 28], but flatten at "},
+        {"    - parallel: {axis: 5, branches: [[identity]]}\n", ST_ERR_SHAPE,
+         "branch 0 wants to give numbers with an axis 5, but identity at "},
+        {"    - residual: {layers: [identity], shortcut: [flatten]}\n", ST_ERR_SHAPE,
+         "wants its layers to give the shortcut's shape [B, 784], but identity at "},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        gd_module_t *root = NULL;
+        assert_fails(layers_build(cases[i].layers, &image, &root, NULL), cases[i].code, cases[i].text);
+    }
+}
+
 static void sizes_of_images_follow_windows(void **state)
 {
     (void)state;
@@ -271,8 +398,8 @@ static void raw_messages_are_checked(void **state)
     model.n_layers = 2;
     assert_fails(wrk_model_build_layers(&model, &image, &root, NULL), ST_ERR_EXISTS,
                  "relu \"again\": sequential: the name \"again\" is taken");
-    plain.name = (char *)(uintptr_t) "a.b";
-    assert_fails(wrk_model_build_layers(&model, &image, &root, NULL), ST_ERR_INVAL, "\"a.b\" can't be a name");
+    plain.name = (char *)(uintptr_t) "a..b";
+    assert_fails(wrk_model_build_layers(&model, &image, &root, NULL), ST_ERR_INVAL, "\"a..b\" can't be a name");
 }
 
 /* ---- PyTorch's numbers ---- */
@@ -426,6 +553,10 @@ int main(void)
         TEST(the_nanogpt_recipe_has_its_parameters),
         TEST(the_image_models_have_their_parameters),
         TEST(children_are_named_by_name_or_place),
+        TEST(inline_layers_have_the_names_around_them),
+        TEST(names_that_meet_are_refused),
+        TEST(layers_that_change_shapes_are_followed),
+        TEST(shapers_say_what_they_want),
         TEST(sizes_of_images_follow_windows),
         TEST(mismatches_name_both_layers_and_both_shapes),
         TEST(raw_messages_are_checked),

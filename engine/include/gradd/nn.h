@@ -82,8 +82,19 @@ status_t gd_module_add_buffer(gd_module_t *module, const char *name, int n_dims,
                               gd_tensor_t **tensor_p);
 /* Shares another module's parameter (a tied head): same tensor, listed once, under its first owner's name. */
 status_t gd_module_share_parameter(gd_module_t *module, const char *name, gd_tensor_t *tensor);
-/* Takes a reference of its own to child, which may have one parent only (ST_ERR_STATE). */
+/* Takes a reference of its own to child, which may have one parent only (ST_ERR_STATE). A child's name may have dots
+ * ("output.dense"), as if modules in between held it. */
 status_t gd_module_add_child(gd_module_t *module, const char *name, gd_module_t *child);
+/* The same for a child without a name: what is in it is named as if it were the module's own. Add it when it is
+ * complete: its names are checked against the module's now (ST_ERR_EXISTS). */
+status_t gd_module_add_inline_child(gd_module_t *module, gd_module_t *child);
+
+/*
+ * While on, modules made on this thread have parameters and buffers with shapes but without memory for them (all
+ * elements are one): to count and to list what doesn't fit into memory, as PyTorch's device "meta". Such modules can't
+ * be initialised or trained (ST_ERR_STATE). Returns what was set before.
+ */
+bool gd_meta_set_enabled(bool is_enabled);
 
 /* Calls forward; an error gets the path and kind of the innermost module in front. */
 status_t gd_module_forward(gd_module_t *module, gd_tensor_t *x, gd_tensor_t **y_p);
@@ -143,6 +154,30 @@ status_t gd_activation_new(gd_activation_t activation, gd_module_t **module_p);
 status_t gd_sequential_new(gd_module_t **module_p);
 /* x + children in order (x). Shapes must agree: ST_ERR_SHAPE names both. */
 status_t gd_residual_new(gd_module_t **module_p);
+/* Children that are added to the residual from now on are its shortcut: shortcut(x) + children (x). */
+void gd_residual_begin_shortcut(gd_module_t *residual);
+typedef enum gd_combine { GD_COMBINE_CAT, GD_COMBINE_ADD, GD_COMBINE_MUL, GD_COMBINE_COUNT } gd_combine_t;
+/* Runs each child on x and combines what they give: concatenated along axis (CAT), summed or multiplied in order. */
+status_t gd_parallel_new(gd_combine_t combine, int axis, gd_module_t **module_p);
+status_t gd_identity_new(gd_module_t **module_p);
+/* y = x W + b with weight[n_in, n_out]: how Hugging Face's GPT-2 stores its linear layers (Conv1D). */
+status_t gd_linear_transposed_new(int64_t n_in, int64_t n_out, bool has_bias, gd_module_t **module_p);
+/* qkv[B,T,3C] → [B,T,C]: attention without its projections. */
+status_t gd_attend_new(int n_heads, bool is_causal, gd_module_t **module_p);
+/* x[B,T,…] → x[:, index]; index < 0 counts from the end. */
+status_t gd_select_new(int64_t index, gd_module_t **module_p);
+/* Mean over the axes (≥ 1, the batch is axis 0), which are gone from the result. */
+status_t gd_mean_over_new(int n_axes, const int *axes, gd_module_t **module_p);
+status_t gd_transpose_axes_new(int axis_a, int axis_b, gd_module_t **module_p);
+/* Samples get this shape; one size may be -1. */
+status_t gd_reshape_samples_new(int n_dims, const int64_t *shape, gd_module_t **module_p);
+status_t gd_tokens_new(gd_module_t **module_p); /* [B,C,H,W] → [B,H·W,C]: an image's places as tokens */
+/* y[B,T,C] = x[B,T,C] + weight[0]: the type of the first segment, for data that have no second one (BERT). */
+status_t gd_token_type_embedding_new(int64_t count, int64_t width, gd_module_t **module_p);
+/* y[B,count+T,C]: the parameter `name`[1,count,C] before x[B,T,C], as ViT's class token. */
+status_t gd_prepend_parameter_new(const char *name, int64_t count, int64_t width, gd_module_t **module_p);
+/* y = x + the parameter `name`[1, shape of a sample]. */
+status_t gd_add_parameter_new(const char *name, int n_dims, const int64_t *sample, gd_module_t **module_p);
 /* Sets how a parameter added by a constructor is initialised; ST_ERR_NOT_FOUND for an unknown own name. */
 status_t gd_module_set_init(gd_module_t *module, const char *name, gd_init_t init);
 

@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The model files: as many parameters as published, under the published names; PyTorch's numbers at toy sizes. */
+#include "tests/support/fixture.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "gradd/nn.h"
+#include "worker/model.h"
+
+static const char *source_folder(void)
+{
+    const char *source = getenv("GRADD_SOURCE");
+    return source != NULL ? source : ".";
+}
+
+/* configs/models/<file> with some of its parameters replaced ("width: 8, …"). */
+static spec_job_t *config_parse(const char *file, const char *with)
+{
+    strbuf_t text = {0};
+    strbuf_appendf(&text, "model:\n  file: %s/configs/models/%s\n  with: {%s}\n", source_folder(), file, with);
+    strbuf_appendf(&text, "data: {train: {text: {path: %s/README.md, context: 8}}}\n", source_folder());
+    strbuf_append(&text, "training: {steps: 1, batch: 2, optimizer: {sgd: {lr: 1}}}\n");
+    spec_source_t source = {.text = strbuf_text(&text), .text_length = text.length};
+    spec_problems_t problems = {0};
+    spec_job_t *job = NULL;
+    status_t status = spec_job_parse(&source, &job, &problems);
+    if (status != ST_OK) {
+        strbuf_clear(&text);
+        spec_problems_format(&problems, &text);
+        print_error("%s", strbuf_text(&text));
+    }
+    assert_int_equal(status, ST_OK);
+    spec_problems_release(&problems);
+    strbuf_release(&text);
+    return job;
+}
+
+static gd_module_t *config_build(const char *file, const char *with, const wrk_shape_t *input, wrk_shape_t *output_p)
+{
+    spec_job_t *job = config_parse(file, with);
+    gd_module_t *root = NULL;
+    assert_ok(wrk_model_build_layers(job->model, input, &root, output_p));
+    spec_job_free(job);
+    return root;
+}
+
+static status_t numel_add(const char *full_name, gd_parameter_t *parameter, gd_module_t *owner, void *arg)
+{
+    (void)full_name;
+    (void)owner;
+    *(int64_t *)arg += parameter->is_buffer ? 0 : gd_tensor_numel(parameter->tensor);
+    return ST_OK;
+}
+
+static const wrk_shape_t photo = {.dtype = GD_DTYPE_F32, .n_dims = 3, .size = {3, 224, 224}};
+static const wrk_shape_t tokens = {.dtype = GD_DTYPE_I64, .n_dims = 1, .size = {64}};
+
+/* torchvision: the weights' pages (num_params); GPT-2, TinyLlama, BERT: what transformers' num_parameters() gives for
+ * the published checkpoints; timm: its results table; U-Net: milesial/Pytorch-UNet with transposed convolutions. */
+static void every_model_has_its_published_number_of_parameters(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *file, *with;
+        const wrk_shape_t *input;
+        int64_t n_parameters, n_outputs;
+    } models[] = {
+        {"gpt2.yaml", "", &tokens, 124439808, 50257},
+        {"gpt2.yaml", "width: 1024, heads: 16, layers: 24", &tokens, 354823168, 50257},
+        {"gpt2.yaml", "width: 1280, heads: 20, layers: 36", &tokens, 774030080, 50257},
+        {"gpt2.yaml", "width: 1600, heads: 25, layers: 48", &tokens, 1557611200, 50257},
+        {"resnet18.yaml", "", &photo, 11689512, 1000},
+        {"resnet50.yaml", "", &photo, 25557032, 1000},
+        {"vgg11.yaml", "", &photo, 132863336, 1000},
+    };
+    bool before = gd_meta_set_enabled(true);
+    for (size_t i = 0; i < sizeof(models) / sizeof(models[0]); i++) {
+        wrk_shape_t output = {0};
+        int64_t n = 0;
+        gd_module_t *root = config_build(models[i].file, models[i].with, models[i].input, &output);
+        assert_ok(gd_module_visit(root, numel_add, &n));
+        if (n != models[i].n_parameters || output.size[output.n_dims - 1] != models[i].n_outputs) {
+            fail_msg("%s {%s}: %lld parameters, %lld outputs", models[i].file, models[i].with, (long long)n,
+                     (long long)output.size[output.n_dims - 1]);
+        }
+        (void)gd_module_unref(root);
+    }
+    (void)gd_meta_set_enabled(before);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(every_model_has_its_published_number_of_parameters),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
