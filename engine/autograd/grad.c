@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* grad: the gradient side of a tensor. */
+#include <string.h>
+
 #include "autograd/node.h"
 
 status_t gd_tensor_set_requires_grad(gd_tensor_t *t, bool requires_grad)
@@ -69,4 +71,78 @@ void gd_tensor_zero_grad(gd_tensor_t *t)
 status_t gd_detach(gd_tensor_t *x, gd_tensor_t **y_p)
 {
     return gd_tensor_new_alias(x, y_p);
+}
+
+static atomic_int n_watches;
+
+bool tape_watch_exists(void)
+{
+    return atomic_load_explicit(&n_watches, memory_order_relaxed) > 0;
+}
+
+status_t tape_watch_get(gd_tensor_t *t, tape_watch_t **watch_p)
+{
+    if (t->watch == NULL) {
+        tape_watch_t *watch = gd_pool_alloc(gd_context_pool(), sizeof(*watch));
+        if (watch == NULL) {
+            return ST_FAIL(ST_ERR_NOMEM, "a hook");
+        }
+        memset(watch, 0, sizeof(*watch));
+        watch->leaf = t;
+        t->watch = watch;
+        (void)atomic_fetch_add_explicit(&n_watches, 1, memory_order_relaxed);
+    }
+    *watch_p = t->watch;
+    return ST_OK;
+}
+
+void tape_watch_free(tape_watch_t *watch)
+{
+    (void)atomic_fetch_sub_explicit(&n_watches, 1, memory_order_relaxed);
+    tape_hooks_release(&watch->hooks);
+    (void)gd_tensor_unref(watch->sum);
+    gd_pool_free(gd_context_pool(), watch);
+}
+
+static status_t untracked_fail(const char *function)
+{
+    return ST_FAIL(ST_ERR_STATE, "%s: the tensor requires no gradient", function);
+}
+
+status_t gd_tensor_retain_grad(gd_tensor_t *t)
+{
+    if (!gd_tensor_tracks(t)) {
+        return untracked_fail("gd_tensor_retain_grad");
+    }
+    if (t->node != NULL) {
+        t->node->retainer = t;
+    }
+    return ST_OK;
+}
+
+status_t gd_tensor_add_hook(gd_tensor_t *t, gd_tensor_hook_func_t func, void *arg, gd_hook_t **hook_p)
+{
+    if (!gd_tensor_tracks(t)) {
+        return untracked_fail("gd_tensor_add_hook");
+    }
+    gd_hook_t **list = NULL;
+    if (t->node != NULL) {
+        list = &t->node->hooks;
+    } else {
+        tape_watch_t *watch = NULL;
+        status_t status = tape_watch_get(t, &watch);
+        if (status != ST_OK) {
+            return status;
+        }
+        list = &watch->hooks;
+    }
+    gd_hook_t *hook = NULL;
+    status_t status = tape_hooks_add(list, &hook);
+    if (status != ST_OK) {
+        return status;
+    }
+    hook->func.tensor = func;
+    hook->arg = arg;
+    tape_hook_hand_out(hook, hook_p);
+    return ST_OK;
 }

@@ -70,7 +70,12 @@ status_t tape_node_record(gd_op_id_t id, const gd_op_t *op, gd_tensor_t *const *
     memset(node->base.out, 0, sizeof(node->base.out));
     node->n_refs = 1;
     node->is_freed = false;
-    node->is_queued = false;
+    node->is_needed = false;
+    node->queue = NULL;
+    node->surveyed = 0;
+    node->captured = 0;
+    node->hooks = NULL;
+    node->retainer = NULL;
     node->sequence = ++next_sequence;
     node->dy = NULL;
     node->next_release = NULL;
@@ -123,6 +128,7 @@ tape_node_t *tape_node_unref(tape_node_t *node)
         release_list = dead->next_release;
         tape_node_free_graph(dead);
         (void)gd_tensor_unref(dead->dy);
+        tape_hooks_release(&dead->hooks);
         gd_pool_free(gd_context_pool(), dead);
     }
     is_releasing = false;

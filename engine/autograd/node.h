@@ -8,21 +8,48 @@
 #ifndef GRADD_AUTOGRAD_NODE_H
 #define GRADD_AUTOGRAD_NODE_H
 
+#include "autograd/hook.h"
 #include "tensor/internal.h"
 
 struct tape_node {
     gd_node_t base;
     int n_refs; /* a graph belongs to one thread */
     bool is_freed;
-    bool is_queued;
+    bool is_needed;    /* by gd_grad; as of the survey `surveyed` */
+    const void *queue; /* the walk's that it waits in; NULL: none */
     uint64_t sequence;
-    gd_tensor_t *dy; /* gradient of out[0], collected during gd_backward */
+    uint64_t surveyed;     /* number of the last survey that met it */
+    uint64_t captured;     /* number of the last gd_grad that wants its output's gradient */
+    gd_tensor_t *dy;       /* gradient of out[0], collected during gd_backward */
+    gd_hook_t *hooks;      /* of out[0] */
+    gd_tensor_t *retainer; /* not counted: the result whose .grad is kept, which tells when it dies */
     tape_node_t *next_release;
     tape_node_t *producer[GD_MAX_IN]; /* node of in[i] */
     gd_tensor_t *leaf[GD_MAX_IN];     /* in[i] itself, when it is a leaf that wants a gradient */
     uint32_t in_version[GD_MAX_IN];
     uint32_t out_version[GD_MAX_OUT];
 };
+
+/*
+ * A leaf that has hooks or whose gradient gd_grad was asked for: contributions are collected here, and pass on when the
+ * last one has come.
+ */
+struct tape_watch {
+    gd_hook_t *hooks;
+    const void *walk;   /* that collects; NULL: none */
+    gd_tensor_t *leaf;  /* not counted */
+    gd_tensor_t *sum;   /* what has come */
+    int n_uses;         /* contributions to come */
+    bool is_wanted;     /* by gd_grad */
+    bool is_done;       /* passed on */
+    tape_watch_t *next; /* in the walk's list, in order of being met */
+};
+
+/* t's own, made when it has none. */
+status_t tape_watch_get(gd_tensor_t *t, tape_watch_t **watch_p);
+void tape_watch_free(tape_watch_t *watch);
+/* Whether any leaf of the process has one. */
+bool tape_watch_exists(void);
 
 /* Records id over in[n_in] as the maker of out[n_out]; out[0] becomes a result with this node. */
 status_t tape_node_record(gd_op_id_t id, const gd_op_t *op, gd_tensor_t *const *in, int n_in, const gd_attrs_t *attrs,

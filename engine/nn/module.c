@@ -7,6 +7,7 @@
 #include "base/mem.h"
 #include "gradd/autograd.h"
 #include "gradd/nn.h"
+#include "nn/hooks.h"
 
 status_t gd_module_new(const gd_module_ops_t *ops, size_t size, gd_module_t **module_p)
 {
@@ -52,6 +53,7 @@ gd_module_t *gd_module_unref(gd_module_t *module)
     mem_free(module->parameters);
     mem_free(module->child_names);
     mem_free(module->children);
+    module_hooks_free(module->hooks);
     mem_free(module->path);
     mem_free(module);
     return NULL;
@@ -249,7 +251,8 @@ static _Thread_local uint64_t n_contexts;
 status_t gd_module_forward(gd_module_t *module, gd_tensor_t *x, gd_tensor_t **y_p)
 {
     uint64_t n_before = n_contexts;
-    status_t status = module->ops->forward(module, x, y_p);
+    status_t status =
+        module->hooks == NULL ? module->ops->forward(module, x, y_p) : module_hooks_forward(module, x, y_p);
     if (status != ST_OK && n_contexts == n_before) {
         n_contexts++;
         return status_add_context(status, "%s (%s)", module->path[0] != '\0' ? module->path : "model",

@@ -28,6 +28,7 @@ typedef struct gd_storage {
 } gd_storage_t;
 
 typedef struct tape_node tape_node_t;
+typedef struct tape_watch tape_watch_t;
 
 struct gd_tensor {
     atomic_int n_refs;
@@ -39,8 +40,9 @@ struct gd_tensor {
     int64_t offset; /* elements */
     int64_t numel;
     gd_storage_t *storage;
-    tape_node_t *node; /* counted; NULL: a leaf */
-    gd_tensor_t *grad; /* counted */
+    tape_node_t *node;   /* counted; NULL: a leaf */
+    gd_tensor_t *grad;   /* counted */
+    tape_watch_t *watch; /* owned; hooks of a leaf; NULL: none */
     int64_t shape[GD_MAX_DIMS];
     int64_t stride[GD_MAX_DIMS];
 };

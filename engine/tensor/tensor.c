@@ -81,6 +81,7 @@ static gd_tensor_t *tensor_alloc(gd_dtype_t dtype, int64_t numel)
         t->storage = NULL;
         t->node = NULL;
         t->grad = NULL;
+        t->watch = NULL;
         (void)atomic_fetch_add_explicit(&n_live, 1, memory_order_relaxed);
     }
     return t;
@@ -266,7 +267,13 @@ gd_tensor_t *gd_tensor_unref(gd_tensor_t *t)
     if (t != NULL && atomic_fetch_sub_explicit(&t->n_refs, 1, memory_order_acq_rel) == 1) {
         (void)gd_storage_unref(t->storage);
         (void)gd_tensor_unref(t->grad); /* a gradient has none of its own: no deep recursion */
+        if (t->watch != NULL) {
+            tape_watch_free(t->watch);
+        }
         tape_node_t *node = t->node;
+        if (node != NULL && node->retainer == t) {
+            node->retainer = NULL;
+        }
         tensor_free(t);
         (void)tape_node_unref(node);
     }

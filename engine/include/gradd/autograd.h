@@ -34,6 +34,34 @@ void gd_tensor_zero_grad(gd_tensor_t *t);
  */
 status_t gd_backward(gd_tensor_t *root, gd_tensor_t *dy, bool keep_graph);
 
+/*
+ * Gradients of the sum of outputs[n_outputs] with respect to inputs[n_inputs], leaves or results of ops, without
+ * touching any .grad (torch.autograd.grad). dys[n_outputs], or NULL, or NULL entries: as dy of gd_backward. Only what
+ * lies between is walked. gradients_p[n_inputs]: new references, of the inputs' shapes; an input that the outputs don't
+ * depend on gets NULL with allow_unused, and is ST_ERR_STATE, naming its index, without. Hooks on the tensors between
+ * and on the inputs run. On failure gradients_p is unchanged.
+ */
+status_t gd_grad(gd_tensor_t *const *outputs, gd_tensor_t *const *dys, int n_outputs, gd_tensor_t *const *inputs,
+                 int n_inputs, bool allow_unused, bool keep_graph, gd_tensor_t **gradients_p);
+
+/* From now on gd_backward adds to the .grad of t, the result of an op, too. Nothing new for a leaf. ST_ERR_STATE: no
+ * gradient flows to t. */
+status_t gd_tensor_retain_grad(gd_tensor_t *t);
+
+/*
+ * Hooks see a gradient once it is complete, before it goes on: into the op that made t, or into .grad of a leaf.
+ * Several run in order of being added, each on what the one before gave; a retained .grad gets the last one's result.
+ * *replacement_p (NULL before the call): a new reference of the same shape and dtype takes grad's place. An error ends
+ * the backward with it. grad is borrowed and must not be changed in place.
+ */
+typedef status_t (*gd_tensor_hook_func_t)(gd_tensor_t *grad, gd_tensor_t **replacement_p, void *arg);
+typedef struct gd_hook gd_hook_t;
+/* hook_p (may be NULL: it lasts as long as t's graph): a handle for gd_hook_remove, which must be given back there; it
+ * may outlive t. arg is borrowed. ST_ERR_STATE: no gradient flows to t. */
+status_t gd_tensor_add_hook(gd_tensor_t *t, gd_tensor_hook_func_t func, void *arg, gd_hook_t **hook_p);
+/* Takes the hook away (from a tensor or a module) and frees the handle; NULL is fine. A hook may remove itself. */
+void gd_hook_remove(gd_hook_t *hook);
+
 /* The same values without a graph; shares storage. */
 status_t gd_detach(gd_tensor_t *x, gd_tensor_t **y_p);
 

@@ -9,9 +9,11 @@
 #ifndef GRADD_NN_H
 #define GRADD_NN_H
 
+#include "gradd/autograd.h"
 #include "gradd/ops.h"
 
 typedef struct gd_module gd_module_t;
+typedef struct gd_module_hooks gd_module_hooks_t;
 
 typedef struct gd_module_ops {
     const char *kind; /* "linear" */
@@ -66,6 +68,7 @@ struct gd_module {
     int64_t statistics_channels; /* C; 0: a module without running buffers */
     int64_t statistics_count;    /* elements per channel behind batch_var */
     bool has_parent;
+    gd_module_hooks_t *hooks; /* NULL: none */
 };
 
 /* A zeroed struct of `size` bytes that begins with gd_module_t. */
@@ -98,6 +101,30 @@ bool gd_meta_set_enabled(bool is_enabled);
 
 /* Calls forward; an error gets the path and kind of the innermost module in front. */
 status_t gd_module_forward(gd_module_t *module, gd_tensor_t *x, gd_tensor_t **y_p);
+
+/*
+ * Hooks on modules, as in PyTorch: to look at activations and gradients, or to change them, without touching the model.
+ * They run within gd_module_forward, and the backward ones within gd_backward and gd_grad; several run in order of
+ * being added. What a hook gives (a new reference through _p, NULL before the call) takes the value's place; an error
+ * ends the forward or backward with it. arg is borrowed. hook_p (may be NULL: as long as the module): see
+ * gd_hook_remove.
+ */
+/* Before forward; *x_p: another input. */
+typedef status_t (*gd_module_forward_pre_hook_func_t)(gd_module_t *module, gd_tensor_t *x, gd_tensor_t **x_p,
+                                                      void *arg);
+/* After forward; *y_p: another output. */
+typedef status_t (*gd_module_forward_hook_func_t)(gd_module_t *module, gd_tensor_t *x, gd_tensor_t *y,
+                                                  gd_tensor_t **y_p, void *arg);
+/* When the gradient dx of the input is complete; dx is NULL where the input requires none, and the hook then runs when
+ * the gradient dy of the output is complete. *dx_p: another gradient, of dx's shape and dtype. */
+typedef status_t (*gd_module_backward_hook_func_t)(gd_module_t *module, gd_tensor_t *dx, gd_tensor_t *dy,
+                                                   gd_tensor_t **dx_p, void *arg);
+status_t gd_module_add_forward_pre_hook(gd_module_t *module, gd_module_forward_pre_hook_func_t func, void *arg,
+                                        gd_hook_t **hook_p);
+status_t gd_module_add_forward_hook(gd_module_t *module, gd_module_forward_hook_func_t func, void *arg,
+                                    gd_hook_t **hook_p);
+status_t gd_module_add_backward_hook(gd_module_t *module, gd_module_backward_hook_func_t func, void *arg,
+                                     gd_hook_t **hook_p);
 
 /* Sets path and layer in the whole tree; call once after building, before training. */
 status_t gd_module_set_paths(gd_module_t *root);
