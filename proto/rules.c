@@ -203,6 +203,8 @@ const spec_rule_t spec_rules[] = {
     {"Training.clip_value", AT_LEAST(0), .help = "Each gradient is clamped to plus or minus this; 0: never."},
     {"Training.groups", .n_min = 1, .n_max = 256,
      .help = "Rules for parameters by name; the first that fits a name counts."},
+    {"Training.anomaly",
+     .help = "Whether a value that isn't finite ends the job where it is made, naming layer and op; slower."},
     {"Training.average", .help = "A moving average of the parameters."},
     {"ParameterGroup.match", NEEDED, .help = "Pattern of parameters' full names: * ? [a-z]; * also stands for dots."},
     {"ParameterGroup.lr_scale", AT_LEAST(0), .help = "Factor of the learning rate."},

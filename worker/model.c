@@ -346,8 +346,8 @@ static status_t leaf_register(model_build_t *build, const Gradd__V1__Layer *laye
     return ST_OK;
 }
 
-static status_t layer_build(model_build_t *build, const Gradd__V1__Layer *layer, wrk_shape_t *shape,
-                            gd_module_t **module_p)
+static status_t layer_build_kind(model_build_t *build, const Gradd__V1__Layer *layer, wrk_shape_t *shape,
+                                 gd_module_t **module_p)
 {
     status_t status = layer_count(build, layer);
     if (status != ST_OK) {
@@ -374,6 +374,22 @@ static status_t layer_build(model_build_t *build, const Gradd__V1__Layer *layer,
         return status;
     }
     build->before = layer;
+    *module_p = module;
+    return ST_OK;
+}
+
+static status_t layer_build(model_build_t *build, const Gradd__V1__Layer *layer, wrk_shape_t *shape,
+                            gd_module_t **module_p)
+{
+    gd_module_t *module = NULL;
+    status_t status = layer_build_kind(build, layer, shape, &module);
+    if (status == ST_OK && layer->file != NULL) {
+        status = gd_module_set_place(module, layer->file, layer->line);
+    }
+    if (status != ST_OK) {
+        (void)gd_module_unref(module);
+        return status;
+    }
     *module_p = module;
     return ST_OK;
 }

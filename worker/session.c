@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "gradd/autograd.h"
 #include "gradd/ops.h"
 #include "worker/model.h"
 
@@ -240,6 +241,7 @@ static status_t parts_open(wrk_session_t *session)
         return status;
     }
     session->context_before = gd_context_set_current(session->context);
+    (void)gd_anomaly_set(session->job->training->anomaly);
     strbuf_t text = {0};
     gd_numerics_fingerprint(&text);
     (void)snprintf(session->fingerprint, sizeof(session->fingerprint), "%s gradd-%s", strbuf_text(&text),

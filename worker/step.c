@@ -31,6 +31,9 @@ static status_t microbatch_run(wrk_session_t *session, int64_t m, wrk_record_t *
     if (status == ST_OK) {
         status = gd_backward(loss, NULL, false);
     }
+    if (status == ST_OK) {
+        status = gd_anomaly_check();
+    }
     (void)gd_tensor_unref(loss);
     if (status != ST_OK) {
         return status;

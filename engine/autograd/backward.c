@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "autograd/anomaly.h"
 #include "autograd/walk.h"
 
 /* *sum_p += dx, where the sum may be overwritten only if nobody else sees it. Takes dx. */
@@ -218,6 +219,9 @@ static status_t node_differentiate(walk_t *walk, tape_node_t *node)
     }
     node_offer(walk, node);
     status = node->base.op->backward(&node->base, node->dy, dx);
+    if (__builtin_expect(gd_anomaly_is_on(), 0) && status == ST_OK) {
+        status = tape_anomaly_backward(node, node->dy, dx);
+    }
     node->dy = gd_tensor_unref(node->dy);
     for (int i = 0; i < node->base.n_in; i++) {
         if (node->base.is_written[i]) {
@@ -315,11 +319,13 @@ static status_t walk_run(walk_t *walk, status_t status)
         tape_node_t *node = queue_pop(&walk->queue);
         node->queue = NULL;
         if (status == ST_OK) {
+            tape_anomaly_enter(node);
             status = node_run(walk, node);
         }
         node->dy = gd_tensor_unref(node->dy);
         (void)tape_node_unref(node);
     }
+    tape_anomaly_enter(NULL);
     for (tape_watch_t *watch = walk->watches; watch != NULL; watch = watch->next) {
         if (status == ST_OK && !watch->is_done) {
             status = watch_pass_on(walk, watch);

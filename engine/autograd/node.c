@@ -4,6 +4,9 @@
 
 #include <string.h>
 
+#include "autograd/anomaly.h"
+#include "base/mem.h"
+
 static _Thread_local uint64_t next_sequence;
 static _Thread_local tape_node_t *release_list;
 static _Thread_local bool is_releasing;
@@ -76,6 +79,7 @@ status_t tape_node_record(gd_op_id_t id, const gd_op_t *op, gd_tensor_t *const *
     node->captured = 0;
     node->hooks = NULL;
     node->retainer = NULL;
+    node->origin = NULL;
     node->sequence = ++next_sequence;
     node->dy = NULL;
     node->next_release = NULL;
@@ -84,6 +88,9 @@ status_t tape_node_record(gd_op_id_t id, const gd_op_t *op, gd_tensor_t *const *
     if (status != ST_OK) {
         (void)tape_node_unref(node);
         return status;
+    }
+    if (__builtin_expect(gd_context_get()->anomaly != NULL, 0)) {
+        node->origin = tape_anomaly_origin();
     }
     out[0]->node = node;
     return ST_OK;
@@ -129,6 +136,7 @@ tape_node_t *tape_node_unref(tape_node_t *node)
         tape_node_free_graph(dead);
         (void)gd_tensor_unref(dead->dy);
         tape_hooks_release(&dead->hooks);
+        mem_free(dead->origin);
         gd_pool_free(gd_context_pool(), dead);
     }
     is_releasing = false;

@@ -8,8 +8,9 @@
 /* Where the tensor goes that a full chain has no place for. */
 static _Thread_local gd_tensor_t *beyond;
 
-gd_tensor_t **gd_chain_slot(gd_chain_t *chain)
+gd_tensor_t **gd_chain_slot(const char *place, gd_chain_t *chain)
 {
+    gd_place_set(place);
     if (chain->n < GD_CHAIN_SIZE) {
         chain->made[chain->n] = NULL;
         return &chain->made[chain->n];
@@ -20,6 +21,7 @@ gd_tensor_t **gd_chain_slot(gd_chain_t *chain)
 
 gd_tensor_t *gd_chain_add(gd_chain_t *chain, status_t status)
 {
+    gd_place_set(NULL);
     if (chain->status == ST_OK && status == ST_OK && chain->n == GD_CHAIN_SIZE) {
         beyond = gd_tensor_unref(beyond);
         status = ST_FAIL(ST_ERR_RANGE, "a chain of more than %d tensors", GD_CHAIN_SIZE);
@@ -31,26 +33,29 @@ gd_tensor_t *gd_chain_add(gd_chain_t *chain, status_t status)
     return chain->made[chain->n++];
 }
 
-gd_tensor_t *gd_chain_unary(gd_chain_t *chain, gd_unary_func_t op, gd_tensor_t *x)
+gd_tensor_t *gd_chain_unary_at(const char *place, gd_chain_t *chain, gd_unary_func_t op, gd_tensor_t *x)
 {
-    return gd_chain_call(chain, op, x);
+    return chain->status == ST_OK ? gd_chain_add(chain, op(x, gd_chain_slot(place, chain))) : NULL;
 }
 
-gd_tensor_t *gd_chain_binary(gd_chain_t *chain, gd_binary_func_t op, gd_tensor_t *a, gd_tensor_t *b)
+gd_tensor_t *gd_chain_binary_at(const char *place, gd_chain_t *chain, gd_binary_func_t op, gd_tensor_t *a,
+                                gd_tensor_t *b)
 {
-    return gd_chain_call(chain, op, a, b);
+    return chain->status == ST_OK ? gd_chain_add(chain, op(a, b, gd_chain_slot(place, chain))) : NULL;
 }
 
-gd_tensor_t *gd_chain_forward(gd_chain_t *chain, gd_module_t *module, gd_tensor_t *x)
+gd_tensor_t *gd_chain_forward_at(const char *place, gd_chain_t *chain, gd_module_t *module, gd_tensor_t *x)
 {
-    return gd_chain_call(chain, gd_module_forward, module, x);
+    return chain->status == ST_OK ? gd_chain_add(chain, gd_module_forward(module, x, gd_chain_slot(place, chain)))
+                                  : NULL;
 }
 
-gd_tensor_t *gd_chain_child(gd_chain_t *chain, gd_module_t *self, const char *name, gd_tensor_t *x)
+gd_tensor_t *gd_chain_child_at(const char *place, gd_chain_t *chain, gd_module_t *self, const char *name,
+                               gd_tensor_t *x)
 {
     for (int i = 0; i < self->n_children; i++) {
         if (strcmp(self->child_names[i], name) == 0) {
-            return gd_chain_forward(chain, self->children[i], x);
+            return gd_chain_forward_at(place, chain, self->children[i], x);
         }
     }
     if (chain->status == ST_OK) {

@@ -10,7 +10,7 @@
 
 #include <string.h>
 
-#include "autograd/node.h"
+#include "autograd/anomaly.h"
 #include "base/mem.h"
 
 struct gd_module_hooks {
@@ -227,7 +227,7 @@ static status_t call_new(gd_module_t *module, call_t **call_p)
     return ST_OK;
 }
 
-status_t module_hooks_forward(gd_module_t *module, gd_tensor_t *x, gd_tensor_t **y_p)
+static status_t hooked_forward(gd_module_t *module, gd_tensor_t *x, gd_tensor_t **y_p)
 {
     gd_tensor_t *y = NULL;
     call_t *call = NULL;
@@ -260,4 +260,13 @@ status_t module_hooks_forward(gd_module_t *module, gd_tensor_t *x, gd_tensor_t *
     }
     *y_p = y;
     return ST_OK;
+}
+
+status_t module_hooks_forward(gd_module_t *module, gd_tensor_t *x, gd_tensor_t **y_p)
+{
+    const tape_scope_t scope = {.path = module->path, .kind = module->ops->kind, .place = module->place};
+    const tape_scope_t *before = tape_scope_set(&scope);
+    status_t status = module->hooks != NULL ? hooked_forward(module, x, y_p) : module->ops->forward(module, x, y_p);
+    (void)tape_scope_set(before);
+    return status;
 }

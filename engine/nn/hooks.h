@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* hooks: what gd_module_forward does for a module that has hooks. */
+/* hooks: what gd_module_forward does for a module that has hooks, and in anomaly mode. */
 #ifndef GRADD_NN_HOOKS_H
 #define GRADD_NN_HOOKS_H
 

@@ -54,6 +54,7 @@ gd_module_t *gd_module_unref(gd_module_t *module)
     mem_free(module->child_names);
     mem_free(module->children);
     module_hooks_free(module->hooks);
+    mem_free(module->place);
     mem_free(module->path);
     mem_free(module);
     return NULL;
@@ -245,14 +246,28 @@ status_t gd_module_add_inline_child(gd_module_t *module, gd_module_t *child)
     return status == ST_OK ? child_append(module, "", child) : status;
 }
 
+status_t gd_module_set_place(gd_module_t *module, const char *file, int line)
+{
+    strbuf_t text = {0};
+    strbuf_appendf(&text, "%s:%d", file, line);
+    char *place = mem_strdup(strbuf_text(&text));
+    strbuf_release(&text);
+    if (place == NULL) {
+        return ST_FAIL(ST_ERR_NOMEM, "%s: its place in %s", module->ops->kind, file);
+    }
+    mem_free(module->place);
+    module->place = place;
+    return ST_OK;
+}
+
 /* How many contexts gd_module_forward has put before messages: only the innermost module names itself. */
 static _Thread_local uint64_t n_contexts;
 
 status_t gd_module_forward(gd_module_t *module, gd_tensor_t *x, gd_tensor_t **y_p)
 {
     uint64_t n_before = n_contexts;
-    status_t status =
-        module->hooks == NULL ? module->ops->forward(module, x, y_p) : module_hooks_forward(module, x, y_p);
+    status_t status = module->hooks != NULL || gd_anomaly_is_on() ? module_hooks_forward(module, x, y_p)
+                                                                  : module->ops->forward(module, x, y_p);
     if (status != ST_OK && n_contexts == n_before) {
         n_contexts++;
         return status_add_context(status, "%s (%s)", module->path[0] != '\0' ? module->path : "model",

@@ -4,7 +4,7 @@
 
 #include <string.h>
 
-#include "autograd/node.h"
+#include "autograd/anomaly.h"
 #include "cpu/cpu.h"
 #include "ops/helpers.h"
 #include "tensor/internal.h"
@@ -209,6 +209,9 @@ status_t gd_op_apply(gd_op_id_t id, gd_tensor_t *const *in, int n_in, const gd_a
     }
     if (!op->is_view) {
         status = kernel_run(id, op, in, n_in, attrs, out);
+        if (__builtin_expect(gd_context_get()->anomaly != NULL, 0) && status == ST_OK) {
+            status = tape_anomaly_forward(op, in, n_in, attrs, out[0]);
+        }
         if (status != ST_OK) {
             goto err_free_outputs;
         }

@@ -7,6 +7,7 @@
 #include <gnu/libc-version.h>
 #endif
 
+#include "autograd/anomaly.h"
 #include "base/assert.h"
 #include "cpu/cpu.h"
 #include "cpu/onednn.h"
@@ -24,6 +25,7 @@ static pthread_once_t default_once = PTHREAD_ONCE_INIT;
 
 static void context_free(gd_context_t *context)
 {
+    tape_anomaly_free(context->anomaly);
     gd_pool_close(context->pool);
     free(context);
 }

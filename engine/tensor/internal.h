@@ -56,6 +56,7 @@ struct gd_context {
     uint64_t rng_seed;
     uint32_t rng_step;
     uint32_t rng_microbatch;
+    struct tape_anomaly *anomaly; /* owned; NULL: anomaly mode is off */
 };
 
 /* context.c. The calling thread's context; aborts only if the very first allocation of a thread fails. */

@@ -263,6 +263,47 @@ static void a_loss_that_is_not_finite_is_an_error_for_good(void **state)
     spec_job_free(job);
 }
 
+static void anomaly_mode_names_the_layer_and_op_that_diverged(void **state)
+{
+    (void)state;
+    static run_t run;
+    const char *const set[] = {"training.optimizer.adamw.lr=1e30", "training.clip_norm=0", "training.anomaly=true",
+                               NULL};
+    spec_job_t *job = run_job(MODEL_MLP, 2, set);
+    memset(&run, 0, sizeof(run));
+
+    run_ranks(job, 2, &run);
+
+    assert_int_equal(run.status, ST_ERR_NONFINITE);
+    assert_int_equal(run.other_status, ST_ERR_NONFINITE);
+    assert_true(wrk_status_is_permanent(run.status));
+    /* the first step moved the weights by some 1e29: products of two layers' are out of range */
+    assert_non_null(strstr(run.message, "step 2, microbatch "));
+    assert_non_null(strstr(run.message, "forward of linear made "));
+    assert_non_null(strstr(run.message, " of its output [6, 5], inputs [6, 16], [5, 16], [5]; in 4 (linear) at "));
+    spec_job_free(job);
+}
+
+static void anomaly_mode_changes_no_bits(void **state)
+{
+    (void)state;
+    static run_t plain;
+    static run_t watched;
+    const char *const set[] = {"training.anomaly=true", NULL};
+    spec_job_t *job = run_job(MODEL_GPT, 2, NULL);
+    spec_job_t *other = run_job(MODEL_GPT, 2, set);
+    memset(&plain, 0, sizeof(plain));
+    memset(&watched, 0, sizeof(watched));
+
+    run_ok(job, 1, &plain);
+    run_folder_clear();
+    run_ok(other, 1, &watched);
+
+    assert_same_end(&plain, &watched);
+    spec_job_free(job);
+    spec_job_free(other);
+}
+
 static void labels_that_the_model_has_no_output_for_are_an_error_for_good(void **state)
 {
     (void)state;
@@ -327,6 +368,8 @@ int main(void)
         TEST(squared_error_trains_too),
         TEST(epochs_say_how_many_steps_there_are),
         TEST(a_loss_that_is_not_finite_is_an_error_for_good),
+        TEST(anomaly_mode_names_the_layer_and_op_that_diverged),
+        TEST(anomaly_mode_changes_no_bits),
         TEST(labels_that_the_model_has_no_output_for_are_an_error_for_good),
         TEST(a_missing_data_file_is_an_error_of_all_ranks),
         TEST(an_output_of_the_wrong_shape_is_refused),

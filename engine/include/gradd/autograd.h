@@ -62,6 +62,21 @@ status_t gd_tensor_add_hook(gd_tensor_t *t, gd_tensor_hook_func_t func, void *ar
 /* Takes the hook away (from a tensor or a module) and frees the handle; NULL is fine. A hook may remove itself. */
 void gd_hook_remove(gd_hook_t *hook);
 
+/*
+ * Anomaly mode of this thread's context: the first NaN or infinity that an op's forward or backward makes is
+ * ST_ERR_NONFINITE, with a message that names op, module path, file and line of the layer in its model file, shapes,
+ * step and microbatch (as of gd_rng_set_position, steps from 1), for a backward where the forward was, and the source
+ * line of the call where it is known (gradd/place.h). Minus infinity that comes in, or is an argument, may go on: masks
+ * are made of it. Costs a look at every result; off, nothing. Returns what was set before.
+ */
+bool gd_anomaly_set(bool is_enabled);
+bool gd_anomaly_is_on(void);
+/*
+ * The first failure since the last call, which is then forgotten: to be asked once a step. On the CPU the op itself has
+ * failed with it; a device whose kernels run later reports here.
+ */
+status_t gd_anomaly_check(void);
+
 /* The same values without a graph; shares storage. */
 status_t gd_detach(gd_tensor_t *x, gd_tensor_t **y_p);
 

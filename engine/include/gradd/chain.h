@@ -16,6 +16,7 @@
 #define GRADD_CHAIN_H
 
 #include "gradd/nn.h"
+#include "gradd/place.h"
 
 enum { GD_CHAIN_SIZE = 64 };
 
@@ -29,17 +30,24 @@ typedef struct gd_chain {
 
 typedef status_t (*gd_unary_func_t)(gd_tensor_t *x, gd_tensor_t **y_p);
 typedef status_t (*gd_binary_func_t)(gd_tensor_t *a, gd_tensor_t *b, gd_tensor_t **y_p);
-gd_tensor_t *gd_chain_unary(gd_chain_t *chain, gd_unary_func_t op, gd_tensor_t *x);
-gd_tensor_t *gd_chain_binary(gd_chain_t *chain, gd_binary_func_t op, gd_tensor_t *a, gd_tensor_t *b);
-gd_tensor_t *gd_chain_forward(gd_chain_t *chain, gd_module_t *module, gd_tensor_t *x);
+#define gd_chain_unary(chain_x, op_x, x_x) gd_chain_unary_at(GD_PLACE, chain_x, op_x, x_x)
+#define gd_chain_binary(chain_x, op_x, a_x, b_x) gd_chain_binary_at(GD_PLACE, chain_x, op_x, a_x, b_x)
+#define gd_chain_forward(chain_x, module_x, x_x) gd_chain_forward_at(GD_PLACE, chain_x, module_x, x_x)
 /* Forward of self's child of that name; ST_ERR_NOT_FOUND. */
-gd_tensor_t *gd_chain_child(gd_chain_t *chain, gd_module_t *self, const char *name, gd_tensor_t *x);
+#define gd_chain_child(chain_x, self_x, name_x, x_x) gd_chain_child_at(GD_PLACE, chain_x, self_x, name_x, x_x)
 /* Any other function whose last argument is y_p: gd_chain_call(&c, gd_softmax, x, -1). The arguments may not be calls
  * with the same chain themselves. */
 #define gd_chain_call(chain_x, function_x, ...)                                                                        \
-    ((chain_x)->status == ST_OK ? gd_chain_add((chain_x), function_x(__VA_ARGS__, gd_chain_slot(chain_x))) : NULL)
+    ((chain_x)->status == ST_OK ? gd_chain_add((chain_x), function_x(__VA_ARGS__, gd_chain_slot(GD_PLACE, (chain_x)))) \
+                                : NULL)
+gd_tensor_t *gd_chain_unary_at(const char *place, gd_chain_t *chain, gd_unary_func_t op, gd_tensor_t *x);
+gd_tensor_t *gd_chain_binary_at(const char *place, gd_chain_t *chain, gd_binary_func_t op, gd_tensor_t *a,
+                                gd_tensor_t *b);
+gd_tensor_t *gd_chain_forward_at(const char *place, gd_chain_t *chain, gd_module_t *module, gd_tensor_t *x);
+gd_tensor_t *gd_chain_child_at(const char *place, gd_chain_t *chain, gd_module_t *self, const char *name,
+                               gd_tensor_t *x);
 /* What gd_chain_call is made of: where the next tensor goes, and what came of it. */
-gd_tensor_t **gd_chain_slot(gd_chain_t *chain);
+gd_tensor_t **gd_chain_slot(const char *place, gd_chain_t *chain);
 gd_tensor_t *gd_chain_add(gd_chain_t *chain, status_t status);
 /* Ends the chain with y (borrowed from it, or NULL where y_p is) as its result; *y_p: a new reference. */
 status_t gd_chain_end(gd_chain_t *chain, gd_tensor_t *y, gd_tensor_t **y_p);

@@ -69,6 +69,7 @@ struct gd_module {
     int64_t statistics_count;    /* elements per channel behind batch_var */
     bool has_parent;
     gd_module_hooks_t *hooks; /* NULL: none */
+    char *place;              /* "gpt.yaml:12", for messages; NULL: not built from a file */
 };
 
 /* A zeroed struct of `size` bytes that begins with gd_module_t. */
@@ -98,6 +99,9 @@ status_t gd_module_add_inline_child(gd_module_t *module, gd_module_t *child);
  * be initialised or trained (ST_ERR_STATE). Returns what was set before.
  */
 bool gd_meta_set_enabled(bool is_enabled);
+
+/* Where the module stands in a model file, for messages. */
+status_t gd_module_set_place(gd_module_t *module, const char *file, int line);
 
 /* Calls forward; an error gets the path and kind of the innermost module in front. */
 status_t gd_module_forward(gd_module_t *module, gd_tensor_t *x, gd_tensor_t **y_p);
