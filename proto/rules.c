@@ -145,6 +145,9 @@ const spec_rule_t spec_rules[] = {
     {"Layer.*.layers", NEEDED, .n_min = 1, .help = "Layers in their order."},
     {"Layer.*.inline",
      .help = "Whether what is in it is named as if it stood in the list around it, without this layer's own name."},
+    {"Layer.*.checkpoint",
+     .help = "Whether activations in it are not kept but computed once more in the backward: less memory, more time, "
+             "the same numbers; in repeat, each repetition by itself."},
     {"Layer.Residual.shortcut", .n_min = 1, .default_text = "x itself",
      .help = "What is added to the layers' result; numbered on from the layers where they have no names."},
     {"Layer.Repeat.times", NEEDED_WITHIN(1, SPEC_MAX_LAYERS), .help = "How often."},

@@ -129,12 +129,13 @@ static status_t children_build(model_build_t *build, Gradd__V1__Layer *const *la
                                wrk_shape_t *shape, gd_module_t *parent);
 
 /* A sequential of the layers, as a child of parent. name NULL: inline. */
-static status_t block_build(model_build_t *build, Gradd__V1__Layer *const *layers, size_t n_layers, wrk_shape_t *shape,
-                            gd_module_t *parent, const char *name)
+static status_t block_build(model_build_t *build, Gradd__V1__Layer *const *layers, size_t n_layers,
+                            bool is_checkpointed, wrk_shape_t *shape, gd_module_t *parent, const char *name)
 {
     gd_module_t *block = NULL;
     status_t status = gd_sequential_new(&block);
     if (status == ST_OK) {
+        gd_module_set_checkpoint(block, is_checkpointed);
         status = children_build(build, layers, n_layers, 0, shape, block);
     }
     if (status == ST_OK) {
@@ -154,7 +155,7 @@ static status_t repeat_build(model_build_t *build, const Gradd__V1__Layer *layer
         (void)snprintf(name, sizeof(name), "%d", repeat->first + i);
         status_t status = layer_count(build, layer);
         if (status == ST_OK) {
-            status = block_build(build, repeat->layers, repeat->n_layers, shape, parent, name);
+            status = block_build(build, repeat->layers, repeat->n_layers, repeat->checkpoint, shape, parent, name);
         }
         if (status != ST_OK) {
             return status;
@@ -249,8 +250,8 @@ static status_t parallel_build(model_build_t *build, const Gradd__V1__Layer *lay
         (void)snprintf(place, sizeof(place), "%zu", i);
         const char *name = branch->name != NULL && branch->name[0] != '\0' ? branch->name : place;
         build->before = before;
-        status_t status =
-            block_build(build, branch->layers, branch->n_layers, &given, module, branch->inline_ ? NULL : name);
+        status_t status = block_build(build, branch->layers, branch->n_layers, branch->checkpoint, &given, module,
+                                      branch->inline_ ? NULL : name);
         if (status == ST_OK && (given.dtype != GD_DTYPE_F32 || parallel->axis > given.n_dims)) {
             status = model_fail_input(build, layer, &given, "branch %zu wants to give numbers with an axis %d", i,
                                       parallel->axis);
@@ -265,6 +266,21 @@ static status_t parallel_build(model_build_t *build, const Gradd__V1__Layer *lay
     *shape = total;
     build->before = layer;
     return ST_OK;
+}
+
+/* Of a container as a whole; a repeat's repetitions are segments each. */
+static bool layer_is_checkpointed(const Gradd__V1__Layer *layer)
+{
+    switch (layer->kind_case) {
+    case GRADD__V1__LAYER__KIND_SEQUENTIAL:
+        return layer->sequential->checkpoint;
+    case GRADD__V1__LAYER__KIND_RESIDUAL:
+        return layer->residual->checkpoint;
+    case GRADD__V1__LAYER__KIND_PARALLEL:
+        return layer->parallel->checkpoint;
+    default:
+        return false;
+    }
 }
 
 static status_t container_new(const Gradd__V1__Layer *layer, gd_module_t **module_p)
@@ -307,6 +323,7 @@ static status_t container_build(model_build_t *build, const Gradd__V1__Layer *la
         (void)gd_module_unref(module);
         return status;
     }
+    gd_module_set_checkpoint(module, layer_is_checkpointed(layer));
     *module_p = module;
     return ST_OK;
 }

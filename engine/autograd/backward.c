@@ -96,7 +96,7 @@ static status_t node_check(const tape_node_t *node)
         return ST_FAIL(ST_ERR_STATE, "%s: its graph was freed by an earlier gd_backward; use keep_graph",
                        base->op->name);
     }
-    if (base->op->backward == NULL) {
+    if (base->op->backward == NULL && node->checkpoint == NULL) {
         return ST_FAIL(ST_ERR_UNSUPPORTED, "%s is not differentiable", base->op->name);
     }
     for (int i = 0; i < base->n_in; i++) {
@@ -202,7 +202,66 @@ static status_t node_route(walk_t *walk, tape_node_t *node, int i, gd_tensor_t *
     return gradient_route(walk, node->producer[i], node->leaf[i], dx);
 }
 
+/* The leaves whose last contribution came while others were not known yet. */
+static status_t watches_pass_on(walk_t *walk, bool is_end)
+{
+    status_t status = ST_OK;
+    for (tape_watch_t *watch = walk->watches; watch != NULL && status == ST_OK; watch = watch->next) {
+        if (!watch->is_done && (is_end || watch->n_uses == 0)) {
+            status = watch_pass_on(walk, watch);
+        }
+    }
+    return status;
+}
+
 /* ---- a node ---- */
+
+static bool tensor_has(const gd_tensor_t *a, const gd_tensor_t *b)
+{
+    return a->dtype == b->dtype && gd_shape_equal(a->n_dims, a->shape, b->n_dims, b->shape);
+}
+
+/*
+ * Note [Checkpoints are spliced in]: a checkpointed segment comes up when all that used its result is done. Its forward
+ * is then recorded anew, over the same inputs, and takes the segment's place: the new nodes have higher sequence
+ * numbers than any that waits, so that they are walked at once, in the order that they would have had all along, and
+ * hand their gradients on into the same sums.
+ */
+static status_t node_expand(walk_t *walk, tape_node_t *node)
+{
+    gd_tensor_t *y = NULL;
+    gd_tensor_t *dy = node->dy;
+    status_t status = node_check(node);
+    if (status == ST_OK) {
+        status = tape_checkpoint_run(node->checkpoint, node->base.in, node->base.n_in, &y);
+    }
+    if (status != ST_OK) {
+        return status;
+    }
+    node->dy = NULL;
+    if (!tensor_has(y, dy)) {
+        status = ST_FAIL(ST_ERR_STATE, "%s: its second run gave another shape or dtype", node->base.op->name);
+    } else if (y->node != NULL) {
+        status = walk_survey(walk, y->node);
+    } else if (y->requires_grad && walk->is_surveyed && y->watch != NULL && y->watch->walk == walk) {
+        y->watch->n_uses++; /* the segment gave a leaf itself */
+    }
+    bool is_wanted = y->node != NULL ? walk->n_inputs == 0 || y->node->is_needed || y->node->captured == walk->number
+                                     : y->requires_grad && (walk->n_inputs == 0 || walk_collects(walk, y));
+    if (status == ST_OK && is_wanted) {
+        status = gradient_route(walk, y->node, y->node == NULL ? y : NULL, dy);
+    } else {
+        (void)gd_tensor_unref(dy);
+    }
+    if (walk->is_surveyed) {
+        walk->n_unexpanded--;
+    }
+    if (status == ST_OK && is_wanted && y->node == NULL && walk_collects(walk, y)) {
+        status = watch_count(walk, y->watch);
+    }
+    (void)gd_tensor_unref(y);
+    return status == ST_OK && walk->is_surveyed && walk->n_unexpanded == 0 ? watches_pass_on(walk, false) : status;
+}
 
 /* What its op does with the complete dy. */
 static status_t node_differentiate(walk_t *walk, tape_node_t *node)
@@ -275,7 +334,7 @@ static status_t node_run(walk_t *walk, tape_node_t *node)
     if (status != ST_OK || (walk->n_inputs > 0 && !node->is_needed)) {
         return status;
     }
-    status = node_differentiate(walk, node);
+    status = node->checkpoint != NULL ? node_expand(walk, node) : node_differentiate(walk, node);
     if (status == ST_OK && !walk->keep_graph) {
         tape_node_free_graph(node);
     }
@@ -326,10 +385,8 @@ static status_t walk_run(walk_t *walk, status_t status)
         (void)tape_node_unref(node);
     }
     tape_anomaly_enter(NULL);
-    for (tape_watch_t *watch = walk->watches; watch != NULL; watch = watch->next) {
-        if (status == ST_OK && !watch->is_done) {
-            status = watch_pass_on(walk, watch);
-        }
+    if (status == ST_OK) {
+        status = watches_pass_on(walk, true);
     }
     while (walk->watches != NULL) {
         tape_watch_t *watch = walk->watches;

@@ -79,6 +79,7 @@ status_t tape_node_record(gd_op_id_t id, const gd_op_t *op, gd_tensor_t *const *
     node->captured = 0;
     node->hooks = NULL;
     node->retainer = NULL;
+    node->checkpoint = NULL;
     node->origin = NULL;
     node->sequence = ++next_sequence;
     node->dy = NULL;
@@ -108,6 +109,8 @@ void tape_node_free_graph(tape_node_t *node)
         return;
     }
     node->is_freed = true;
+    tape_checkpoint_free(node->checkpoint);
+    node->checkpoint = NULL;
     for (int i = 0; i < node->base.n_in; i++) {
         node->base.in[i] = gd_tensor_unref(node->base.in[i]);
         node->leaf[i] = gd_tensor_unref(node->leaf[i]);

@@ -11,6 +11,8 @@
 #include "autograd/hook.h"
 #include "tensor/internal.h"
 
+typedef struct tape_checkpoint tape_checkpoint_t;
+
 struct tape_node {
     gd_node_t base;
     int n_refs; /* a graph belongs to one thread */
@@ -18,12 +20,13 @@ struct tape_node {
     bool is_needed;    /* by gd_grad; as of the survey `surveyed` */
     const void *queue; /* the walk's that it waits in; NULL: none */
     uint64_t sequence;
-    uint64_t surveyed;     /* number of the last survey that met it */
-    uint64_t captured;     /* number of the last gd_grad that wants its output's gradient */
-    gd_tensor_t *dy;       /* gradient of out[0], collected during gd_backward */
-    gd_hook_t *hooks;      /* of out[0] */
-    gd_tensor_t *retainer; /* not counted: the result whose .grad is kept, which tells when it dies */
-    char *origin;          /* where it was recorded, in anomaly mode; mem_free */
+    uint64_t surveyed;             /* number of the last survey that met it */
+    uint64_t captured;             /* number of the last gd_grad that wants its output's gradient */
+    gd_tensor_t *dy;               /* gradient of out[0], collected during gd_backward */
+    gd_hook_t *hooks;              /* of out[0] */
+    gd_tensor_t *retainer;         /* not counted: the result whose .grad is kept, which tells when it dies */
+    tape_checkpoint_t *checkpoint; /* owned; NULL: an op */
+    char *origin;                  /* where it was recorded, in anomaly mode; mem_free */
     tape_node_t *next_release;
     tape_node_t *producer[GD_MAX_IN]; /* node of in[i] */
     gd_tensor_t *leaf[GD_MAX_IN];     /* in[i] itself, when it is a leaf that wants a gradient */
@@ -51,6 +54,11 @@ status_t tape_watch_get(gd_tensor_t *t, tape_watch_t **watch_p);
 void tape_watch_free(tape_watch_t *watch);
 /* Whether any leaf of the process has one. */
 bool tape_watch_exists(void);
+
+/* checkpoint.c. Runs the checkpointed function once more, recording it. */
+status_t tape_checkpoint_run(const tape_checkpoint_t *checkpoint, gd_tensor_t *const *in, int n_in, gd_tensor_t **y_p);
+/* NULL is fine. */
+void tape_checkpoint_free(tape_checkpoint_t *checkpoint);
 
 /* Records id over in[n_in] as the maker of out[n_out]; out[0] becomes a result with this node. */
 status_t tape_node_record(gd_op_id_t id, const gd_op_t *op, gd_tensor_t *const *in, int n_in, const gd_attrs_t *attrs,

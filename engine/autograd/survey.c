@@ -39,7 +39,8 @@ bool walk_wants(const walk_t *walk, const tape_node_t *node, int i)
  * seen before. */
 static status_t node_survey(walk_t *walk, tape_node_t *node)
 {
-    bool is_needed = walk->n_inputs == 0;
+    bool is_needed = walk->n_inputs == 0 || node->checkpoint != NULL; /* who knows what its leaves are */
+    walk->n_unexpanded += node->checkpoint != NULL;
     for (int i = 0; i < node->base.n_in; i++) {
         gd_tensor_t *leaf = node->leaf[i];
         if (leaf != NULL && leaf->watch != NULL && (leaf->watch->is_wanted || walk->n_inputs == 0)) {

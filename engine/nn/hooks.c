@@ -10,7 +10,7 @@
 
 #include <string.h>
 
-#include "autograd/anomaly.h"
+#include "autograd/node.h"
 #include "base/mem.h"
 
 struct gd_module_hooks {
@@ -242,7 +242,7 @@ static status_t hooked_forward(gd_module_t *module, gd_tensor_t *x, gd_tensor_t 
         status = view_watch(&x, call, dx_seen);
     }
     if (status == ST_OK) {
-        status = module->ops->forward(module, x, &y);
+        status = module_checkpoint_forward(module, x, &y);
     }
     if (status == ST_OK) {
         status = forward_run(module, x, &y);
@@ -264,9 +264,5 @@ static status_t hooked_forward(gd_module_t *module, gd_tensor_t *x, gd_tensor_t 
 
 status_t module_hooks_forward(gd_module_t *module, gd_tensor_t *x, gd_tensor_t **y_p)
 {
-    const tape_scope_t scope = {.path = module->path, .kind = module->ops->kind, .place = module->place};
-    const tape_scope_t *before = tape_scope_set(&scope);
-    status_t status = module->hooks != NULL ? hooked_forward(module, x, y_p) : module->ops->forward(module, x, y_p);
-    (void)tape_scope_set(before);
-    return status;
+    return module->hooks != NULL ? hooked_forward(module, x, y_p) : module_checkpoint_forward(module, x, y_p);
 }

@@ -196,11 +196,7 @@ static status_t batch_norm2d_forward(gd_module_t *self, gd_tensor_t *x, gd_tenso
     if (status != ST_OK || !is_training) {
         return status;
     }
-    (void)gd_tensor_unref(self->batch_mean);
-    (void)gd_tensor_unref(self->batch_var);
-    self->batch_mean = mean;
-    self->batch_var = var;
-    self->statistics_count = gd_tensor_numel(x) / self->statistics_channels;
+    gd_module_statistics_keep(self, mean, var, gd_tensor_numel(x) / self->statistics_channels);
     return ST_OK;
 }
 

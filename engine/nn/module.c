@@ -266,8 +266,8 @@ static _Thread_local uint64_t n_contexts;
 status_t gd_module_forward(gd_module_t *module, gd_tensor_t *x, gd_tensor_t **y_p)
 {
     uint64_t n_before = n_contexts;
-    status_t status = module->hooks != NULL || gd_anomaly_is_on() ? module_hooks_forward(module, x, y_p)
-                                                                  : module->ops->forward(module, x, y_p);
+    bool is_special = module->hooks != NULL || module->is_checkpointed || gd_anomaly_is_on();
+    status_t status = is_special ? module_hooks_forward(module, x, y_p) : module->ops->forward(module, x, y_p);
     if (status != ST_OK && n_contexts == n_before) {
         n_contexts++;
         return status_add_context(status, "%s (%s)", module->path[0] != '\0' ? module->path : "model",

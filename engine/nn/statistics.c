@@ -17,6 +17,20 @@ int64_t gd_module_statistics_size(gd_module_t *root)
     return size;
 }
 
+void gd_module_statistics_keep(gd_module_t *module, gd_tensor_t *mean, gd_tensor_t *var, int64_t count)
+{
+    if (gd_checkpoint_is_recomputing()) {
+        (void)gd_tensor_unref(mean);
+        (void)gd_tensor_unref(var);
+        return;
+    }
+    (void)gd_tensor_unref(module->batch_mean);
+    (void)gd_tensor_unref(module->batch_var);
+    module->batch_mean = mean;
+    module->batch_var = var;
+    module->statistics_count = count;
+}
+
 static status_t export_below(gd_module_t *module, float **record)
 {
     int64_t channels = module->statistics_channels;

@@ -179,6 +179,24 @@ gd_rng_key_t gd_rng_key(uint32_t layer, uint32_t purpose)
                           .purpose = purpose};
 }
 
+gd_context_modes_t gd_context_get_modes(void)
+{
+    const gd_context_t *context = gd_context_get();
+    return (gd_context_modes_t){.is_training = context->is_training,
+                                .rng_seed = context->rng_seed,
+                                .rng_step = context->rng_step,
+                                .rng_microbatch = context->rng_microbatch};
+}
+
+void gd_context_set_modes(const gd_context_modes_t *modes)
+{
+    gd_context_t *context = gd_context_get();
+    context->is_training = modes->is_training;
+    context->rng_seed = modes->rng_seed;
+    context->rng_step = modes->rng_step;
+    context->rng_microbatch = modes->rng_microbatch;
+}
+
 gd_memory_stats_t gd_memory_get_stats(void)
 {
     return gd_pool_get_stats(gd_context_pool());

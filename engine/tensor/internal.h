@@ -52,12 +52,23 @@ struct gd_context {
     int n_threads;
     gd_device_t device;
     bool is_grad_enabled;
-    bool is_training;
+    bool is_recomputing;
+    bool is_training; /* this and what follows: see gd_context_modes_t */
     uint64_t rng_seed;
     uint32_t rng_step;
     uint32_t rng_microbatch;
     struct tape_anomaly *anomaly; /* owned; NULL: anomaly mode is off */
 };
+
+/* What a forward's values depend on besides tensors: a second run of it must find the same. */
+typedef struct gd_context_modes {
+    bool is_training;
+    uint64_t rng_seed;
+    uint32_t rng_step;
+    uint32_t rng_microbatch;
+} gd_context_modes_t;
+gd_context_modes_t gd_context_get_modes(void);
+void gd_context_set_modes(const gd_context_modes_t *modes);
 
 /* context.c. The calling thread's context; aborts only if the very first allocation of a thread fails. */
 gd_pool_t *gd_context_pool(void);

@@ -304,6 +304,44 @@ static void anomaly_mode_changes_no_bits(void **state)
     spec_job_free(other);
 }
 
+/* The bits of a model don't depend on which of its groups are checkpointed. */
+static void checkpoint_compare(const char *plain_model, const char *model, const char *microbatches)
+{
+    static run_t plain;
+    static run_t checkpointed;
+    const char *const set[] = {microbatches, NULL};
+    spec_job_t *job = run_job(plain_model, 2, set);
+    spec_job_t *other = run_job(model, 2, set);
+    memset(&plain, 0, sizeof(plain));
+    memset(&checkpointed, 0, sizeof(checkpointed));
+
+    run_ok(job, 1, &plain);
+    run_folder_clear();
+    run_ok(other, 2, &checkpointed);
+
+    assert_same_end(&plain, &checkpointed);
+    assert_same_curves(&plain, &checkpointed);
+    run_folder_clear();
+    spec_job_free(job);
+    spec_job_free(other);
+}
+
+static void checkpointed_groups_change_no_bits(void **state)
+{
+    (void)state;
+    static const char cnn[] =
+        "[{sequential: {checkpoint: %s, layers: [{conv2d: {out: 4, kernel: [3], padding: [1]}}, "
+        "batch_norm2d, relu, {residual: {checkpoint: %s, layers: [{conv2d: {out: 4, kernel: [3], "
+        "padding: [1]}}, batch_norm2d, {dropout: {p: 0.2}}]}}]}}, {repeat: {times: 2, checkpoint: "
+        "%s, layers: [relu, {conv2d: {out: 4, kernel: [1]}}]}}, flatten, {linear: {out: 5}}]";
+    char plain[640];
+    char checkpointed[640];
+    (void)snprintf(plain, sizeof(plain), cnn, "false", "false", "false");
+    (void)snprintf(checkpointed, sizeof(checkpointed), cnn, "true", "true", "true");
+
+    checkpoint_compare(plain, checkpointed, "training.microbatches=4");
+}
+
 static void labels_that_the_model_has_no_output_for_are_an_error_for_good(void **state)
 {
     (void)state;
@@ -370,6 +408,7 @@ int main(void)
         TEST(a_loss_that_is_not_finite_is_an_error_for_good),
         TEST(anomaly_mode_names_the_layer_and_op_that_diverged),
         TEST(anomaly_mode_changes_no_bits),
+        TEST(checkpointed_groups_change_no_bits),
         TEST(labels_that_the_model_has_no_output_for_are_an_error_for_good),
         TEST(a_missing_data_file_is_an_error_of_all_ranks),
         TEST(an_output_of_the_wrong_shape_is_refused),

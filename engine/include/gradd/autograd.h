@@ -63,6 +63,21 @@ status_t gd_tensor_add_hook(gd_tensor_t *t, gd_tensor_hook_func_t func, void *ar
 void gd_hook_remove(gd_hook_t *hook);
 
 /*
+ * Activation checkpointing (Chen, Xu, Zhang, Guestrin, "Training deep nets with sublinear memory cost", 2016): runs
+ * func(in) without recording it, keeps the inputs alone, and runs it once more when the backward comes to it, in the
+ * training mode and at the position of the random numbers of the first time. So values and gradients have the same bits
+ * as without, as long as func is a function of its inputs, parameters and random numbers. in[n_in]: 1 … GD_MAX_IN,
+ * none NULL; *y_p: a new reference, which requires a gradient. Batch statistics are left by the first run only; hooks
+ * on modules inside run both times. release(arg) (may be NULL) is called when arg is needed no more, on failure too.
+ * Without gradients enabled: func alone.
+ */
+typedef status_t (*gd_checkpoint_func_t)(gd_tensor_t *const *in, int n_in, gd_tensor_t **y_p, void *arg);
+status_t gd_checkpoint(gd_checkpoint_func_t func, void *arg, void (*release)(void *arg), gd_tensor_t *const *in,
+                       int n_in, gd_tensor_t **y_p);
+/* Whether a forward is such a second run: what it leaves besides its result has been left already. */
+bool gd_checkpoint_is_recomputing(void);
+
+/*
  * Anomaly mode of this thread's context: the first NaN or infinity that an op's forward or backward makes is
  * ST_ERR_NONFINITE, with a message that names op, module path, file and line of the layer in its model file, shapes,
  * step and microbatch (as of gd_rng_set_position, steps from 1), for a backward where the forward was, and the source

@@ -69,7 +69,8 @@ struct gd_module {
     int64_t statistics_count;    /* elements per channel behind batch_var */
     bool has_parent;
     gd_module_hooks_t *hooks; /* NULL: none */
-    char *place;              /* "gpt.yaml:12", for messages; NULL: not built from a file */
+    bool is_checkpointed;
+    char *place; /* "gpt.yaml:12", for messages; NULL: not built from a file */
 };
 
 /* A zeroed struct of `size` bytes that begins with gd_module_t. */
@@ -99,6 +100,12 @@ status_t gd_module_add_inline_child(gd_module_t *module, gd_module_t *child);
  * be initialised or trained (ST_ERR_STATE). Returns what was set before.
  */
 bool gd_meta_set_enabled(bool is_enabled);
+
+/*
+ * From now on gd_module_forward keeps the module's input alone and its backward runs the forward once more: see
+ * gd_checkpoint, also for what stays the same. Hooks on the module itself run once.
+ */
+void gd_module_set_checkpoint(gd_module_t *module, bool is_checkpointed);
 
 /* Where the module stands in a model file, for messages. */
 status_t gd_module_set_place(gd_module_t *module, const char *file, int line);
@@ -150,6 +157,9 @@ status_t gd_module_visit(gd_module_t *root, gd_parameter_visit_func_t visit, voi
  */
 int64_t gd_module_statistics_size(gd_module_t *root);
 status_t gd_module_statistics_export(gd_module_t *root, float *record_p);
+/* For forward functions: takes a batch's mean[C] and biased variance[C], each over `count` elements, into the module;
+ * drops them in the second run of a checkpointed segment. */
+void gd_module_statistics_keep(gd_module_t *module, gd_tensor_t *mean, gd_tensor_t *var, int64_t count);
 status_t gd_module_statistics_apply(gd_module_t *root, const float *record);
 
 /* Constructors. Weights and layouts as in PyTorch's modules of the same name. */
