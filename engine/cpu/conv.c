@@ -2,6 +2,7 @@
 /* conv: the kernels of conv2d. f32 goes to oneDNN; f64, for gradient checks, walks the definition. */
 #include <string.h>
 
+#include "cpu/conv_gemm.h"
 #include "cpu/kernels.h"
 #include "cpu/onednn.h"
 
@@ -89,6 +90,9 @@ status_t gd_cpu_conv2d(const gd_kernel_args_t *args)
     if (gd_view_numel(y) == 0) {
         return ST_OK;
     }
+    if (x->dtype == GD_DTYPE_F32 && gd_conv_gemm_suits(&conv)) {
+        return gd_conv_gemm_forward(&conv, x->data, args->in[1].data, args->in[2].data, y->data, args->n_threads);
+    }
     if (x->dtype == GD_DTYPE_F32) {
         return gd_onednn_conv_forward(&conv, x->data, args->in[1].data, args->in[2].data, y->data, args->n_threads);
     }
@@ -114,6 +118,9 @@ status_t gd_cpu_conv2d_backward_input(const gd_kernel_args_t *args)
     if (gd_view_numel(dx) == 0) {
         return ST_OK;
     }
+    if (dx->dtype == GD_DTYPE_F32 && gd_conv_gemm_suits(&conv)) {
+        return gd_conv_gemm_backward_input(&conv, dy->data, args->in[1].data, dx->data, args->n_threads);
+    }
     if (dx->dtype == GD_DTYPE_F32) {
         return gd_onednn_conv_backward_input(&conv, dy->data, args->in[1].data, dx->data, args->n_threads);
     }
@@ -123,7 +130,7 @@ status_t gd_cpu_conv2d_backward_input(const gd_kernel_args_t *args)
     return ST_OK;
 }
 
-/* in: dy[B,O,OH,OW], x[B,C,H,W]; out: dweight, dbias[O]. attrs i7,8: kernel's height and width. */
+/* in: dy[B,O,OH,OW], x[B,C,H,W]; out: dweight, dbias[O]. attrs i11: no dbias is wanted, it is zero. */
 status_t gd_cpu_conv2d_backward_weight(const gd_kernel_args_t *args)
 {
     const gd_view_t *dy = &args->in[0];
@@ -139,9 +146,16 @@ status_t gd_cpu_conv2d_backward_weight(const gd_kernel_args_t *args)
         memset(args->out[1].data, 0, (size_t)conv.c_out * size);
         return ST_OK;
     }
+    const bool needs_bias = args->attrs->i[11] == 0;
+    if (!needs_bias) {
+        memset(args->out[1].data, 0, (size_t)conv.c_out * size);
+    }
+    if (x->dtype == GD_DTYPE_F32 && !needs_bias && gd_conv_gemm_suits(&conv)) {
+        return gd_conv_gemm_backward_weight(&conv, dy->data, x->data, dweight->data, args->n_threads);
+    }
     if (x->dtype == GD_DTYPE_F32) {
-        return gd_onednn_conv_backward_weight(&conv, dy->data, x->data, dweight->data, args->out[1].data,
-                                              args->n_threads);
+        return gd_onednn_conv_backward_weight(&conv, dy->data, x->data, dweight->data,
+                                              needs_bias ? args->out[1].data : NULL, args->n_threads);
     }
     const arrays_t arrays = {x->data, dweight->data, dy->data};
     double *dbias = args->out[1].data;
@@ -149,7 +163,7 @@ status_t gd_cpu_conv2d_backward_weight(const gd_kernel_args_t *args)
     conv_walk(&conv, term_weight, (void *)(uintptr_t)&arrays);
     const int64_t n = conv.out[0] * conv.out[1];
     memset(dbias, 0, (size_t)conv.c_out * size);
-    for (int64_t i = 0; i < conv.batch * conv.c_out * n; i++) {
+    for (int64_t i = 0; i < conv.batch * conv.c_out * n && needs_bias; i++) {
         dbias[i / n % conv.c_out] += arrays.y[i];
     }
     return ST_OK;

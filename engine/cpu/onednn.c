@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/assert.h"
 #include "cpu/cpu.h"
 
 enum { MOST_PORTS = 4, MOST_KEY_WORDS = 24, N_SLOTS = 1024, MOST_ENTRIES = 512 };
@@ -266,15 +267,28 @@ static status_t entry_execute(entry_t *entry, cache_t *cache, void *const *handl
     return status == dnnl_success ? ST_OK : fail_dnnl(status, "a primitive");
 }
 
+/* libgomp's thread count is per calling thread; oneDNN reads it when it makes and when it runs a primitive. */
+void gd_onednn_set_threads(int n_threads)
+{
+    const int n = n_threads > 1 ? n_threads : 1;
+    if (omp_get_max_threads() != n) {
+        omp_set_num_threads(n);
+    }
+}
+
+void gd_onednn_product(const gd_product_t *p)
+{
+    const dnnl_status_t status = dnnl_sgemm('N', p->is_b_transposed ? 'T' : 'N', p->m, p->n, p->k, 1.0F, p->a, p->a_row,
+                                            p->b, p->b_row, p->is_accumulating ? 1.0F : 0.0F, p->c, p->c_row);
+    ASSERT(status == dnnl_success);
+}
+
 /* The cached entry of key, made by build(argument) at first use. */
 typedef dnnl_status_t (*build_func_t)(entry_t *entry, const void *argument);
 static status_t entry_get(cache_t *cache, const cache_key_t *key, build_func_t build, const void *argument,
                           const char *what, entry_t **entry_p)
 {
-    /* libgomp's thread count is per calling thread; oneDNN reads it when it makes and when it runs a primitive */
-    if (omp_get_max_threads() != (int)key->n_threads) {
-        omp_set_num_threads((int)key->n_threads);
-    }
+    gd_onednn_set_threads((int)key->n_threads);
     entry_t **slot = cache_find(cache, key);
     if (*slot == NULL) {
         if (cache->n_entries >= MOST_ENTRIES) {

@@ -86,6 +86,7 @@ static status_t conv2d_gradient(gd_node_t *node, gd_tensor_t *dy, gd_tensor_t **
     if (status == ST_OK && (node->needs[1] || needs_bias)) {
         gd_tensor_t *in[2] = {dy, node->in[0]};
         gd_tensor_t *gradient[3] = {NULL};
+        attrs.i[11] = !needs_bias;
         status = gd_op_apply(GD_OP_CONV2D_BACKWARD_WEIGHT, in, 2, &attrs, gradient + 1);
         if (status == ST_OK) {
             gradient[0] = dx[0];
@@ -176,6 +177,7 @@ const gd_op_t gd_op_conv2d_backward_input = {
     .sample =
         {{.in = {{4, {2, 4, 3, 4}}, {4, {4, 3, 3, 3}}}, .n_in = 2, .attrs = {.i = {1, 1, 0, 0, 1, 1, 1, 5, 6, 3, 3}}},
          {.in = {{4, {2, 6, 3, 3}}, {4, {6, 2, 3, 2}}}, .n_in = 2, .attrs = {.i = {2, 1, 1, 0, 1, 2, 2, 6, 5, 3, 2}}},
+         {.in = {{4, {2, 6, 3, 3}}, {4, {6, 5, 1, 1}}}, .n_in = 2, .attrs = {.i = {2, 3, 0, 0, 1, 1, 1, 5, 9, 1, 1}}},
          {.in = {{4, {2, 4, 3, 4}}, {4, {5, 3, 3, 3}}},
           .n_in = 2,
           .attrs = {.i = {1, 1, 0, 0, 1, 1, 1, 5, 6, 3, 3}},
@@ -214,7 +216,7 @@ static status_t conv2d_backward_weight_infer(gd_tensor_t *const *in, int n_in, c
 const gd_op_t gd_op_conv2d_backward_weight = {
     .name = "conv2d_backward_weight",
     .formula = "dweight = the adjoint of conv2d in weight, applied to dy; dbias[o] = sum dy[:,o,:,:]",
-    .attrs = CONV_ATTRS "; i7,8 image size; i9,10 kernel size",
+    .attrs = CONV_ATTRS "; i7,8 image size; i9,10 kernel size; i11 dbias isn't wanted, it is zero",
     .n_in = 2,
     .n_in_required = 2,
     .n_out = 2,
@@ -223,6 +225,12 @@ const gd_op_t gd_op_conv2d_backward_weight = {
     .sample =
         {{.in = {{4, {2, 4, 3, 4}}, {4, {2, 3, 5, 6}}}, .n_in = 2, .attrs = {.i = {1, 1, 0, 0, 1, 1, 1, 5, 6, 3, 3}}},
          {.in = {{4, {2, 6, 3, 3}}, {4, {2, 4, 6, 5}}}, .n_in = 2, .attrs = {.i = {2, 1, 1, 0, 1, 2, 2, 6, 5, 3, 2}}},
+         {.in = {{4, {2, 6, 3, 3}}, {4, {2, 5, 5, 9}}},
+          .n_in = 2,
+          .attrs = {.i = {2, 3, 0, 0, 1, 1, 1, 5, 9, 1, 1, 1}}},
+         {.in = {{4, {3, 7, 5, 6}}, {4, {3, 4, 5, 6}}},
+          .n_in = 2,
+          .attrs = {.i = {1, 1, 1, 1, 1, 1, 1, 5, 6, 3, 3, 1}}},
          {.in = {{4, {1, 4, 3, 4}}, {4, {2, 3, 5, 6}}},
           .n_in = 2,
           .attrs = {.i = {1, 1, 0, 0, 1, 1, 1, 5, 6, 3, 3}},

@@ -170,7 +170,7 @@ void ref_conv2d_backward_weight(const ref_tensor_t *in, const gd_attrs_t *attrs,
     zero(&out[0]);
     zero(&out[1]);
     conv_add(attrs, &in[1], &out[0], &in[0], CONV_WEIGHT);
-    for (int64_t i = 0; i < in[0].numel; i++) {
+    for (int64_t i = 0; i < in[0].numel && attrs->i[11] == 0; i++) {
         int64_t at[GD_MAX_DIMS];
         ref_index(&in[0], i, at);
         out[1].data[at[1]] += in[0].data[i];
