@@ -7,7 +7,7 @@ usage() {
     cat <<'EOF'
 usage: scripts/bench.sh NAME... [--json FILE] [--threads N] [--rounds N]
 
-NAME: gpt-recipe mnist-cnn, or all: our training step against PyTorch's in eager mode; same model, batch, dtype and
+NAME: gpt-recipe mnist-cnn resnet50, or all: our training step against PyTorch's in eager mode; same model, batch, dtype and
 number of threads, interleaved, medians. Nothing else should run on the machine meanwhile.
 
   --json FILE   writes an array of {name, ours, peer, ratio, unit}
@@ -28,8 +28,8 @@ while [ $# -gt 0 ]; do
         --threads) threads=$2; shift ;;
         --rounds) rounds=$2; shift ;;
         -h | --help) usage; exit 0 ;;
-        all) names+=(gpt-recipe mnist-cnn) ;;
-        gpt-recipe | mnist-cnn) names+=("$1") ;;
+        all) names+=(gpt-recipe mnist-cnn resnet50) ;;
+        gpt-recipe | mnist-cnn | resnet50) names+=("$1") ;;
         *) echo "bench.sh: unknown benchmark $1" >&2; usage >&2; exit 2 ;;
     esac
     shift
@@ -53,8 +53,10 @@ if [ -z "$python" ]; then
 fi
 data=${GRADD_DATA:-$PWD/../shared/data}
 [ -z "$json" ] || echo '[]' >"$json"
+export GRADD_BENCH_DATA=$PWD/build/bench-data
+[ -e "$GRADD_BENCH_DATA/labels-idx1-ubyte" ] || "$python" tests/bench/make_images.py "$GRADD_BENCH_DATA"
 for name in "${names[@]}"; do
-    GRADD_DATA=$data "$python" tests/bench/interleave.py "$name" --rounds "$rounds" ${json:+--json "$json"} \
+    GRADD_DATA=$data "$python" tests/bench/interleave.py "$name" --rounds "$rounds" $([ "$name" != resnet50 ] || echo --steps 2) ${json:+--json "$json"} \
         --ours "build/release/bin/bench-step $name --threads $threads" \
         --peer "$python tests/bench/peer.py $name --threads $threads"
 done

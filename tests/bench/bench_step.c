@@ -129,7 +129,7 @@ static status_t bench_run(const spec_job_t *job, bench_t *bench)
 
 static void usage(FILE *out)
 {
-    (void)fputs("usage: bench-step gpt-recipe|mnist-cnn|JOB.yaml [--threads N] [--set KEY=VALUE]...\n", out);
+    (void)fputs("usage: bench-step gpt-recipe|mnist-cnn|resnet50|JOB.yaml [--threads N] [--set KEY=VALUE]...\n", out);
 }
 
 int main(int argc, char **argv)
@@ -163,7 +163,8 @@ int main(int argc, char **argv)
         set[0] = (spec_pair_t){"training.epochs", "1000000"}; /* the job counts epochs */
     }
     if (path != NULL && strchr(path, '/') == NULL) {
-        (void)snprintf(known, sizeof(known), "configs/jobs/%s.yaml",
+        (void)snprintf(known, sizeof(known), "%s/jobs/%s.yaml",
+                       strcmp(path, "resnet50") == 0 ? "tests/bench" : "configs",
                        strcmp(path, "gpt-recipe") == 0 ? "shakespeare-char" : path);
         path = known;
     }

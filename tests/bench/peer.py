@@ -13,6 +13,8 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
+import peer_resnet50
+
 
 class Block(nn.Module):
     def __init__(self, width, heads):
@@ -93,7 +95,18 @@ class MnistCnn:
         return loss.item()
 
 
+class Resnet50(peer_resnet50.Training):
+    """configs/models/resnet50.yaml as in tests/bench/jobs/resnet50.yaml."""
+
+
+class Resnet50ChannelsLast(peer_resnet50.Training):
+    def __init__(self):
+        super().__init__(is_channels_last=True)
+
+
 WORKLOADS = {"gpt-recipe": GptRecipe, "mnist-cnn": MnistCnn}
+WORKLOADS["resnet50"] = Resnet50
+WORKLOADS["resnet50-channels-last"] = Resnet50ChannelsLast
 
 
 def main():
