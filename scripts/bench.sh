@@ -7,8 +7,8 @@ usage() {
     cat <<'EOF'
 usage: scripts/bench.sh NAME... [--json FILE] [--threads N] [--rounds N]
 
-NAME: gpt-recipe mnist-cnn resnet50, or all: our training step against PyTorch's in eager mode; same model, batch, dtype and
-number of threads, interleaved, medians. Nothing else should run on the machine meanwhile.
+NAME: gpt-recipe mnist-cnn resnet50, or all: our training step against PyTorch's in eager mode; same model, batch, dtype
+and number of threads, interleaved, medians. Nothing else should run on the machine meanwhile.
 
   --json FILE   writes an array of {name, ours, peer, ratio, unit}
   --threads N   compute threads on either side (default 2)
