@@ -56,7 +56,10 @@ data=${GRADD_DATA:-$PWD/../shared/data}
 export GRADD_BENCH_DATA=$PWD/build/bench-data
 [ -e "$GRADD_BENCH_DATA/labels-idx1-ubyte" ] || "$python" tests/bench/make_images.py "$GRADD_BENCH_DATA"
 for name in "${names[@]}"; do
-    GRADD_DATA=$data "$python" tests/bench/interleave.py "$name" --rounds "$rounds" $([ "$name" != resnet50 ] || echo --steps 2) ${json:+--json "$json"} \
+    steps=20
+    [ "$name" != resnet50 ] || steps=2
+    GRADD_DATA=$data "$python" tests/bench/interleave.py "$name" --rounds "$rounds" --steps "$steps" \
+        ${json:+--json "$json"} \
         --ours "build/release/bin/bench-step $name --threads $threads" \
         --peer "$python tests/bench/peer.py $name --threads $threads"
 done
