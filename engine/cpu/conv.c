@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "cpu/conv_gemm.h"
+#include "cpu/conv_weight.h"
 #include "cpu/kernels.h"
 #include "cpu/onednn.h"
 
@@ -153,9 +154,17 @@ status_t gd_cpu_conv2d_backward_weight(const gd_kernel_args_t *args)
     if (x->dtype == GD_DTYPE_F32 && !needs_bias && gd_conv_gemm_suits(&conv)) {
         return gd_conv_gemm_backward_weight(&conv, dy->data, x->data, dweight->data, args->n_threads);
     }
+    float *f32_dbias = needs_bias ? args->out[1].data : NULL;
+    if (x->dtype == GD_DTYPE_F32 && gd_conv_weight_suits(&conv)) {
+        return gd_conv_weight(&(gd_conv_weight_t){.conv = &conv,
+                                                  .dy = dy->data,
+                                                  .x = x->data,
+                                                  .dweight = dweight->data,
+                                                  .dbias = f32_dbias,
+                                                  .n_threads = args->n_threads});
+    }
     if (x->dtype == GD_DTYPE_F32) {
-        return gd_onednn_conv_backward_weight(&conv, dy->data, x->data, dweight->data,
-                                              needs_bias ? args->out[1].data : NULL, args->n_threads);
+        return gd_onednn_conv_backward_weight(&conv, dy->data, x->data, dweight->data, f32_dbias, args->n_threads);
     }
     const arrays_t arrays = {x->data, dweight->data, dy->data};
     double *dbias = args->out[1].data;

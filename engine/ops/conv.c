@@ -87,6 +87,11 @@ static status_t conv2d_gradient(gd_node_t *node, gd_tensor_t *dy, gd_tensor_t **
         gd_tensor_t *in[2] = {dy, node->in[0]};
         gd_tensor_t *gradient[3] = {NULL};
         attrs.i[11] = !needs_bias;
+        if (!needs_bias && node->into[1] != NULL && !node->into_accumulates[1]) {
+            status = gd_op_apply_into(GD_OP_CONV2D_BACKWARD_WEIGHT, in, 2, &attrs, node->into[1]);
+            node->is_written[1] = status == ST_OK;
+            return status;
+        }
         status = gd_op_apply(GD_OP_CONV2D_BACKWARD_WEIGHT, in, 2, &attrs, gradient + 1);
         if (status == ST_OK) {
             gradient[0] = dx[0];
