@@ -173,7 +173,8 @@ static void the_fingerprint_names_what_changes_bits(void **state)
     assert_memory_equal(strbuf_text(&text), "cpu ", 4);
     assert_non_null(strstr(strbuf_text(&text), " onednn-"));
     assert_non_null(strstr(strbuf_text(&text), " libc-"));
-    assert_non_null(strstr(strbuf_text(&text), " kernels-1 threads-1"));
+    assert_non_null(strstr(strbuf_text(&text), " kernels-"));
+    assert_non_null(strstr(strbuf_text(&text), " threads-1"));
     strbuf_release(&text);
 }
 
