@@ -7,7 +7,7 @@ usage() {
     cat <<'EOF'
 usage: scripts/bench.sh NAME... [--json FILE] [--threads N] [--rounds N]
 
-NAME: gpt-recipe mnist-cnn resnet50, or all: our training step against PyTorch's in eager mode; same model, batch, dtype
+NAME: gpt-recipe mnist-cnn gpt2-124m resnet50, or all: our training step against PyTorch's in eager mode; same model, batch, dtype
 and number of threads, interleaved, medians. Nothing else should run on the machine meanwhile.
 
   --json FILE   writes an array of {name, ours, peer, ratio, unit}
@@ -28,8 +28,8 @@ while [ $# -gt 0 ]; do
         --threads) threads=$2; shift ;;
         --rounds) rounds=$2; shift ;;
         -h | --help) usage; exit 0 ;;
-        all) names+=(gpt-recipe mnist-cnn resnet50) ;;
-        gpt-recipe | mnist-cnn | resnet50) names+=("$1") ;;
+        all) names+=(gpt-recipe mnist-cnn gpt2-124m resnet50) ;;
+        gpt-recipe | mnist-cnn | gpt2-124m | resnet50) names+=("$1") ;;
         *) echo "bench.sh: unknown benchmark $1" >&2; usage >&2; exit 2 ;;
     esac
     shift
@@ -54,10 +54,10 @@ fi
 data=${GRADD_DATA:-$PWD/../shared/data}
 [ -z "$json" ] || echo '[]' >"$json"
 export GRADD_BENCH_DATA=$PWD/build/bench-data
-[ -e "$GRADD_BENCH_DATA/labels-idx1-ubyte" ] || "$python" tests/bench/make_images.py "$GRADD_BENCH_DATA"
+[ -e "$GRADD_BENCH_DATA/gpt2.txt" ] || "$python" tests/bench/make_data.py "$GRADD_BENCH_DATA"
 for name in "${names[@]}"; do
     steps=20
-    [ "$name" != resnet50 ] || steps=2
+    case "$name" in gpt2-124m | resnet50) steps=2 ;; esac
     GRADD_DATA=$data "$python" tests/bench/interleave.py "$name" --rounds "$rounds" --steps "$steps" \
         ${json:+--json "$json"} \
         --ours "build/release/bin/bench-step $name --threads $threads" \

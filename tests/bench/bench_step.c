@@ -129,7 +129,8 @@ static status_t bench_run(const spec_job_t *job, bench_t *bench)
 
 static void usage(FILE *out)
 {
-    (void)fputs("usage: bench-step gpt-recipe|mnist-cnn|resnet50|JOB.yaml [--threads N] [--set KEY=VALUE]...\n", out);
+    (void)fputs(
+        "usage: bench-step gpt-recipe|mnist-cnn|gpt2-124m|resnet50|JOB.yaml [--threads N] [--set KEY=VALUE]...\n", out);
 }
 
 int main(int argc, char **argv)
@@ -163,8 +164,8 @@ int main(int argc, char **argv)
         set[0] = (spec_pair_t){"training.epochs", "1000000"}; /* the job counts epochs */
     }
     if (path != NULL && strchr(path, '/') == NULL) {
-        (void)snprintf(known, sizeof(known), "%s/jobs/%s.yaml",
-                       strcmp(path, "resnet50") == 0 ? "tests/bench" : "configs",
+        const bool is_example = strcmp(path, "gpt-recipe") == 0 || strcmp(path, "mnist-cnn") == 0;
+        (void)snprintf(known, sizeof(known), "%s/jobs/%s.yaml", is_example ? "configs" : "tests/bench",
                        strcmp(path, "gpt-recipe") == 0 ? "shakespeare-char" : path);
         path = known;
     }

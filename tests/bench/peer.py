@@ -13,6 +13,7 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
+import peer_gpt2
 import peer_resnet50
 
 
@@ -95,18 +96,14 @@ class MnistCnn:
         return loss.item()
 
 
-class Resnet50(peer_resnet50.Training):
-    """configs/models/resnet50.yaml as in tests/bench/jobs/resnet50.yaml."""
-
-
-class Resnet50ChannelsLast(peer_resnet50.Training):
-    def __init__(self):
-        super().__init__(is_channels_last=True)
-
-
-WORKLOADS = {"gpt-recipe": GptRecipe, "mnist-cnn": MnistCnn}
-WORKLOADS["resnet50"] = Resnet50
-WORKLOADS["resnet50-channels-last"] = Resnet50ChannelsLast
+WORKLOADS = {
+    "gpt-recipe": GptRecipe,
+    "mnist-cnn": MnistCnn,
+    "gpt2-124m": peer_gpt2.Training,
+    "gpt2-124m-bf16": lambda: peer_gpt2.Training(torch.bfloat16),
+    "resnet50": peer_resnet50.Training,
+    "resnet50-channels-last": lambda: peer_resnet50.Training(is_channels_last=True),
+}
 
 
 def main():
