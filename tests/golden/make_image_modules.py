@@ -1,0 +1,72 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Writes image_modules.safetensors: layers for images and general use against PyTorch's modules; see modules.py.
+
+Needs torch, numpy, safetensors."""
+import pathlib
+
+import torch
+import torch.nn as nn
+
+from modules import case, write
+
+torch.manual_seed(20250301)
+r = torch.randn
+
+
+class Attention(nn.Module):
+    """Self-attention with the names of our layer: nn.MultiheadAttention has one matrix for queries, keys and values."""
+
+    def __init__(self, width, heads, causal):
+        super().__init__()
+        self.qkv, self.proj, self.heads, self.causal = nn.Linear(width, 3 * width), nn.Linear(width, width), heads, causal
+
+    def forward(self, x):
+        b, t, c = x.shape
+        q, k, v = (u.view(b, t, self.heads, -1).transpose(1, 2) for u in self.qkv(x).split(c, dim=2))
+        y = nn.functional.scaled_dot_product_attention(q, k, v, is_causal=self.causal)
+        return self.proj(y.transpose(1, 2).reshape(b, t, c))
+
+
+class Residual(nn.Sequential):
+    def forward(self, x):
+        return x + super().forward(x)
+
+
+def base():
+    case("linear", "- linear: {out: 7}", nn.Linear(12, 7), r(5, 12))
+    case("linear_tokens", "- linear: {out: 7, bias: false}", nn.Linear(12, 7, bias=False), r(2, 3, 12))
+    case("conv2d", "- conv2d: {out: 6, kernel: 3, padding: 1}", nn.Conv2d(3, 6, 3, padding=1), r(2, 3, 7, 6))
+    case("conv2d_strided", "- conv2d: {out: 6, kernel: [3, 2], stride: [2, 1], padding: [1, 0], dilation: [1, 2], groups: 2}",
+         nn.Conv2d(4, 6, (3, 2), (2, 1), (1, 0), (1, 2), 2), r(2, 4, 9, 8))
+    case("conv2d_depthwise", "- conv2d: {out: 16, kernel: 3, padding: 1, groups: 16, bias: false}",
+         nn.Conv2d(16, 16, 3, padding=1, groups=16, bias=False), r(2, 16, 6, 5))
+    case("max_pool2d", "- max_pool2d: {kernel: 3, stride: 2, padding: 1}", nn.MaxPool2d(3, 2, 1), r(2, 3, 7, 8))
+    case("avg_pool2d", "- avg_pool2d: {kernel: [2, 3], stride: 2, padding: [1, 0]}", nn.AvgPool2d((2, 3), 2, (1, 0)),
+         r(2, 3, 7, 8))
+    case("global_avg_pool2d", "- global_avg_pool2d", nn.AdaptiveAvgPool2d(1), r(2, 3, 5, 6))
+    case("batch_norm2d", "- batch_norm2d", nn.BatchNorm2d(5), r(4, 5, 3, 6))
+    case("batch_norm2d_eval", "- batch_norm2d: {epsilon: 0.01, momentum: 0.3}", nn.BatchNorm2d(5, 0.01, 0.3), r(4, 5, 3, 6),
+         training=False)
+    case("layer_norm", "- layer_norm", nn.LayerNorm(20), r(3, 4, 20))
+    case("layer_norm_bias", "- layer_norm: {bias: false, epsilon: 1.0e-3}", nn.LayerNorm(20, 1e-3, bias=False), r(6, 20))
+    case("embedding", "- embedding: {count: 11, width: 6}", nn.Embedding(11, 6), torch.randint(0, 11, (3, 5)))
+    case("attention", "- attention: {heads: 2, causal: true}", Attention(16, 2, True), r(2, 9, 16))
+    case("attention_full", "- attention: {heads: 4}", Attention(16, 4, False), r(2, 9, 16))
+    case("residual", "- residual: [layer_norm, {linear: {out: 8}}, gelu]",
+         nn.Sequential(Residual(nn.LayerNorm(8), nn.Linear(8, 8), nn.GELU())), r(4, 3, 8))
+    case("flatten", "[flatten, {linear: {out: 4}}]", nn.Sequential(nn.Flatten(), nn.Linear(24, 4)), r(3, 2, 3, 4))
+    for kind, module in (("relu", nn.ReLU()), ("gelu", nn.GELU()), ("tanh", nn.Tanh()), ("sigmoid", nn.Sigmoid()),
+                         ("silu", nn.SiLU()), ("gelu: {tanh: true}", nn.GELU(approximate="tanh")),
+                         ("dropout: {p: 0.4}", nn.Dropout(0.4))):
+        name = kind.replace(": ", "_").translate(str.maketrans("", "", "{}.:"))
+        case(name, "- " + kind, module, 3 * r(3, 21), training="dropout" not in kind)
+
+
+def main():
+    base()
+    write(pathlib.Path(__file__).with_name("image_modules.safetensors"))
+
+
+if __name__ == "__main__":
+    main()

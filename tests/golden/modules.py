@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the scripts that write golden modules for tests/worker/test_parity.c share.
+
+A case NAME holds NAME/model (u8: a job's `model:` in YAML), NAME/training (u8[1]), NAME/x, NAME/y, NAME/dy (a random
+gradient of y), NAME/dx (where x is floating), NAME/state.PARAMETER (the state dict before), NAME/grad.PARAMETER, and in
+training NAME/after.BUFFER. Everything is computed in float64 from inputs and weights that float32 holds, and stored as
+float32. PARAMETER is PyTorch's name in nn.Sequential(module), so a layer without a name is "0".
+"""
+import os
+import textwrap
+
+import numpy as np
+import torch
+import torch.nn as nn
+from safetensors.numpy import save_file
+
+TENSORS = {}
+
+
+def _numpy(t):
+    t = t.detach()
+    return (t.float() if t.is_floating_point() else t).contiguous().numpy().copy()
+
+
+def _spread(module):
+    """Nothing is left at 0 or 1, so that every parameter matters."""
+    with torch.no_grad():
+        for parameter in module.parameters():
+            if parameter.std(unbiased=False) < 1e-6:
+                parameter.add_(0.3 * torch.randn_like(parameter))
+        for name, buffer in module.named_buffers():
+            if name.endswith("running_mean"):
+                buffer.add_(0.3 * torch.randn_like(buffer))
+            elif name.endswith("running_var"):
+                buffer.mul_(0.5 + torch.rand_like(buffer))
+
+
+def case(name, layers, module, x, training=True, spread=True, model=None):
+    """layers: YAML of the list; model: of the whole `model:` instead. module: what they are in PyTorch. x: the input,
+    batch first. A module that isn't nn.Sequential is wrapped in one."""
+    if not isinstance(module, nn.Sequential) and model is None:
+        module = nn.Sequential(module)
+    if spread:
+        _spread(module)
+    module = module.float().double().train(training)
+    text = model if model is not None else "layers:\n" + textwrap.indent(textwrap.dedent(layers).strip("\n"), "  ")
+    assert f"{name}/model" not in TENSORS, name
+    TENSORS[f"{name}/model"] = np.frombuffer(text.encode(), dtype=np.uint8).copy()
+    TENSORS[f"{name}/training"] = np.array([training], dtype=np.uint8)
+    for key, value in module.state_dict().items():
+        if not key.endswith("num_batches_tracked"):
+            TENSORS[f"{name}/state.{key}"] = _numpy(value)
+    if x.is_floating_point():
+        x = x.float().double().requires_grad_(True)
+    y = module(x)
+    dy = torch.randn(y.shape).double()
+    y.backward(dy)
+    for key, value in (("x", x), ("y", y), ("dy", dy)):
+        TENSORS[f"{name}/{key}"] = _numpy(value)
+    if x.is_floating_point():
+        TENSORS[f"{name}/dx"] = _numpy(x.grad)
+    for key, value in module.named_parameters():
+        TENSORS[f"{name}/grad.{key}"] = _numpy(value.grad)
+    for key, value in module.named_buffers() if training else ():
+        if not key.endswith("num_batches_tracked"):
+            TENSORS[f"{name}/after.{key}"] = _numpy(value)
+
+
+def write(path):
+    save_file(TENSORS, path)
+    os.chmod(path, 0o644)
+    n_cases = sum(name.endswith("/model") for name in TENSORS)
+    print(f"{path}: {n_cases} cases, {sum(t.nbytes for t in TENSORS.values())} bytes")

@@ -1,0 +1,301 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * parity: layers of a job in YAML against PyTorch's modules: weights under PyTorch's names go in, values, gradients and
+ * running statistics come out within 1e-5. The cases are in tests/golden/<file>.safetensors, written by the scripts
+ * beside them with modules.py, which says what a case holds.
+ */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "gradd/context.h"
+#include "gradd/nn.h"
+#include "gradd/safetensors.h"
+#include "tests/support/fixture.h"
+#include "worker/model.h"
+
+#define RELATIVE 1e-5
+#define ABSOLUTE 2e-6 /* what float32 leaves where terms of about 1 cancel */
+
+typedef struct parity {
+    const gd_safetensors_t *file;
+    const char *name; /* of the case */
+    int n_threads;
+    int n_bad;
+    int n_used; /* entries of the case's state that were loaded */
+} parity_t;
+
+static void bad(parity_t *p, const char *text)
+{
+    print_error("%s, %d threads: %s\n", p->name, p->n_threads, text);
+    p->n_bad++;
+}
+
+static const gd_safetensors_entry_t *entry_find(const parity_t *p, const char *kind, const char *name)
+{
+    char key[256];
+    (void)snprintf(key, sizeof(key), "%s/%s%s%s", p->name, kind, name[0] != '\0' ? "." : "", name);
+    return gd_safetensors_find(p->file, key);
+}
+
+static bool is_shaped(const gd_tensor_t *t, const gd_safetensors_entry_t *entry)
+{
+    bool is_equal = gd_tensor_n_dims(t) == entry->n_dims;
+    for (int d = 0; is_equal && d < entry->n_dims; d++) {
+        is_equal = gd_tensor_dim(t, d) == entry->shape[d];
+    }
+    return is_equal;
+}
+
+/* Each element, and the tensor as a whole. */
+static void compare(parity_t *p, const char *kind, const char *name, gd_tensor_t *got,
+                    const gd_safetensors_entry_t *entry)
+{
+    char text[320];
+    if (entry == NULL || got == NULL || !is_shaped(got, entry)) {
+        (void)snprintf(text, sizeof(text), "%s %s: %s", kind, name,
+                       entry == NULL ? "PyTorch has none"
+                       : got == NULL ? "we have none"
+                                     : "the shapes differ");
+        bad(p, text);
+        return;
+    }
+    gd_tensor_t *dense = NULL;
+    assert_ok(gd_contiguous(got, &dense));
+    const float *values = gd_tensor_data(dense);
+    const float *expected = entry->data;
+    const int64_t n = gd_tensor_numel(dense);
+    double squares = 0;
+    double error_squares = 0;
+    for (int64_t i = 0; i < n; i++) {
+        squares += (double)expected[i] * (double)expected[i];
+    }
+    const double rms = n > 0 ? sqrt(squares / (double)n) : 0;
+    int64_t worst = -1;
+    double most = 1;
+    for (int64_t i = 0; i < n; i++) {
+        const double error = fabs((double)values[i] - (double)expected[i]);
+        const double share = error / (RELATIVE * (fabs((double)expected[i]) + rms) + ABSOLUTE);
+        error_squares += error * error;
+        if (!(share <= most)) {
+            most = share;
+            worst = i;
+        }
+    }
+    if (worst >= 0) {
+        (void)snprintf(text, sizeof(text), "%s %s: element %lld is %.9g, in PyTorch %.9g", kind, name, (long long)worst,
+                       (double)values[worst], (double)expected[worst]);
+        bad(p, text);
+    } else if (!(sqrt(error_squares) <= RELATIVE * sqrt(squares) + ABSOLUTE * sqrt((double)n))) {
+        (void)snprintf(text, sizeof(text), "%s %s: off by %g of its norm", kind, name, sqrt(error_squares / squares));
+        bad(p, text);
+    }
+    (void)gd_tensor_unref(dense);
+}
+
+static gd_tensor_t *entry_load(const gd_safetensors_entry_t *entry)
+{
+    gd_tensor_t *t = NULL;
+    assert_non_null(entry);
+    assert_ok(gd_tensor_from_data(entry->dtype, entry->n_dims, entry->shape, entry->data, &t));
+    return t;
+}
+
+static status_t parameter_load(const char *full_name, gd_parameter_t *parameter, gd_module_t *owner, void *arg)
+{
+    (void)owner;
+    parity_t *p = arg;
+    const gd_safetensors_entry_t *entry = entry_find(p, "state", full_name);
+    if (entry == NULL || !is_shaped(parameter->tensor, entry)) {
+        char text[320];
+        (void)snprintf(text, sizeof(text), "%s: PyTorch's module has %s", full_name,
+                       entry == NULL ? "no such name" : "another shape");
+        bad(p, text);
+        return ST_OK;
+    }
+    p->n_used++;
+    gd_tensor_t *t = entry_load(entry);
+    status_t status = gd_tensor_copy(parameter->tensor, t);
+    (void)gd_tensor_unref(t);
+    return status;
+}
+
+/* Strict, as torch's load_state_dict: no name is left over on either side. */
+static void state_load(parity_t *p, gd_module_t *root)
+{
+    char prefix[128];
+    int n_given = 0;
+    (void)snprintf(prefix, sizeof(prefix), "%s/state.", p->name);
+    p->n_used = 0;
+    assert_ok(gd_module_visit(root, parameter_load, p));
+    for (int i = 0; i < gd_safetensors_count(p->file); i++) {
+        n_given += strncmp(gd_safetensors_at(p->file, i)->name, prefix, strlen(prefix)) == 0;
+    }
+    if (n_given != p->n_used) {
+        bad(p, "PyTorch's module has parameters or buffers that ours lacks");
+    }
+}
+
+static status_t gradient_compare(const char *full_name, gd_parameter_t *parameter, gd_module_t *owner, void *arg)
+{
+    (void)owner;
+    if (!parameter->is_buffer) {
+        compare(arg, "gradient of", full_name, gd_tensor_grad(parameter->tensor), entry_find(arg, "grad", full_name));
+    }
+    return ST_OK;
+}
+
+static status_t running_compare(const char *full_name, gd_parameter_t *parameter, gd_module_t *owner, void *arg)
+{
+    (void)owner;
+    if (parameter->is_buffer) {
+        compare(arg, "after:", full_name, parameter->tensor, entry_find(arg, "after", full_name));
+    }
+    return ST_OK;
+}
+
+/* The case's `model:` as a job, and its layers for x. */
+static gd_module_t *model_build(const parity_t *p, const gd_safetensors_entry_t *x)
+{
+    const gd_safetensors_entry_t *model = entry_find(p, "model", "");
+    const char *source = getenv("GRADD_SOURCE");
+    strbuf_t text = {0};
+    strbuf_append(&text, "model:\n  ");
+    for (int64_t i = 0; i < model->shape[0]; i++) {
+        const char c = ((const char *)model->data)[i];
+        strbuf_append_bytes(&text, &c, 1);
+        if (c == '\n') {
+            strbuf_append(&text, "  ");
+        }
+    }
+    strbuf_append(&text, "\ndata: {train: {text: {path: README.md, context: 8}}}\n");
+    strbuf_append(&text, "training: {steps: 1, batch: 2, optimizer: {sgd: {lr: 1}}}\n");
+    const spec_source_t job_source = {
+        .text = strbuf_text(&text), .text_length = text.length, .directory = source != NULL ? source : "."};
+    spec_problems_t problems = {0};
+    spec_job_t *job = NULL;
+    status_t status = spec_job_parse(&job_source, &job, &problems);
+    if (status != ST_OK) {
+        strbuf_clear(&text);
+        spec_problems_format(&problems, &text);
+        print_error("%s: %s", p->name, strbuf_text(&text));
+    }
+    assert_ok(status);
+    wrk_shape_t input = {.dtype = x->dtype, .n_dims = x->n_dims - 1};
+    for (int d = 1; d < x->n_dims; d++) {
+        input.size[d - 1] = x->shape[d];
+    }
+    gd_module_t *root = NULL;
+    status = wrk_model_build_layers(job->model, &input, &root, NULL);
+    if (status != ST_OK) {
+        print_error("%s: %s\n", p->name, status_message());
+    }
+    assert_ok(status);
+    assert_ok(gd_module_set_paths(root));
+    spec_problems_release(&problems);
+    strbuf_release(&text);
+    spec_job_free(job);
+    return root;
+}
+
+static void statistics_apply(gd_module_t *root)
+{
+    const int64_t size = gd_module_statistics_size(root);
+    float *record = mem_calloc((size_t)size + 1, sizeof(*record));
+    assert_non_null(record);
+    assert_ok(gd_module_statistics_export(root, record));
+    assert_ok(gd_module_statistics_apply(root, record));
+    mem_free(record);
+}
+
+static void case_run(parity_t *p)
+{
+    const gd_safetensors_entry_t *x_entry = entry_find(p, "x", "");
+    const bool is_training = ((const uint8_t *)entry_find(p, "training", "")->data)[0] != 0;
+    gd_module_t *root = model_build(p, x_entry);
+    gd_tensor_t *x = entry_load(x_entry);
+    gd_tensor_t *y = NULL;
+    gd_tensor_t *dy = entry_load(entry_find(p, "dy", ""));
+    state_load(p, root);
+    if (gd_dtype_is_float(x_entry->dtype)) {
+        assert_ok(gd_tensor_set_requires_grad(x, true));
+    }
+    const bool was_enabled = gd_grad_set_enabled(true);
+    const bool was_training = gd_training_set(is_training);
+
+    status_t status = gd_module_forward(root, x, &y);
+    if (status == ST_OK) {
+        compare(p, "y", "", y, entry_find(p, "y", ""));
+        status = y != x ? gd_backward(y, dy, false) : ST_OK;
+    }
+
+    if (status != ST_OK) {
+        bad(p, status_message());
+    } else if (y != x) { /* the input itself: dropout in evaluation */
+        if (gd_dtype_is_float(x_entry->dtype)) {
+            compare(p, "dx", "", gd_tensor_grad(x), entry_find(p, "dx", ""));
+        }
+        assert_ok(gd_module_visit(root, gradient_compare, p));
+    }
+    if (status == ST_OK && is_training) {
+        statistics_apply(root);
+        assert_ok(gd_module_visit(root, running_compare, p));
+    }
+    (void)gd_training_set(was_training);
+    (void)gd_grad_set_enabled(was_enabled);
+    (void)gd_tensor_unref(y);
+    (void)gd_tensor_unref(dy);
+    (void)gd_tensor_unref(x);
+    (void)gd_module_unref(root);
+}
+
+/* Every case of the file, by one thread and by three; $GRADD_CASE names a single one. */
+static void file_run(const char *file_name)
+{
+    static const char suffix[] = "/model";
+    const char *wanted = getenv("GRADD_CASE");
+    gd_safetensors_t *file = NULL;
+    int n_cases = 0;
+    int n_bad = 0;
+    assert_ok(gd_safetensors_open(fixture_golden(file_name), &file));
+    for (int i = 0; i < gd_safetensors_count(file); i++) {
+        char name[128];
+        (void)snprintf(name, sizeof(name), "%s", gd_safetensors_at(file, i)->name);
+        const size_t length = strlen(name);
+        if (length < sizeof(suffix) || strcmp(name + length + 1 - sizeof(suffix), suffix) != 0) {
+            continue;
+        }
+        name[length + 1 - sizeof(suffix)] = '\0';
+        if (wanted != NULL && strcmp(wanted, name) != 0) {
+            continue;
+        }
+        n_cases++;
+        for (int n_threads = 1; n_threads <= 3; n_threads += 2) {
+            assert_ok(gd_context_set_n_threads(n_threads));
+            parity_t p = {.file = file, .name = name, .n_threads = n_threads};
+            case_run(&p);
+            n_bad += p.n_bad;
+        }
+    }
+    assert_ok(gd_context_set_n_threads(1));
+    gd_safetensors_close(file);
+    print_message("%s: %d cases\n", file_name, n_cases);
+    assert_true(n_cases > 0 || wanted != NULL);
+    assert_int_equal(n_bad, 0);
+}
+
+static void image_modules_agree_with_pytorch(void **state)
+{
+    (void)state;
+    file_run("image_modules.safetensors");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(image_modules_agree_with_pytorch),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
