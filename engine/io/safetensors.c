@@ -5,16 +5,13 @@
  */
 #include "gradd/safetensors.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "base/mem.h"
+#include "io/file.h"
 #include "io/safetensors_format.h"
 
 typedef struct safetensors_pair {
@@ -286,41 +283,13 @@ static status_t header_parse(gd_safetensors_t *file, const char *path)
     return status;
 }
 
-/* A read-only private map of a regular file. */
-static status_t file_map(const char *path, uint8_t **map_p, size_t *size_p)
-{
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) {
-        return ST_FAIL(status_from_errno(errno), "%s: %s", path, strerror(errno));
-    }
-    status_t status = ST_OK;
-    struct stat info;
-    void *map = NULL;
-    if (fstat(fd, &info) != 0) {
-        status = ST_FAIL(status_from_errno(errno), "%s: %s", path, strerror(errno));
-    } else if (!S_ISREG(info.st_mode)) {
-        status = ST_FAIL(ST_ERR_INVAL, "%s: not a regular file", path);
-    } else if (info.st_size > 0) {
-        map = mmap(NULL, (size_t)info.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
-        if (map == MAP_FAILED) {
-            status = ST_FAIL(status_from_errno(errno), "%s: mmap: %s", path, strerror(errno));
-        }
-    }
-    (void)close(fd);
-    if (status == ST_OK) {
-        *map_p = map;
-        *size_p = map != NULL ? (size_t)info.st_size : 0;
-    }
-    return status;
-}
-
 status_t gd_safetensors_open(const char *path, gd_safetensors_t **file_p)
 {
     gd_safetensors_t *file = mem_zalloc(sizeof(*file));
     if (file == NULL) {
         return ST_FAIL(ST_ERR_NOMEM, "%s: reader", path);
     }
-    status_t status = file_map(path, &file->map, &file->map_size);
+    status_t status = io_file_map(path, &file->map, &file->map_size);
     if (status == ST_OK) {
         status = header_parse(file, path);
     }

@@ -3,15 +3,12 @@
  * safetensors_write: writing side. The header is padded with spaces so that the data section begins at a multiple of
  * 64; the format allows no holes, so a tensor after that is aligned as the sizes before it allow.
  */
-#include <errno.h>
-#include <fcntl.h>
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
-#include "base/hash.h"
 #include "base/mem.h"
+#include "io/file.h"
 #include "io/safetensors_format.h"
 
 static status_t header_add(json_t *header, const char *path, const gd_safetensors_entry_t *entry, int64_t *offset)
@@ -92,44 +89,17 @@ static status_t header_make(const char *path, const gd_safetensors_entry_t *entr
     return ST_OK;
 }
 
-static status_t bytes_write(int fd, const char *path, const void *bytes, size_t length, hash_sha256_t *hash)
-{
-    enum { PIECE = 1 << 20 }; /* hashed while it is in the cache */
-    const uint8_t *from = bytes;
-    while (length > 0) {
-        size_t piece = length < PIECE ? length : PIECE;
-        if (hash != NULL) {
-            hash_sha256_update(hash, from, piece);
-        }
-        while (piece > 0) {
-            ssize_t n = write(fd, from, piece);
-            if (n < 0 && errno == EINTR) {
-                continue;
-            }
-            if (n < 0) {
-                return ST_FAIL(status_from_errno(errno), "%s: %s", path, strerror(errno));
-            }
-            from += n;
-            piece -= (size_t)n;
-            length -= (size_t)n;
-        }
-    }
-    return ST_OK;
-}
-
+/* Closes fd. */
 static status_t file_write(int fd, const char *path, const uint8_t *header, size_t header_size,
                            const gd_safetensors_entry_t *entries, int n_entries, hash_sha256_t *hash)
 {
-    status_t status = bytes_write(fd, path, header, header_size, hash);
+    status_t status = io_file_write(fd, path, header, header_size, hash);
     for (int i = 0; i < n_entries && status == ST_OK; i++) {
         int64_t size = 0;
         (void)safetensors_size(&entries[i], &size); /* checked by header_make */
-        status = bytes_write(fd, path, entries[i].data, (size_t)size, hash);
+        status = io_file_write(fd, path, entries[i].data, (size_t)size, hash);
     }
-    if (status == ST_OK && fsync(fd) != 0) {
-        status = ST_FAIL(status_from_errno(errno), "%s: fsync: %s", path, strerror(errno));
-    }
-    return status;
+    return io_file_finish(fd, path, status);
 }
 
 status_t gd_safetensors_write(const char *path, const gd_safetensors_entry_t *entries, int n_entries,
@@ -148,17 +118,11 @@ status_t gd_safetensors_write(const char *path, const gd_safetensors_entry_t *en
             goto err_free_header;
         }
     }
-    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-    if (fd < 0) {
-        status = ST_FAIL(status_from_errno(errno), "%s: %s", path, strerror(errno));
-        goto err_close_hash;
+    int fd = -1;
+    status = io_file_create(path, &fd);
+    if (status == ST_OK) {
+        status = file_write(fd, path, header, header_size, entries, n_entries, hash);
     }
-    status = file_write(fd, path, header, header_size, entries, n_entries, hash);
-    if (close(fd) != 0 && status == ST_OK) {
-        status = ST_FAIL(status_from_errno(errno), "%s: close: %s", path, strerror(errno));
-    }
-
-err_close_hash:
     if (hash != NULL) {
         char hex[HASH_SHA256_HEX_SIZE];
         hash_sha256_close(hash, hex);
