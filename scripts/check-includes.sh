@@ -47,7 +47,7 @@ home_of() {
         cuda*.h | cublas*.h | cudnn*.h) echo "engine/cuda/*" ;;
         sqlite3.h) echo "daemon/store*.c" ;;
         openssl/*) echo "engine/base/hash.c" ;;
-        zlib.h) echo "worker/data/*" ;;
+        zlib.h) echo "worker/data/* engine/io/zip*.c" ;;
         jansson.h) echo "engine/io/* worker/* daemon/*" ;;
         cmocka.h) echo "tests/*" ;;
         *) echo "" ;;
