@@ -3,7 +3,7 @@
 #include <math.h>
 
 #include "gradd/context.h"
-#include "gradd/nn.h"
+#include "gradd/modules.h"
 
 static const gd_init_t init_zeros = {.kind = GD_INIT_ZEROS};
 static const gd_init_t init_ones = {.kind = GD_INIT_ONES};
@@ -184,7 +184,7 @@ typedef struct norm {
 
 enum { NORM_WEIGHT, NORM_BIAS, NORM_RUNNING_MEAN, NORM_RUNNING_VAR };
 
-static status_t batch_norm2d_forward(gd_module_t *self, gd_tensor_t *x, gd_tensor_t **y_p)
+static status_t batch_norm_forward(gd_module_t *self, gd_tensor_t *x, gd_tensor_t **y_p)
 {
     bool is_training = gd_training_is_on();
     gd_tensor_t *mean = NULL;
@@ -206,16 +206,24 @@ static void norm_describe(const gd_module_t *self, strbuf_t *text)
                    ((const norm_t *)self)->epsilon);
 }
 
-static const gd_module_ops_t batch_norm2d_ops = {
-    .kind = "batch_norm2d", .forward = batch_norm2d_forward, .describe = norm_describe};
+static const gd_module_ops_t batch_norm_ops[] = {
+    {.kind = "batch_norm1d", .forward = batch_norm_forward, .describe = norm_describe},
+    {.kind = "batch_norm2d", .forward = batch_norm_forward, .describe = norm_describe},
+    {.kind = "batch_norm3d", .forward = batch_norm_forward, .describe = norm_describe},
+};
 
 status_t gd_batch_norm2d_new(int64_t channels, double epsilon, double momentum, gd_module_t **module_p)
 {
-    if (channels < 1) {
-        return ST_FAIL(ST_ERR_RANGE, "batch_norm2d: %lld channels", (long long)channels);
+    return gd_batch_norm_new(2, channels, epsilon, momentum, module_p);
+}
+
+status_t gd_batch_norm_new(int n_axes, int64_t channels, double epsilon, double momentum, gd_module_t **module_p)
+{
+    if (channels < 1 || n_axes < 1 || n_axes > 3) {
+        return ST_FAIL(ST_ERR_RANGE, "batch_norm%dd: %lld channels", n_axes, (long long)channels);
     }
     gd_module_t *module = NULL;
-    status_t status = gd_module_new(&batch_norm2d_ops, sizeof(norm_t), &module);
+    status_t status = gd_module_new(&batch_norm_ops[n_axes - 1], sizeof(norm_t), &module);
     if (status != ST_OK) {
         return status;
     }

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "gradd/rng.h"
+#include "tests/engine/reference_image.h"
 #include "tests/engine/reference_loss.h"
 #include "tests/engine/reference_nn.h"
 
@@ -331,5 +332,8 @@ const reference_func_t reference_table[GD_OP_COUNT] = {
     [GD_OP_CLASS_LOSS_BACKWARD] = ref_class_loss_backward,
     [GD_OP_CTC] = ref_ctc,
     [GD_OP_CTC_BACKWARD] = ref_ctc_backward,
+#define ROW(enum_x, name_x) [GD_OP_##enum_x] = ref_##name_x,
+    REFERENCE_IMAGE_LIST(ROW)
+#undef ROW
     /* clang-format on */
 };

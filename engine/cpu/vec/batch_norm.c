@@ -74,6 +74,56 @@ static void channel_f32(void *arg, int64_t c, int64_t end)
     }
 }
 
+enum { CHANNELS_PER_BLOCK = 64 };
+
+/*
+ * x[B,C] in f32: channels [begin, end) side by side, row by row, with the sums of channel_f32.
+ */
+static void columns_f32(void *arg, int64_t begin, int64_t end)
+{
+    const batch_norm_t *b = arg;
+    const int64_t n = end - begin;
+    const float *x = (const float *)b->x + begin;
+    float *y = (float *)b->y + begin;
+    float *mean = (float *)b->mean + begin;
+    float *var = (float *)b->var + begin;
+    float scale[CHANNELS_PER_BLOCK], shift[CHANNELS_PER_BLOCK];
+    double sum[CHANNELS_PER_BLOCK] = {0}, squares[CHANNELS_PER_BLOCK] = {0};
+    if (b->is_training) {
+        for (int64_t i = 0; i < b->batch; i++) {
+            for (int64_t c = 0; c < n; c++) {
+                sum[c] += (double)x[i * b->channels + c];
+            }
+        }
+        for (int64_t c = 0; c < n; c++) {
+            mean[c] = (float)(sum[c] / (double)b->batch);
+        }
+        for (int64_t i = 0; i < b->batch; i++) {
+            for (int64_t c = 0; c < n; c++) {
+                const float d = x[i * b->channels + c] - mean[c];
+                squares[c] += (double)(d * d);
+            }
+        }
+        for (int64_t c = 0; c < n; c++) {
+            var[c] = (float)(squares[c] / (double)b->batch);
+        }
+    } else {
+        memcpy(mean, (const float *)b->running_mean + begin, (size_t)n * sizeof(float));
+        memcpy(var, (const float *)b->running_var + begin, (size_t)n * sizeof(float));
+    }
+    for (int64_t c = 0; c < n; c++) {
+        scale[c] = (b->weight != NULL ? ((const float *)b->weight)[begin + c] : 1.0F);
+        scale[c] *= 1.0F / sqrtf(var[c] + (float)b->epsilon);
+        shift[c] = b->bias != NULL ? ((const float *)b->bias)[begin + c] : 0.0F;
+    }
+    for (int64_t i = 0; i < b->batch; i++) {
+#pragma omp simd
+        for (int64_t c = 0; c < n; c++) {
+            y[i * b->channels + c] = (x[i * b->channels + c] - mean[c]) * scale[c] + shift[c];
+        }
+    }
+}
+
 static void channel_f64(void *arg, int64_t c, int64_t end)
 {
     (void)end;
@@ -140,7 +190,11 @@ CPU_KERNEL(batch_norm)
     b.var = args->out[2].data;
     switch (args->in[0].dtype) {
     case GD_DTYPE_F32:
-        gd_cpu_parallel(args->n_threads, b.channels, 1, channel_f32, &b);
+        if (b.size == 1) {
+            gd_cpu_parallel(args->n_threads, b.channels, CHANNELS_PER_BLOCK, columns_f32, &b);
+        } else {
+            gd_cpu_parallel(args->n_threads, b.channels, 1, channel_f32, &b);
+        }
         return ST_OK;
     case GD_DTYPE_F64:
         gd_cpu_parallel(args->n_threads, b.channels, 1, channel_f64, &b);
@@ -196,6 +250,42 @@ static void channel_backward_f32(void *arg, int64_t c, int64_t end)
     }
 }
 
+/* dy, x[B,C] in f32: channels [begin, end) side by side, with the sums of channel_backward_f32. */
+static void columns_backward_f32(void *arg, int64_t begin, int64_t end)
+{
+    const batch_norm_t *b = arg;
+    const int64_t n = end - begin;
+    const float *x = (const float *)b->x + begin;
+    const float *dy = (const float *)b->dy + begin;
+    float *dx = (float *)b->y + begin;
+    const float *mean = (const float *)b->mean + begin;
+    float scale[CHANNELS_PER_BLOCK], mean_dy[CHANNELS_PER_BLOCK], factor[CHANNELS_PER_BLOCK];
+    double sum[CHANNELS_PER_BLOCK] = {0}, dot[CHANNELS_PER_BLOCK] = {0};
+    for (int64_t i = 0; i < b->batch; i++) {
+        for (int64_t c = 0; c < n; c++) {
+            const int64_t at = i * b->channels + c;
+            sum[c] += (double)dy[at];
+            dot[c] += (double)(dy[at] * (x[at] - mean[c]));
+        }
+    }
+    for (int64_t c = 0; c < n; c++) {
+        const float rstd = 1.0F / sqrtf(((const float *)b->var)[begin + c] + (float)b->epsilon);
+        dot[c] *= (double)rstd;
+        ((float *)b->dweight)[begin + c] = (float)dot[c];
+        ((float *)b->dbias)[begin + c] = (float)sum[c];
+        scale[c] = rstd * (b->weight != NULL ? ((const float *)b->weight)[begin + c] : 1.0F);
+        mean_dy[c] = b->is_training ? (float)(sum[c] / (double)b->batch) : 0.0F;
+        factor[c] = b->is_training ? (float)(dot[c] / (double)b->batch) * rstd : 0.0F;
+    }
+    for (int64_t i = 0; i < b->batch; i++) {
+#pragma omp simd
+        for (int64_t c = 0; c < n; c++) {
+            const int64_t at = i * b->channels + c;
+            dx[at] = scale[c] * (dy[at] - mean_dy[c] - (x[at] - mean[c]) * factor[c]);
+        }
+    }
+}
+
 static void channel_backward_f64(void *arg, int64_t c, int64_t end)
 {
     (void)end;
@@ -239,7 +329,11 @@ CPU_KERNEL(batch_norm_backward)
     b.dbias = args->out[2].data;
     switch (args->in[1].dtype) {
     case GD_DTYPE_F32:
-        gd_cpu_parallel(args->n_threads, b.channels, 1, channel_backward_f32, &b);
+        if (b.size == 1) {
+            gd_cpu_parallel(args->n_threads, b.channels, CHANNELS_PER_BLOCK, columns_backward_f32, &b);
+        } else {
+            gd_cpu_parallel(args->n_threads, b.channels, 1, channel_backward_f32, &b);
+        }
         return ST_OK;
     case GD_DTYPE_F64:
         gd_cpu_parallel(args->n_threads, b.channels, 1, channel_backward_f64, &b);

@@ -76,4 +76,10 @@ CPU_KERNEL(class_loss_backward);
 CPU_KERNEL(ctc);
 CPU_KERNEL(ctc_backward);
 
+/* rms_norm.c, group_norm.c */
+CPU_KERNEL(rms_norm);
+CPU_KERNEL(rms_norm_backward);
+CPU_KERNEL(group_norm);
+CPU_KERNEL(group_norm_backward);
+
 #endif

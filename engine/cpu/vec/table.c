@@ -60,5 +60,10 @@ const gd_kernel_func_t CPU_JOIN(gd_cpu_kernels_, GD_ISA)[GD_OP_COUNT] = {
     [GD_OP_CLASS_LOSS_BACKWARD] = CPU_FN(class_loss_backward),
     [GD_OP_CTC] = CPU_FN(ctc),
     [GD_OP_CTC_BACKWARD] = CPU_FN(ctc_backward),
+    /* rms_norm.c, group_norm.c */
+    [GD_OP_RMS_NORM] = CPU_FN(rms_norm),
+    [GD_OP_RMS_NORM_BACKWARD] = CPU_FN(rms_norm_backward),
+    [GD_OP_GROUP_NORM] = CPU_FN(group_norm),
+    [GD_OP_GROUP_NORM_BACKWARD] = CPU_FN(group_norm_backward),
     /* clang-format on */
 };

@@ -60,6 +60,12 @@ status_t gd_batch_norm(gd_tensor_t *x, gd_tensor_t *weight, gd_tensor_t *bias, g
                        gd_tensor_t *running_var, bool is_training, double epsilon, gd_tensor_t **y_p,
                        gd_tensor_t **mean_p, gd_tensor_t **var_p);
 
+/* x[…,C] / sqrt(mean over C of x² + epsilon) weight[C]; weight may be NULL. */
+status_t gd_rms_norm(gd_tensor_t *x, gd_tensor_t *weight, double epsilon, gd_tensor_t **y_p);
+/* x[B,C,…] normalised over each of n_groups groups of a sample's channels; weight[C], bias[C] or NULL. */
+status_t gd_group_norm(gd_tensor_t *x, int64_t n_groups, gd_tensor_t *weight, gd_tensor_t *bias, double epsilon,
+                       gd_tensor_t **y_p);
+
 typedef struct gd_conv2d_options {
     int stride[2]; /* 0: 1 */
     int padding[2];

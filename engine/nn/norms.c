@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* norms: rms_norm, layer_norm over several axes, group_norm and instance_norm as modules. */
+#include "gradd/modules.h"
+
+typedef struct norms {
+    gd_module_t base;
+    int64_t n_groups; /* 0: one per channel */
+    double epsilon;
+} norms_t;
+
+static gd_tensor_t *tensor_at(const gd_module_t *module, int index)
+{
+    return index < module->n_parameters ? module->parameters[index].tensor : NULL;
+}
+
+static void norms_describe(const gd_module_t *self, strbuf_t *text)
+{
+    const norms_t *norm = (const norms_t *)self;
+    if (tensor_at(self, 0) != NULL) {
+        gd_tensor_format_shape(tensor_at(self, 0), text);
+        strbuf_append(text, ", ");
+    }
+    if (norm->n_groups > 0) {
+        strbuf_appendf(text, "%lld groups, ", (long long)norm->n_groups);
+    }
+    strbuf_appendf(text, "epsilon %g", norm->epsilon);
+}
+
+static const gd_init_t init_zeros = {.kind = GD_INIT_ZEROS};
+static const gd_init_t init_ones = {.kind = GD_INIT_ONES};
+
+static status_t norms_new(const gd_module_ops_t *ops, int n_dims, const int64_t *shape, int n_parameters,
+                          double epsilon, gd_module_t **module_p)
+{
+    if (!(epsilon > 0)) {
+        return ST_FAIL(ST_ERR_RANGE, "%s: epsilon %g must be above 0", ops->kind, epsilon);
+    }
+    gd_module_t *module = NULL;
+    status_t status = gd_module_new(ops, sizeof(norms_t), &module);
+    if (status != ST_OK) {
+        return status;
+    }
+    ((norms_t *)module)->epsilon = epsilon;
+    if (n_parameters > 0) {
+        status = gd_module_add_parameter(module, "weight", n_dims, shape, init_ones, NULL);
+    }
+    if (status == ST_OK && n_parameters > 1) {
+        status = gd_module_add_parameter(module, "bias", n_dims, shape, init_zeros, NULL);
+    }
+    if (status != ST_OK) {
+        (void)gd_module_unref(module);
+        return status;
+    }
+    *module_p = module;
+    return ST_OK;
+}
+
+/* ---- rms_norm ---- */
+
+static status_t rms_norm_forward(gd_module_t *self, gd_tensor_t *x, gd_tensor_t **y_p)
+{
+    return gd_rms_norm(x, tensor_at(self, 0), ((const norms_t *)self)->epsilon, y_p);
+}
+
+static const gd_module_ops_t rms_norm_ops = {
+    .kind = "rms_norm", .forward = rms_norm_forward, .describe = norms_describe};
+
+status_t gd_rms_norm_new(int64_t width, double epsilon, bool has_weight, gd_module_t **module_p)
+{
+    return norms_new(&rms_norm_ops, 1, &width, has_weight ? 1 : 0, epsilon, module_p);
+}
+
+/* ---- layer_norm over several axes ---- */
+
+/* x[…, shape of the weight] as rows, and back. */
+static status_t layer_norm_axes_forward(gd_module_t *self, gd_tensor_t *x, gd_tensor_t **y_p)
+{
+    gd_tensor_t *weight = tensor_at(self, 0);
+    gd_tensor_t *bias = tensor_at(self, 1);
+    const int n_own = gd_tensor_n_dims(weight);
+    const int n_rest = gd_tensor_n_dims(x) - n_own;
+    for (int d = 0; d < n_own; d++) {
+        if (n_rest < 0 || gd_tensor_dim(x, n_rest + d) != gd_tensor_dim(weight, d)) {
+            strbuf_t text = {0};
+            gd_tensor_format_shape(x, &text);
+            strbuf_append(&text, " doesn't end in the weight's ");
+            gd_tensor_format_shape(weight, &text);
+            status_t status = ST_FAIL(ST_ERR_SHAPE, "x %s", strbuf_text(&text));
+            strbuf_release(&text);
+            return status;
+        }
+    }
+    const int64_t width = gd_tensor_numel(weight);
+    gd_tensor_t *flat[4] = {NULL};
+    int64_t rows[GD_MAX_DIMS];
+    for (int d = 0; d < n_rest; d++) {
+        rows[d] = gd_tensor_dim(x, d);
+    }
+    rows[n_rest] = width;
+    status_t status = gd_reshape(x, n_rest + 1, rows, &flat[0]);
+    if (status == ST_OK) {
+        status = gd_reshape(weight, 1, &width, &flat[1]);
+    }
+    if (status == ST_OK && bias != NULL) {
+        status = gd_reshape(bias, 1, &width, &flat[2]);
+    }
+    if (status == ST_OK) {
+        status = gd_layer_norm(flat[0], flat[1], flat[2], ((const norms_t *)self)->epsilon, &flat[3]);
+    }
+    if (status == ST_OK) {
+        status = gd_reshape(flat[3], gd_tensor_n_dims(x), gd_tensor_shape(x), y_p);
+    }
+    for (int i = 0; i < 4; i++) {
+        (void)gd_tensor_unref(flat[i]);
+    }
+    return status;
+}
+
+static const gd_module_ops_t layer_norm_axes_ops = {
+    .kind = "layer_norm", .forward = layer_norm_axes_forward, .describe = norms_describe};
+
+status_t gd_layer_norm_axes_new(int n_axes, const int64_t *shape, double epsilon, bool has_bias, gd_module_t **module_p)
+{
+    if (n_axes < 1 || n_axes >= GD_MAX_DIMS) {
+        return ST_FAIL(ST_ERR_RANGE, "layer_norm: over %d axes", n_axes);
+    }
+    return norms_new(&layer_norm_axes_ops, n_axes, shape, has_bias ? 2 : 1, epsilon, module_p);
+}
+
+/* ---- group_norm, instance_norm ---- */
+
+static status_t group_norm_forward(gd_module_t *self, gd_tensor_t *x, gd_tensor_t **y_p)
+{
+    const norms_t *norm = (const norms_t *)self;
+    const int64_t channels = gd_tensor_n_dims(x) > 1 ? gd_tensor_dim(x, 1) : 1;
+    return gd_group_norm(x, norm->n_groups > 0 ? norm->n_groups : channels, tensor_at(self, 0), tensor_at(self, 1),
+                         norm->epsilon, y_p);
+}
+
+static const gd_module_ops_t group_norm_ops = {
+    .kind = "group_norm", .forward = group_norm_forward, .describe = norms_describe};
+static const gd_module_ops_t instance_norm_ops = {
+    .kind = "instance_norm", .forward = group_norm_forward, .describe = norms_describe};
+
+status_t gd_group_norm_new(int64_t n_groups, int64_t channels, double epsilon, bool is_affine, gd_module_t **module_p)
+{
+    if (n_groups < 1 || channels < 1 || channels % n_groups != 0) {
+        return ST_FAIL(ST_ERR_SHAPE, "group_norm: %lld groups don't divide %lld channels", (long long)n_groups,
+                       (long long)channels);
+    }
+    status_t status = norms_new(&group_norm_ops, 1, &channels, is_affine ? 2 : 0, epsilon, module_p);
+    if (status == ST_OK) {
+        ((norms_t *)*module_p)->n_groups = n_groups;
+    }
+    return status;
+}
+
+status_t gd_instance_norm_new(int64_t channels, double epsilon, bool is_affine, gd_module_t **module_p)
+{
+    return norms_new(&instance_norm_ops, 1, &channels, is_affine ? 2 : 0, epsilon, module_p);
+}
