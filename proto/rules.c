@@ -170,6 +170,8 @@ const spec_rule_t spec_rules[] = {
     {"Layer.PrependParameter.init", .default_text = "normal, std 0.02", .help = "Initial values."},
     {"Layer.AddParameter.init", .default_text = "normal, std 0.02", .help = "Initial values."},
 
+#include "proto/rules_image.def"
+
     {"Data.train", NEEDED, .help = "What is learnt from."},
     {"Data.validation", .help = "What the model is measured with."},
     {"Data.prefetch", .help = "How samples are read ahead of the training."},

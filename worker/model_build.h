@@ -58,4 +58,9 @@ status_t model_leaf_build(model_build_t *build, const Gradd__V1__Layer *layer, w
 status_t model_shaper_build(model_build_t *build, const Gradd__V1__Layer *layer, wrk_shape_t *shape,
                             gd_module_t **module_p);
 
+/* layers_image.c: those for images and general use; NULL: not one of them. */
+typedef status_t (*model_build_func_t)(model_build_t *build, const Gradd__V1__Layer *layer, wrk_shape_t *shape,
+                                       gd_module_t **module_p);
+model_build_func_t model_image_find(Gradd__V1__Layer__KindCase kind);
+
 #endif

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "gradd/modules.h"
 #include "worker/model_build.h"
 
 status_t model_range_check(const Gradd__V1__Layer *layer, const char *field, int64_t value, int64_t low, int64_t high)
@@ -313,8 +314,19 @@ static status_t layer_norm_build(model_build_t *build, const Gradd__V1__Layer *l
     if (shape->dtype != GD_DTYPE_F32 || shape->n_dims < 1) {
         return model_fail_input(build, layer, shape, "wants vectors [B, …, C]");
     }
-    int64_t width = shape->size[shape->n_dims - 1];
+    const int axes = layer->layer_norm->axes;
+    int64_t width = 1;
+    if (axes < 1 || axes > shape->n_dims) {
+        return model_fail_input(build, layer, shape, "wants samples of at least %d axes", axes);
+    }
+    for (int d = shape->n_dims - axes; d < shape->n_dims; d++) {
+        width *= shape->size[d];
+    }
     status_t status = model_add_parameters(build, layer, 2, width);
+    if (status == ST_OK && axes > 1) {
+        return gd_layer_norm_axes_new(axes, shape->size + shape->n_dims - axes, layer->layer_norm->epsilon,
+                                      layer->layer_norm->bias, module_p);
+    }
     return status == ST_OK ? gd_layer_norm_new(width, layer->layer_norm->epsilon, layer->layer_norm->bias, module_p)
                            : status;
 }
@@ -488,6 +500,10 @@ static status_t elementwise_build(model_build_t *build, const Gradd__V1__Layer *
 status_t model_leaf_build(model_build_t *build, const Gradd__V1__Layer *layer, wrk_shape_t *shape,
                           gd_module_t **module_p)
 {
+    model_build_func_t image_build = model_image_find(layer->kind_case);
+    if (image_build != NULL) {
+        return image_build(build, layer, shape, module_p);
+    }
     switch (layer->kind_case) {
     case GRADD__V1__LAYER__KIND_LINEAR:
         return linear_build(build, layer, shape, module_p);

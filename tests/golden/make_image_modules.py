@@ -63,8 +63,25 @@ def base():
         case(name, "- " + kind, module, 3 * r(3, 21), training="dropout" not in kind)
 
 
+def norms():
+    case("rms_norm", "- rms_norm", nn.RMSNorm(37), 2 * r(3, 4, 37))
+    case("rms_norm_plain", "- rms_norm: {epsilon: 1.0e-3, weight: false}", nn.RMSNorm(8, 1e-3, elementwise_affine=False),
+         r(40, 8))
+    case("layer_norm_axes", "- layer_norm: {axes: 2}", nn.LayerNorm((3, 5)), r(4, 2, 3, 5))
+    case("group_norm", "- group_norm: {groups: 3}", nn.GroupNorm(3, 12), r(2, 12, 5, 4))
+    case("group_norm_flat", "- group_norm: {groups: 2, affine: false, epsilon: 0.1}", nn.GroupNorm(2, 8, 0.1, False), r(3, 8))
+    case("instance_norm1d", "- instance_norm", nn.InstanceNorm1d(4), r(2, 4, 9))
+    case("instance_norm2d", "- instance_norm: {affine: true}", nn.InstanceNorm2d(4, affine=True), r(2, 4, 3, 5))
+    case("instance_norm3d", "- instance_norm", nn.InstanceNorm3d(2), r(2, 2, 3, 2, 5))
+    case("batch_norm1d", "- batch_norm1d", nn.BatchNorm1d(70), r(9, 70))
+    case("batch_norm1d_eval", "- batch_norm1d", nn.BatchNorm1d(7), r(9, 7), training=False)
+    case("batch_norm1d_time", "- batch_norm1d: {momentum: 0.5}", nn.BatchNorm1d(5, momentum=0.5), r(3, 5, 8))
+    case("batch_norm3d", "- batch_norm3d", nn.BatchNorm3d(3), r(2, 3, 4, 2, 3))
+
+
 def main():
     base()
+    norms()
     write(pathlib.Path(__file__).with_name("image_modules.safetensors"))
 
 
