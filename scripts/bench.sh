@@ -1,66 +1,143 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Times gradd against its peer on this machine, interleaved in one run.
+# Times gradd against its peers on this machine, interleaved in one run; measures how its time grows.
 set -euo pipefail
 
 usage() {
-    cat <<'EOF'
-usage: scripts/bench.sh NAME... [--json FILE] [--threads N] [--rounds N]
+    cat <<'END'
+usage: scripts/bench.sh NAME... [--json FILE] [--threads N] [--rounds N] [--no-compiled] [--dry-run]
 
-NAME: gpt-recipe mnist-cnn gpt2-124m resnet50, or all: our training step against PyTorch's in eager mode; same model, batch, dtype
-and number of threads, interleaved, medians. Nothing else should run on the machine meanwhile.
+  gpt-recipe      nanoGPT's recipe for CPUs: 4 layers of 128, context 64, batch 12
+  mnist-cnn       two convolutions, two linear layers, batch 64
+  gpt2-124m       GPT-2 124M at 4 sequences of 64 tokens
+  resnet50        ResNet-50 at batch 8 of 224 x 224
+  lstm            the language model of configs/models/lstm_lm.yaml
+  adamw-100m      AdamW's step over 100 million parameters
+  gpt2-124m-bf16  GPT-2 124M in bf16 against our own f32: time and memory of activations
+  all             all of these (under 25 minutes)
+  growth          step time of a GPT over width, depth, batch and context: build/bench/growth.png and .json
 
-  --json FILE   writes an array of {name, ours, peer, ratio, unit}
-  --threads N   compute threads on either side (default 2)
-  --rounds N    interleaved rounds of 20 steps (default 10)
+Our training step against PyTorch's, eager and compiled: same model, batch, dtype and number of threads, interleaved in
+one run, medians; with its share of what this machine's matrix products and memory were measured to give meanwhile.
+Targets are printed beside the figures; a missed one is no failure. Nothing else should run on the machine.
 
-PyTorch is installed into build/bench-venv at the first run (or set GRADD_PEER_PYTHON to a Python that has it).
-EOF
+  --json FILE     writes an array of {name, ours, peer, ratio, unit, ...}
+  --threads N     compute threads on either side (default 2)
+  --rounds N      interleaved rounds (default 10)
+  --no-compiled   PyTorch in eager mode only
+  --dry-run       prints what would be measured, and how
+
+PyTorch is installed into build/bench-venv at the first run (or set GRADD_PEER_PYTHON to a Python that has it); what it
+compiles is kept in build/bench-inductor.
+END
+}
+die() {
+    echo "bench.sh: $*" >&2
+    exit 2
+}
+number() { # option, text
+    [[ $2 =~ ^[1-9][0-9]{0,3}$ ]] || die "$1 needs a number from 1 to 9999, not \"$2\""
 }
 
+all=(gpt-recipe mnist-cnn gpt2-124m resnet50 lstm adamw-100m gpt2-124m-bf16)
 names=()
 json=
 threads=2
 rounds=10
+compiled=yes
+dry=no
 while [ $# -gt 0 ]; do
     case "$1" in
-        --json) json=$(realpath -m "$2"); shift ;;
-        --threads) threads=$2; shift ;;
-        --rounds) rounds=$2; shift ;;
+        --json | --threads | --rounds)
+            [ $# -gt 1 ] || die "$1 needs a value"
+            case "$1" in
+                --json) json=$(realpath -m -- "$2") ;;
+                --threads) number "$1" "$2"; threads=$2 ;;
+                --rounds) number "$1" "$2"; rounds=$2 ;;
+            esac
+            shift
+            ;;
+        --no-compiled) compiled=no ;;
+        --dry-run) dry=yes ;;
         -h | --help) usage; exit 0 ;;
-        all) names+=(gpt-recipe mnist-cnn gpt2-124m resnet50) ;;
-        gpt-recipe | mnist-cnn | gpt2-124m | resnet50) names+=("$1") ;;
-        *) echo "bench.sh: unknown benchmark $1" >&2; usage >&2; exit 2 ;;
+        all) names+=("${all[@]}") ;;
+        growth) names+=(growth) ;;
+        *)
+            [[ " ${all[*]} " == *" $1 "* ]] || { usage >&2; die "unknown benchmark $1"; }
+            names+=("$1")
+            ;;
     esac
     shift
 done
 [ ${#names[@]} -gt 0 ] || { usage >&2; exit 2; }
 cd "$(dirname "$0")/.."
-scripts/deps.sh
-scripts/build.sh release
 
-python=${GRADD_PEER_PYTHON:-}
-if [ -z "$python" ]; then
-    python=$PWD/build/bench-venv/bin/python
-    if ! "$python" -c 'import torch' 2>/dev/null; then
-        echo "installing PyTorch 2.13.0 into build/bench-venv (once)"
-        scripts/deps.sh --bench
-        python3 -m venv build/bench-venv
-        "$python" -m pip install -q torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu 2>/dev/null ||
-            "$python" -m pip install -q torch==2.13.0
-        "$python" -m pip install -q numpy
+# The peer's Python, with what the benchmarks import.
+python=${GRADD_PEER_PYTHON:-$PWD/build/bench-venv/bin/python}
+peer_install() {
+    scripts/deps.sh --bench
+    if [ -n "${GRADD_PEER_PYTHON:-}" ] || "$python" -c 'import torch, numpy, matplotlib' 2>/dev/null; then
+        return
     fi
-fi
-data=${GRADD_DATA:-$PWD/../shared/data}
-[ -z "$json" ] || echo '[]' >"$json"
-export GRADD_BENCH_DATA=$PWD/build/bench-data
-[ -e "$GRADD_BENCH_DATA/gpt2.txt" ] || "$python" tests/bench/make_data.py "$GRADD_BENCH_DATA"
-for name in "${names[@]}"; do
+    echo "installing PyTorch 2.13.0 into build/bench-venv (once)"
+    [ -x "$python" ] || python3 -m venv build/bench-venv
+    "$python" -m pip install -q torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu 2>/dev/null ||
+        "$python" -m pip install -q torch==2.13.0
+    "$python" -m pip install -q numpy matplotlib
+}
+
+bin=build/release/bin
+# Sets `sides` (arguments of interleave.py) and `steps` (of a round) for a name.
+sides_of() {
+    local peer="$python tests/bench/peer.py $1 --threads $threads"
+    sides=(--ours "$bin/bench-step $1 --threads $threads" --peer "eager=$peer")
     steps=20
-    case "$name" in gpt2-124m | resnet50) steps=2 ;; esac
-    GRADD_DATA=$data "$python" tests/bench/interleave.py "$name" --rounds "$rounds" --steps "$steps" \
-        ${json:+--json "$json"} \
-        --ours "build/release/bin/bench-step $name --threads $threads" \
-        --peer "$python tests/bench/peer.py $name --threads $threads"
+    case "$1" in
+        gpt2-124m | resnet50) steps=2 ;;
+        lstm) steps=4 ;;
+        adamw-100m)
+            steps=5
+            sides=(--ours "$bin/bench-optim --threads $threads" --peer "fused=$peer")
+            ;;
+        gpt2-124m-bf16)
+            steps=2
+            sides=(--ours "$bin/bench-step gpt2-124m --threads $threads --set training.precision=bf16"
+                --peer "our f32=$bin/bench-step gpt2-124m --threads $threads" --memory-of "our f32"
+                --peer "autocast bf16=$peer")
+            ;;
+    esac
+    [ "$compiled" = no ] || sides+=(--peer "compiled=$peer --compile")
+}
+
+if [ "$dry" = no ]; then
+    scripts/deps.sh
+    scripts/build.sh release
+    peer_install
+    mkdir -p build/bench
+    [ -z "$json" ] || { mkdir -p "$(dirname "$json")" && echo '[]' >"$json"; }
+    export GRADD_DATA=${GRADD_DATA:-$PWD/../shared/data} GRADD_BENCH_DATA=$PWD/build/bench-data
+    export TORCHINDUCTOR_CACHE_DIR=$PWD/build/bench-inductor TORCHINDUCTOR_COMPILE_THREADS=$threads
+    "$python" tests/bench/make_data.py "$GRADD_BENCH_DATA"
+fi
+i=0
+for name in "${names[@]}"; do
+    i=$((i + 1))
+    if [ "$name" = growth ]; then
+        command=("$python" tests/bench/growth.py --ours "$bin/bench-step" --threads "$threads" --out build/bench)
+    else
+        sides_of "$name"
+        command=("$python" tests/bench/interleave.py "$name" --rounds "$rounds" --steps "$steps" "${sides[@]}"
+            --machine "$bin/bench-machine --threads $threads")
+    fi
+    [ -z "$json" ] || command+=(--json "$json")
+    if [ "$dry" = yes ]; then
+        printf '%q ' "${command[@]}"
+        echo
+    else
+        echo "== $i/${#names[@]} $name"
+        "${command[@]}"
+    fi
 done
-[ -z "$json" ] || { echo "wrote $json"; }
+if [ "$dry" = no ] && [ -n "$json" ]; then
+    echo "wrote $json"
+fi

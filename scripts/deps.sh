@@ -12,7 +12,7 @@ neither root nor network.
 
   --checks   also what the static checks and scripts need: clang-format, clang-tidy, shellcheck
   --fuzz     also what the fuzz preset needs: clang, libomp-dev
-  --bench    also what scripts/bench.sh makes PyTorch's virtual environment with: python3-venv
+  --bench    also what scripts/bench.sh runs PyTorch with: python3-venv, g++ (torch.compile)
   --list     prints the packages and installs nothing
 END
 }
@@ -31,7 +31,7 @@ for argument in "$@"; do
     case "$argument" in
         --checks) packages+=(clang-format clang-tidy shellcheck) ;;
         --fuzz) packages+=(clang libomp-dev) ;;
-        --bench) packages+=(python3-venv) ;;
+        --bench) packages+=(python3-venv python3-dev g++) ;;
         --list) list=yes ;;
         -h | --help) usage; exit 0 ;;
         *) echo "deps.sh: unknown argument $argument" >&2; usage >&2; exit 2 ;;

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * bench-step: gradd's side of scripts/bench.sh: trains a job of configs/jobs/ in this process and times its steps.
- * Protocol on stdin/stdout as tests/bench/peer.py: "run N" → N step times in ms on one line; "quit".
+ * bench-step: gradd's side of scripts/bench.sh: trains a job in this process and times its steps (protocol.h).
  *
  * The session's progress callback is where it waits for the next "run": the steps in between are the product's own
  * loop, data and telemetry points included.
@@ -12,10 +11,13 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "base/mem.h"
+#include "gradd/context.h"
+#include "tests/bench/protocol.h"
 #include "worker/session.h"
 
-enum { MAX_SET = 32, MAX_STEPS = 100000 };
+enum { MAX_SET = 32 };
 
 typedef struct bench {
     int64_t n_left;
@@ -25,23 +27,21 @@ typedef struct bench {
     bool is_quit;
 } bench_t;
 
-/* Prints the finished run's times and waits for the next one. */
+/* Answers with the finished run's times and waits for the next one. */
 static void bench_wait(bench_t *bench)
 {
-    for (int64_t i = 0; i < bench->n_done; i++) {
-        (void)printf("%.4f%c", bench->times_ms[i], i + 1 < bench->n_done ? ' ' : '\n');
+    if (bench->n_done > 0) {
+        protocol_answer(bench->times_ms, bench->n_done);
     }
-    (void)fflush(stdout);
     bench->n_done = 0;
-    char line[64];
-    if (fgets(line, sizeof(line), stdin) == NULL || strncmp(line, "run ", 4) != 0) {
-        bench->is_quit = true;
-        return;
+    protocol_word_t word = protocol_next(&bench->n_left);
+    while (word == PROTOCOL_MEMORY) {
+        const gd_memory_stats_t memory = gd_memory_get_stats();
+        protocol_answer(&(double){(double)(memory.peak_bytes - memory.in_use_bytes)}, 1);
+        word = protocol_next(&bench->n_left);
     }
-    bench->n_left = strtoll(line + 4, NULL, 10);
-    if (bench->n_left < 1 || bench->n_left > MAX_STEPS) {
-        bench->is_quit = true;
-    }
+    bench->is_quit = word == PROTOCOL_QUIT;
+    gd_memory_reset_peak();
 }
 
 static void bench_progress(void *arg, int64_t step, int64_t steps_total, const char *phase)
@@ -129,12 +129,14 @@ static status_t bench_run(const spec_job_t *job, bench_t *bench)
 
 static void usage(FILE *out)
 {
-    (void)fputs(
-        "usage: bench-step gpt-recipe|mnist-cnn|gpt2-124m|resnet50|JOB.yaml [--threads N] [--set KEY=VALUE]...\n", out);
+    (void)fputs("usage: bench-step NAME|JOB.yaml [--threads N] [--set KEY=VALUE]...\n"
+                "NAME: gpt-recipe mnist-cnn, or a file of tests/bench/jobs/ without its .yaml\n",
+                out);
 }
 
 int main(int argc, char **argv)
 {
+    log_set_level(LOG_LEVEL_WARN);
     spec_pair_t set[MAX_SET] = {{"training.steps", "1000000000"},   {"training.microbatches", "1"},
                                 {"resources.workers", "1"},         {"parallel.data", "1"},
                                 {"checkpoint.every", "1000000000"}, {"evaluation.every", "1000000000"},
@@ -173,7 +175,7 @@ int main(int argc, char **argv)
         usage(stderr);
         return 2;
     }
-    bench_t bench = {.times_ms = mem_calloc(MAX_STEPS, sizeof(double))};
+    bench_t bench = {.times_ms = mem_calloc(PROTOCOL_MAX_STEPS, sizeof(double))};
     spec_job_t *job = NULL;
     status_t status = bench.times_ms != NULL ? job_load(path, set, n_set, &job) : ST_FAIL(ST_ERR_NOMEM, "step times");
     if (status == ST_OK) {

@@ -1,10 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""PyTorch's side of scripts/bench.sh: the same model, batch, optimizer and threads, in eager mode.
-
-Protocol on stdin/stdout: "run N" trains N steps and answers with N step times in ms on one line; "quit" ends.
-"""
+"""PyTorch's side of scripts/bench.sh: the same model, batch, optimizer and threads; the protocol of protocol.h."""
 import argparse
+import logging
 import math
 import sys
 import time
@@ -15,6 +13,7 @@ import torch.nn.functional as F
 
 import peer_gpt2
 import peer_resnet50
+import peer_training
 
 
 class Block(nn.Module):
@@ -54,8 +53,10 @@ class Gpt(nn.Module):
         return self.head(self.ln_f(x))
 
 
-class GptRecipe:
+class GptRecipe(peer_training.Training):
     """nanoGPT's CPU recipe: 4 layers, 4 heads, width 128, context 64, batch 12, AdamW, clipping at 1."""
+
+    max_norm = 1.0
 
     def __init__(self):
         self.model = Gpt()
@@ -63,19 +64,14 @@ class GptRecipe:
                                            fused=True)
         self.tokens = torch.randint(0, 65, (1_000_000,))
 
-    def step(self):
-        starts = torch.randint(0, len(self.tokens) - 65, (12,))
-        x = torch.stack([self.tokens[s:s + 64] for s in starts])
-        y = torch.stack([self.tokens[s + 1:s + 65] for s in starts])
-        loss = F.cross_entropy(self.model(x).view(-1, 65), y.view(-1))
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        self.optimizer.step()
-        return loss.item()
+    def batch(self):
+        return peer_training.windows(self.tokens, 12, 64)
+
+    def loss(self, x, y):
+        return F.cross_entropy(self.model(x).view(-1, 65), y.view(-1))
 
 
-class MnistCnn:
+class MnistCnn(peer_training.Training):
     """configs/models/lenet.yaml at batch 64, AdamW as in configs/jobs/mnist-cnn.yaml."""
 
     def __init__(self):
@@ -87,13 +83,12 @@ class MnistCnn:
         self.images = torch.rand(6400, 1, 28, 28)
         self.labels = torch.randint(0, 10, (6400,))
 
-    def step(self):
+    def batch(self):
         index = torch.randint(0, 6400, (64,))
-        loss = F.cross_entropy(self.model(self.images[index]), self.labels[index])
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        self.optimizer.step()
-        return loss.item()
+        return self.images[index], self.labels[index]
+
+    def loss(self, x, y):
+        return F.cross_entropy(self.model(x), y)
 
 
 WORKLOADS = {
@@ -101,6 +96,7 @@ WORKLOADS = {
     "mnist-cnn": MnistCnn,
     "gpt2-124m": peer_gpt2.Training,
     "gpt2-124m-bf16": lambda: peer_gpt2.Training(torch.bfloat16),
+    "adamw-100m": peer_training.AdamW100M,
     "resnet50": peer_resnet50.Training,
     "resnet50-channels-last": lambda: peer_resnet50.Training(is_channels_last=True),
 }
@@ -110,20 +106,26 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("name", choices=WORKLOADS)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--compile", action="store_true", help="with torch.compile")
     arguments = parser.parse_args()
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # "No CUDA runtime"
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(1337)
     workload = WORKLOADS[arguments.name]()
+    if arguments.compile:
+        workload.compile()
     for line in sys.stdin:
         word = line.split()
         if word[0] == "quit":
             break
-        times = []
-        for _ in range(int(word[1])):
-            start = time.perf_counter()
-            loss = workload.step()
-            times.append(1e3 * (time.perf_counter() - start))
-        assert math.isfinite(loss)
+        times = [-1.0]  # "memory": not known
+        if word[0] == "run":
+            times.clear()
+            for _ in range(int(word[1])):
+                start = time.perf_counter()
+                loss = workload.step()
+                times.append(1e3 * (time.perf_counter() - start))
+            assert math.isfinite(loss)
         print(" ".join(f"{t:.4f}" for t in times), flush=True)
 
 

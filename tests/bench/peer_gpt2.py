@@ -4,6 +4,8 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
+import peer_training
+
 VOCABULARY, CONTEXT, WIDTH, HEADS, LAYERS = 50257, 1024, 768, 12, 12
 BATCH, TIME = 4, 64
 
@@ -46,8 +48,10 @@ class Gpt2(nn.Module):
         return self.lm_head(self.ln_f(x))
 
 
-class Training:
+class Training(peer_training.Training):
     """dtype: what autocast computes in; None: no autocast."""
+
+    max_norm = 1.0
 
     def __init__(self, dtype=None):
         self.dtype = dtype
@@ -57,14 +61,9 @@ class Training:
                                            fused=True)
         self.tokens = torch.randint(0, VOCABULARY, (250_257,))
 
-    def step(self):
-        starts = torch.randint(0, len(self.tokens) - TIME - 1, (BATCH,))
-        x = torch.stack([self.tokens[s:s + TIME] for s in starts])
-        y = torch.stack([self.tokens[s + 1:s + TIME + 1] for s in starts])
+    def batch(self):
+        return peer_training.windows(self.tokens, BATCH, TIME)
+
+    def loss(self, x, y):
         with torch.autocast("cpu", self.dtype or torch.bfloat16, enabled=self.dtype is not None):
-            loss = F.cross_entropy(self.model(x).view(-1, VOCABULARY), y.view(-1))
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        self.optimizer.step()
-        return loss.item()
+            return F.cross_entropy(self.model(x).view(-1, VOCABULARY), y.view(-1))

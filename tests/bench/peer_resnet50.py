@@ -4,6 +4,8 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
+import peer_training
+
 
 class Bottleneck(nn.Module):
     def __init__(self, c_in, width, stride):
@@ -38,7 +40,7 @@ def resnet50():
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2048, 1000))
 
 
-class Training:
+class Training(peer_training.Training):
     """is_channels_last: PyTorch's other memory format, for comparison."""
 
     def __init__(self, is_channels_last=False):
@@ -49,11 +51,9 @@ class Training:
         self.images = torch.rand(64, 3, 224, 224)
         self.labels = torch.randint(0, 1000, (64,))
 
-    def step(self):
+    def batch(self):
         index = torch.randint(0, 64, (8,))
-        images = self.images[index].to(memory_format=self.format)
-        loss = F.cross_entropy(self.model(images), self.labels[index])
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        self.optimizer.step()
-        return loss.item()
+        return self.images[index].to(memory_format=self.format), self.labels[index]
+
+    def loss(self, x, y):
+        return F.cross_entropy(self.model(x), y)

@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* machine_loops: vectors of 16 floats, which the compiler takes apart where registers are narrower. */
+#include "tests/bench/machine_loops.h"
+
+#ifdef __x86_64__
+#include <immintrin.h>
+#endif
+
+#define LOOPS_PASTE(name_x, isa_x) name_x##_##isa_x
+#define LOOPS_NAME(name_x, isa_x) LOOPS_PASTE(name_x, isa_x)
+#define LOOPS_FN(name_x) LOOPS_NAME(machine_##name_x, GD_ISA)
+
+enum { LANES = 16, UNROLL = 12, INNER = 64 };
+
+typedef float lanes_t __attribute__((vector_size(LANES * sizeof(float)), aligned(64)));
+
+extern const machine_loops_t LOOPS_FN(loops);
+
+/* As many independent chains as hide the latency: 12 of a register of AVX-512, of which others take 2 or 4. */
+static double fma_run(float *x, int64_t n)
+{
+    lanes_t sum[UNROLL];
+    lanes_t factor;
+    lanes_t term;
+    for (int j = 0; j < LANES; j++) {
+        factor[j] = x[j];
+        term[j] = x[LANES + j];
+    }
+    for (int u = 0; u < UNROLL; u++) {
+        sum[u] = term * (float)(u + 1);
+    }
+    for (int64_t i = 0; i < n; i++) {
+        for (int k = 0; k < INNER; k++) {
+#pragma GCC unroll 12
+            for (int u = 0; u < UNROLL; u++) {
+                sum[u] = sum[u] * factor + term;
+            }
+        }
+    }
+    for (int u = 1; u < UNROLL; u++) {
+        sum[0] += sum[u];
+    }
+    for (int j = 0; j < LANES; j++) {
+        x[2 * LANES + j] = sum[0][j];
+    }
+    return 2.0 * LANES * UNROLL * INNER * (double)n;
+}
+
+static void triad_run(float *y, const float *a, const float *b, float s, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) {
+        y[i] = a[i] + s * b[i];
+    }
+}
+
+#ifdef __AVX512F__
+static void triad_stream_run(float *y, const float *a, const float *b, float s, int64_t n)
+{
+    const __m512 scale = _mm512_set1_ps(s);
+    for (int64_t i = 0; i + LANES <= n; i += LANES) {
+        _mm512_stream_ps(y + i, _mm512_fmadd_ps(scale, _mm512_loadu_ps(b + i), _mm512_loadu_ps(a + i)));
+    }
+    _mm_sfence();
+}
+#elif defined(__AVX2__)
+static void triad_stream_run(float *y, const float *a, const float *b, float s, int64_t n)
+{
+    const __m256 scale = _mm256_set1_ps(s);
+    for (int64_t i = 0; i + 8 <= n; i += 8) {
+        _mm256_stream_ps(y + i, _mm256_fmadd_ps(scale, _mm256_loadu_ps(b + i), _mm256_loadu_ps(a + i)));
+    }
+    _mm_sfence();
+}
+#else
+#define triad_stream_run NULL
+#endif
+
+#define LOOPS_TEXT(isa_x) #isa_x
+#define LOOPS_STRING(isa_x) LOOPS_TEXT(isa_x)
+
+const machine_loops_t LOOPS_FN(loops) = {
+    .isa = LOOPS_STRING(GD_ISA), .fma = fma_run, .triad = triad_run, .triad_stream = triad_stream_run};
