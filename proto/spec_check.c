@@ -136,16 +136,35 @@ static void name_fill(checker_t *checker)
     text_fill(checker, length > 0 ? name : "job", &checker->job->name);
 }
 
-static void dataset_fill(checker_t *checker, Gradd__V1__Dataset *dataset)
+/* The fields of a dataset's kind; NULL: none is given. */
+static char *dataset_fields(const Gradd__V1__Dataset *dataset, const ProtobufCFieldDescriptor **kind_p)
 {
-    if (dataset == NULL || dataset->kind_case != GRADD__V1__DATASET__KIND_TEXT || dataset->text == NULL) {
+    *kind_p = dataset != NULL ? protobuf_c_message_descriptor_get_field(&gradd__v1__dataset__descriptor,
+                                                                        (unsigned)dataset->kind_case)
+                              : NULL;
+    return *kind_p != NULL ? *(char *const *)((const char *)dataset + (*kind_p)->offset) : NULL;
+}
+
+/* The default part, and the model's context. */
+static void dataset_fill(checker_t *checker, const Gradd__V1__Dataset *dataset)
+{
+    const ProtobufCFieldDescriptor *kind = NULL;
+    char *fields = dataset_fields(dataset, &kind);
+    if (fields == NULL) {
         return;
     }
-    Gradd__V1__Text *text = dataset->text;
-    list_fill(checker, 0, 1, &text->n_part, &text->part);
-    if (!text->has_context && checker->first_context > 0) {
-        text->has_context = 1;
-        text->context = (int32_t)checker->first_context;
+    const ProtobufCFieldDescriptor *part = protobuf_c_message_descriptor_get_field_by_name(kind->descriptor, "part");
+    const ProtobufCFieldDescriptor *context =
+        protobuf_c_message_descriptor_get_field_by_name(kind->descriptor, "context");
+    if (part != NULL) {
+        list_fill(checker, 0, 1, (size_t *)(void *)(fields + part->quantifier_offset),
+                  (double **)(void *)(fields + part->offset));
+    }
+    if (context != NULL && checker->first_context > 0) {
+        protobuf_c_boolean *has_context = (protobuf_c_boolean *)(void *)(fields + context->quantifier_offset);
+        int32_t *value = (int32_t *)(void *)(fields + context->offset);
+        *value = *has_context ? *value : (int32_t)checker->first_context;
+        *has_context = 1;
     }
 }
 
@@ -405,39 +424,45 @@ static void check_path(checker_t *checker, const char *field, const char *path,
     }
 }
 
+/* What fields of the same name mean in every kind of dataset. */
+static void check_dataset_field(checker_t *checker, const char *path, const char *fields,
+                                const ProtobufCFieldDescriptor *field, const spec_rule_t *rule, bool has_files)
+{
+    const void *member = fields + field->offset;
+    size_t n_items = field->label == PROTOBUF_C_LABEL_REPEATED
+                         ? *(const size_t *)(const void *)(fields + field->quantifier_offset)
+                         : 0;
+    if (strcmp(field->name, "part") == 0 && n_items == 2) {
+        const double *part = *(double *const *)member;
+        if (part[0] >= part[1]) {
+            complain(checker, path, "[%g, %g] is empty: the first must be less than the second", part[0], part[1]);
+        }
+    } else if (strcmp(field->name, "context") == 0 && checker->job->model != NULL && !checker->context->has_bad_model &&
+               !*(const protobuf_c_boolean *)(fields + field->quantifier_offset)) {
+        char kind[128];
+        (void)snprintf(kind, sizeof(kind), "%.*s", (int)(strlen(path) - strlen(".context")), path);
+        complain(checker, kind, "context is needed, for the model has no position_embedding");
+    } else if ((rule->flags & SPEC_FILE_PATH) != 0 && has_files) {
+        check_path(checker, path, *(char *const *)member,
+                   (rule->flags & SPEC_MANY_FILES) != 0 ? path_problem : file_problem);
+    }
+}
+
 static void check_dataset(checker_t *checker, const char *name, const Gradd__V1__Dataset *dataset, bool has_files)
 {
-    char field[64];
-    if (dataset == NULL) {
-        return;
+    const ProtobufCFieldDescriptor *kind = NULL;
+    const char *fields = dataset_fields(dataset, &kind);
+    char path[128];
+    const ProtobufCMessageDescriptor *message = fields != NULL ? kind->descriptor : NULL;
+    for (unsigned i = 0; message != NULL && i < message->n_fields; i++) {
+        const ProtobufCFieldDescriptor *field = &message->fields[i];
+        (void)snprintf(path, sizeof(path), "data.%s.%s.%s", name, kind->name, field->name);
+        check_dataset_field(checker, path, fields, field, spec_rule_find(message, field), has_files);
     }
-    if (dataset->kind_case == GRADD__V1__DATASET__KIND_TEXT && dataset->text != NULL) {
-        const Gradd__V1__Text *text = dataset->text;
-        (void)snprintf(field, sizeof(field), "data.%s.text.part", name);
-        if (text->n_part == 2 && text->part[0] >= text->part[1]) {
-            complain(checker, field, "[%g, %g] is empty: the first must be less than the second", text->part[0],
-                     text->part[1]);
-        }
-        (void)snprintf(field, sizeof(field), "data.%s.text", name);
-        if (!text->has_context && checker->job->model != NULL && !checker->context->has_bad_model) {
-            complain(checker, field, "context is needed, for the model has no position_embedding");
-        }
-        (void)snprintf(field, sizeof(field), "data.%s.text.path", name);
-        if (has_files) {
-            check_path(checker, field, text->path, path_problem);
-        }
-    } else if (dataset->kind_case == GRADD__V1__DATASET__KIND_IDX && dataset->idx != NULL) {
-        const Gradd__V1__Idx *idx = dataset->idx;
-        (void)snprintf(field, sizeof(field), "data.%s.idx.normalize", name);
-        if (idx->n_normalize == 2 && idx->normalize[1] <= 0) {
-            complain(checker, field, "the standard deviation %g must be more than 0", idx->normalize[1]);
-        }
-        if (has_files) {
-            (void)snprintf(field, sizeof(field), "data.%s.idx.images", name);
-            check_path(checker, field, idx->images, file_problem);
-            (void)snprintf(field, sizeof(field), "data.%s.idx.labels", name);
-            check_path(checker, field, idx->labels, file_problem);
-        }
+    if (fields != NULL && dataset->kind_case == GRADD__V1__DATASET__KIND_IDX && dataset->idx->n_normalize == 2 &&
+        dataset->idx->normalize[1] <= 0) {
+        (void)snprintf(path, sizeof(path), "data.%s.idx.normalize", name);
+        complain(checker, path, "the standard deviation %g must be more than 0", dataset->idx->normalize[1]);
     }
 }
 
@@ -459,7 +484,8 @@ static void check_data(checker_t *checker, bool has_files)
     if (job->evaluation != NULL && data->validation == NULL) {
         complain(checker, "evaluation", "needs data.validation");
     }
-    if (job->generate != NULL && data->train != NULL && data->train->kind_case == GRADD__V1__DATASET__KIND_IDX) {
+    if (job->generate != NULL && data->train != NULL && data->train->kind_case != GRADD__V1__DATASET__KIND__NOT_SET &&
+        data->train->kind_case != GRADD__V1__DATASET__KIND_TEXT) {
         complain(checker, "generate", "only for text data");
     }
 }

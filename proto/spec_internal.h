@@ -116,8 +116,9 @@ enum {
     SPEC_HIDDEN = 16,  /* no YAML key */
     SPEC_HAS_MIN = 32, /* min counts */
     SPEC_HAS_MAX = 64,
-    SPEC_MAP = 128,      /* repeated Parameter, in YAML a map */
-    SPEC_FILE_PATH = 256 /* made absolute against the job's directory */
+    SPEC_MAP = 128,           /* repeated Parameter, in YAML a map */
+    SPEC_FILE_PATH = 256,     /* made absolute against the job's directory */
+    SPEC_MANY_FILES = 1 << 16 /* a folder, or a file name with * and ? too */
 };
 
 /* One row per field: "Training.batch"; '*' stands for one word. */

@@ -75,16 +75,32 @@ static status_t logits_get(const wrk_session_t *session, const int64_t *tokens, 
     return ST_OK;
 }
 
-/* The prompt's tokens; where the job gives none, which proto fills with a line break: that, or else token 0. */
-static status_t prompt_encode(const wrk_session_t *session, const char *prompt, int64_t *tokens, int64_t *n_p)
+/* The prompt's tokens with room for n_new more (mem_free); where the job gives none, which proto fills with a line
+ * break: that, or else token 0. */
+static status_t prompt_encode(const wrk_session_t *session, const char *prompt, int64_t n_new, int64_t **tokens_p,
+                              int64_t *n_p)
 {
-    if (prompt != NULL && prompt[0] != '\0' && strcmp(prompt, "\n") != 0) {
-        return wrk_dataset_encode(session->train, prompt, strlen(prompt), tokens, n_p);
+    static const int64_t FIRST = 0;
+    int64_t *own = NULL;
+    int64_t n = 0;
+    bool is_given = prompt != NULL && prompt[0] != '\0' && strcmp(prompt, "\n") != 0;
+    status_t status =
+        wrk_dataset_encode(session->train, is_given ? prompt : "\n", is_given ? strlen(prompt) : 1, &own, &n);
+    if (status != ST_OK && is_given) {
+        return status;
     }
-    if (wrk_dataset_encode(session->train, "\n", 1, tokens, n_p) != ST_OK || *n_p == 0) {
-        tokens[0] = 0;
-        *n_p = 1;
+    bool is_first = status != ST_OK || n == 0;
+    n = is_first ? 1 : n;
+    int64_t *tokens = mem_calloc((size_t)(n + n_new), sizeof(*tokens));
+    if (tokens != NULL) {
+        memcpy(tokens, is_first ? &FIRST : own, (size_t)n * sizeof(*tokens));
     }
+    mem_free(own);
+    if (tokens == NULL) {
+        return ST_FAIL(ST_ERR_NOMEM, "%lld tokens", (long long)(n + n_new));
+    }
+    *tokens_p = tokens;
+    *n_p = n;
     return ST_OK;
 }
 
@@ -113,26 +129,14 @@ static status_t tokens_generate(wrk_session_t *session, const Gradd__V1__Generat
     return status;
 }
 
-/* Room for the prompt's tokens and n_new more: mem_free. */
-static int64_t *tokens_alloc(const Gradd__V1__Generate *generate, int64_t n_new)
-{
-    size_t n_prompt = generate->prompt != NULL ? strlen(generate->prompt) + 1 : 2;
-    return mem_calloc(n_prompt + (size_t)n_new, sizeof(int64_t));
-}
-
 status_t wrk_session_generate_check(const wrk_session_t *session)
 {
     int64_t context = wrk_dataset_input(session->train)->numel;
     int64_t n = 0;
-    int64_t *tokens = tokens_alloc(session->job->generate, 0);
+    int64_t *tokens = NULL;
     float *logits = mem_alloc((size_t)session->n_outputs * sizeof(float));
-    status_t status = ST_OK;
-    if (tokens == NULL || logits == NULL) {
-        status = ST_FAIL(ST_ERR_NOMEM, "%lld logits", (long long)session->n_outputs);
-    }
-    if (status == ST_OK) {
-        status = prompt_encode(session, session->job->generate->prompt, tokens, &n);
-    }
+    status_t status = logits != NULL ? prompt_encode(session, session->job->generate->prompt, 0, &tokens, &n)
+                                     : ST_FAIL(ST_ERR_NOMEM, "%lld logits", (long long)session->n_outputs);
     if (status == ST_OK) {
         bool was_recording = gd_grad_set_enabled(false);
         int64_t length = n < context ? n : context;
@@ -149,13 +153,10 @@ status_t wrk_session_generate(wrk_session_t *session, char **text_p)
     const Gradd__V1__Generate *generate = session->job->generate;
     int64_t n_new = generate->tokens < 0 ? 0 : generate->tokens > MAX_GENERATED ? MAX_GENERATED : generate->tokens;
     int64_t n = 0;
-    int64_t *tokens = tokens_alloc(generate, n_new);
-    if (tokens == NULL) {
-        return ST_FAIL(ST_ERR_NOMEM, "%lld tokens", (long long)n_new);
-    }
+    int64_t *tokens = NULL;
     bool was_training = gd_training_set(false);
     bool was_recording = gd_grad_set_enabled(false);
-    status_t status = prompt_encode(session, generate->prompt, tokens, &n);
+    status_t status = prompt_encode(session, generate->prompt, n_new, &tokens, &n);
     if (status == ST_OK) {
         status = tokens_generate(session, generate, tokens, n, n_new);
     }
@@ -164,11 +165,7 @@ status_t wrk_session_generate(wrk_session_t *session, char **text_p)
     if (status == ST_OK) {
         strbuf_t raw = {0};
         strbuf_t text = {0};
-        for (int64_t i = 0; i < n + n_new; i++) {
-            char bytes[WRK_DATASET_MAX_TOKEN_BYTES];
-            int size = wrk_dataset_decode(session->train, tokens[i], bytes);
-            strbuf_append_bytes(&raw, bytes, (size_t)size);
-        }
+        wrk_dataset_decode(session->train, tokens, n + n_new, &raw);
         wrk_text_append(&text, strbuf_text(&raw), raw.length);
         *text_p = raw.is_failed ? NULL : strbuf_detach(&text);
         if (*text_p == NULL) {

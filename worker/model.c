@@ -548,9 +548,10 @@ status_t wrk_model_build_layers(const Gradd__V1__Model *model, const wrk_shape_t
     return ST_OK;
 }
 
-status_t wrk_model_build(const spec_job_t *job, int n_dims, const int64_t *shape, gd_module_t **model_p)
+status_t wrk_model_build(const spec_job_t *job, gd_dtype_t dtype, int n_dims, const int64_t *shape,
+                         gd_module_t **model_p)
 {
-    wrk_shape_t input = {.dtype = n_dims == 1 ? GD_DTYPE_I64 : GD_DTYPE_F32, .n_dims = n_dims};
+    wrk_shape_t input = {.dtype = dtype, .n_dims = n_dims};
     if (n_dims < 0 || n_dims >= GD_MAX_DIMS) {
         return ST_FAIL(ST_ERR_SHAPE, "samples of %d dimensions", n_dims);
     }

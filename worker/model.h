@@ -17,7 +17,8 @@
 enum { WRK_MODEL_MAX_LAYERS = 10000, WRK_MODEL_MAX_WIDTH = 1 << 20, WRK_MODEL_MAX_COUNT = 1 << 24 };
 #define WRK_MODEL_MAX_PARAMETERS (INT64_C(1) << 33)
 
-/* Shape of a sample, without the batch axis: [C, H, W] f32 for images, [T] i64 for tokens. */
+/* Shape of a sample, without the batch axis: [C, H, W] f32 for images, [C] f32 for rows of a table, [T] i64
+ * for tokens. */
 typedef struct wrk_shape {
     gd_dtype_t dtype;
     int n_dims;
@@ -33,8 +34,9 @@ typedef struct wrk_shape {
 status_t wrk_model_build_layers(const Gradd__V1__Model *model, const wrk_shape_t *input, gd_module_t **root_p,
                                 wrk_shape_t *output_p);
 
-/* The same for a job and a dataset's input: 1 dimension: tokens (i64), otherwise numbers (f32). */
-status_t wrk_model_build(const spec_job_t *job, int n_dims, const int64_t *shape, gd_module_t **model_p);
+/* The same for a job and a dataset's input. */
+status_t wrk_model_build(const spec_job_t *job, gd_dtype_t dtype, int n_dims, const int64_t *shape,
+                         gd_module_t **model_p);
 
 /* What the model's first position_embedding counts: the context of text samples where the data names none; 0: none. */
 int64_t wrk_model_context(const spec_job_t *job);

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "base/mem.h"
 #include "tests/worker/data_files.h"
 #include "worker/data/dataset.h"
 
@@ -15,14 +16,14 @@ typedef struct text_job {
     bool has_characters;
     double from, to; /* both 0: no part */
     int32_t context;
-    const wrk_dataset_t *vocabulary_of;
+    const wrk_dataset_t *like;
 } text_job_t;
 
 static status_t text_open(text_job_t job, wrk_dataset_t **dataset_p)
 {
     Gradd__V1__Text text = GRADD__V1__TEXT__INIT;
     Gradd__V1__Dataset spec = GRADD__V1__DATASET__INIT;
-    wrk_dataset_options_t options = {.context = job.context, .vocabulary_of = job.vocabulary_of, .name = "data.train"};
+    wrk_dataset_options_t options = {.context = job.context, .like = job.like, .name = "data.train"};
     double part[2] = {job.from, job.to};
     text.path = (char *)(uintptr_t)job.path;
     text.has_tokens = job.has_characters;
@@ -50,14 +51,12 @@ static void text_expect(int64_t index, const char *expected)
 {
     int64_t context = wrk_dataset_input(dataset)->numel;
     int64_t x[64];
-    char text[257] = {0};
-    size_t length = 0;
+    strbuf_t text = {0};
     assert_true(context <= 64);
     assert_ok(wrk_dataset_read(dataset, &index, 1, x, NULL));
-    for (int64_t t = 0; t < context; t++) {
-        length += (size_t)wrk_dataset_decode(dataset, x[t], text + length);
-    }
-    assert_string_equal(text, expected);
+    wrk_dataset_decode(dataset, x, context, &text);
+    assert_string_equal(strbuf_text(&text), expected);
+    strbuf_release(&text);
 }
 
 static void bytes_are_their_own_tokens(void **state)
@@ -92,25 +91,27 @@ static void characters_are_numbered_in_ascending_order(void **state)
 static void encode_is_the_inverse_of_decode(void **state)
 {
     (void)state;
-    int64_t tokens[8];
+    int64_t *tokens = NULL;
     int64_t n = 0;
-    char bytes[4];
+    strbuf_t bytes = {0};
     assert_ok(
         text_open((text_job_t){.path = file_write_text("t", "😀z€éz"), .has_characters = true, .context = 2}, &dataset));
 
-    assert_ok(wrk_dataset_encode(dataset, "é😀", strlen("é😀"), tokens, &n));
+    assert_ok(wrk_dataset_encode(dataset, "é😀", strlen("é😀"), &tokens, &n));
     assert_int_equal(n, 2);
     assert_int_equal(tokens[0], 1);
     assert_int_equal(tokens[1], 3);
-    assert_fails(wrk_dataset_encode(dataset, "zQ", 2, tokens, &n), ST_ERR_DATA,
+    wrk_dataset_decode(dataset, (int64_t[]){1, 4, -1, 3}, 4, &bytes);
+    assert_string_equal(strbuf_text(&bytes), "é😀");
+    strbuf_release(&bytes);
+    mem_free(tokens);
+    assert_fails(wrk_dataset_encode(dataset, "zQ", 2, &tokens, &n), ST_ERR_DATA,
                  "offset 1 of the text: character U+0051 does not occur");
-    assert_fails(wrk_dataset_encode(dataset, "\xe9", 1, tokens, &n), ST_ERR_DATA, "byte 0xe9 is not UTF-8");
-    assert_int_equal(wrk_dataset_decode(dataset, 4, bytes), 0);
-    assert_int_equal(wrk_dataset_decode(dataset, -1, bytes), 0);
+    assert_fails(wrk_dataset_encode(dataset, "\xe9", 1, &tokens, &n), ST_ERR_DATA, "byte 0xe9 is not UTF-8");
     wrk_dataset_close(dataset);
 }
 
-static void parts_share_the_vocabulary_of_the_whole_file(void **state)
+static void parts_share_the_like_the_whole_file(void **state)
 {
     (void)state;
     text_job_t job = {
@@ -136,7 +137,7 @@ static void another_file_can_use_the_training_vocabulary(void **state)
     text_job_t job = {.path = file_write_text("train", "abcdxyz"), .has_characters = true, .context = 2};
     assert_ok(text_open(job, &train));
 
-    job.vocabulary_of = train;
+    job.like = train;
     job.path = file_write_text("good", "zad");
     assert_ok(text_open(job, &dataset));
     assert_int_equal(wrk_dataset_n_classes(dataset), 7);
@@ -432,7 +433,7 @@ int main(void)
         TEST(bytes_are_their_own_tokens),
         TEST(characters_are_numbered_in_ascending_order),
         TEST(encode_is_the_inverse_of_decode),
-        TEST(parts_share_the_vocabulary_of_the_whole_file),
+        TEST(parts_share_the_like_the_whole_file),
         TEST(another_file_can_use_the_training_vocabulary),
         TEST(a_folder_is_its_files_in_name_order),
         TEST(a_pattern_is_its_matches_in_name_order),

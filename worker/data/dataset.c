@@ -2,13 +2,8 @@
 /* dataset: what all kinds share: opening by kind, checks, batches, evaluation order. */
 #include "worker/data/dataset.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
-#include "base/mem.h"
 #include "worker/data/source.h"
 
 static const int64_t dtype_bytes[GD_DTYPE_COUNT] = {
@@ -27,30 +22,23 @@ void wrk_dataset_field_init(wrk_dataset_field_t *field, gd_dtype_t dtype, int n_
     field->size_bytes = field->numel * dtype_bytes[dtype];
 }
 
-status_t wrk_source_open(const char *path, int *descriptor_p, int64_t *size_p)
+static status_t kind_open(const Gradd__V1__Dataset *spec, const wrk_dataset_options_t *options,
+                          wrk_dataset_t **dataset_p)
 {
-    /* O_NONBLOCK: a FIFO would wait for its writer; for a regular file it means nothing */
-    int descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (descriptor < 0) {
-        return ST_FAIL(status_from_errno(errno), "%s: %s", path, strerror(errno));
+    switch (spec->kind_case) {
+    case GRADD__V1__DATASET__KIND_TEXT:
+        return wrk_text_open(spec->text, options, dataset_p);
+    case GRADD__V1__DATASET__KIND_IDX:
+        return wrk_idx_open(spec->idx, dataset_p);
+    case GRADD__V1__DATASET__KIND_CIFAR:
+        return wrk_cifar_open(spec->cifar, dataset_p);
+    case GRADD__V1__DATASET__KIND_CSV:
+        return wrk_csv_open(spec->csv, options, dataset_p);
+    case GRADD__V1__DATASET__KIND_TOKENS:
+        return wrk_tokens_open(spec->tokens, options, dataset_p);
+    default:
+        return ST_FAIL(ST_ERR_INVAL, "no kind of dataset is given (text, tokens, idx, cifar, csv)");
     }
-    struct stat info;
-    status_t status = ST_OK;
-    if (fstat(descriptor, &info) != 0) {
-        status = ST_FAIL(status_from_errno(errno), "%s: %s", path, strerror(errno));
-    } else if (!S_ISREG(info.st_mode)) {
-        status = ST_FAIL(ST_ERR_INVAL, "%s: not a regular file", path);
-    } else if (info.st_size > WRK_DATASET_MAX_BYTES) {
-        status = ST_FAIL(ST_ERR_DATA, "%s: %lld bytes; at most %lld are read", path, (long long)info.st_size,
-                         (long long)WRK_DATASET_MAX_BYTES);
-    }
-    if (status != ST_OK) {
-        (void)close(descriptor);
-        return status;
-    }
-    *descriptor_p = descriptor;
-    *size_p = info.st_size;
-    return ST_OK;
 }
 
 status_t wrk_dataset_open(const Gradd__V1__Dataset *spec, const wrk_dataset_options_t *options,
@@ -58,18 +46,16 @@ status_t wrk_dataset_open(const Gradd__V1__Dataset *spec, const wrk_dataset_opti
 {
     static const wrk_dataset_options_t no_options = {0};
     options = options != NULL ? options : &no_options;
-    status_t status = ST_OK;
-    if (spec->kind_case == GRADD__V1__DATASET__KIND_TEXT) {
-        status = wrk_text_open(spec->text, options, dataset_p);
-    } else if (spec->kind_case == GRADD__V1__DATASET__KIND_IDX) {
-        status = wrk_idx_open(spec->idx, dataset_p);
-    } else {
-        status = ST_FAIL(ST_ERR_INVAL, "no kind of dataset is given (text, idx)");
-    }
+    status_t status = kind_open(spec, options, dataset_p);
     if (status != ST_OK && options->name != NULL) {
         return status_add_context(status, "%s", options->name);
     }
     return status;
+}
+
+void wrk_dataset_release(wrk_dataset_t *dataset)
+{
+    wrk_names_release(&dataset->names);
 }
 
 void wrk_dataset_close(wrk_dataset_t *dataset)
@@ -99,9 +85,14 @@ int64_t wrk_dataset_n_classes(const wrk_dataset_t *dataset)
     return dataset->n_classes;
 }
 
+bool wrk_dataset_is_stream(const wrk_dataset_t *dataset)
+{
+    return dataset->n_tokens > 0;
+}
+
 bool wrk_dataset_is_text(const wrk_dataset_t *dataset)
 {
-    return dataset->ops == &wrk_text_ops;
+    return dataset->ops->encode_text != NULL;
 }
 
 int64_t wrk_dataset_n_tokens(const wrk_dataset_t *dataset)
@@ -109,17 +100,41 @@ int64_t wrk_dataset_n_tokens(const wrk_dataset_t *dataset)
     return dataset->n_tokens;
 }
 
-status_t wrk_dataset_check_classes(const wrk_dataset_t *dataset, int64_t n_classes)
+int64_t wrk_dataset_n_targets(const wrk_dataset_t *dataset)
 {
-    return dataset->n_classes <= n_classes ? ST_OK : dataset->ops->check_classes(dataset, n_classes);
+    const wrk_dataset_field_t *target = &dataset->target;
+    bool has_rows = target->dtype == GD_DTYPE_F32 && target->n_dims > 0;
+    return has_rows ? target->numel / target->shape[target->n_dims - 1] : target->numel;
 }
 
-void wrk_scratch_release(wrk_scratch_t *scratch)
+status_t wrk_dataset_check_classes(const wrk_dataset_t *dataset, int64_t n_classes)
 {
-    for (int i = 0; i < WRK_SCRATCH_COUNT; i++) {
-        mem_free(scratch->block[i]);
+    const wrk_dataset_field_t *target = &dataset->target;
+    if (target->dtype != GD_DTYPE_F32) {
+        return dataset->n_classes <= n_classes ? ST_OK : dataset->ops->check_classes(dataset, n_classes);
     }
-    *scratch = (wrk_scratch_t){0};
+    int64_t n_values = target->n_dims > 0 ? target->shape[target->n_dims - 1] : 1;
+    return n_values == n_classes
+               ? ST_OK
+               : ST_FAIL(ST_ERR_DATA, "a target has %lld values; the last dimension of the model's output is %lld",
+                         (long long)n_values, (long long)n_classes);
+}
+
+/* One image, decoded and stored. */
+static status_t image_read(const wrk_dataset_t *dataset, int64_t index, wrk_scratch_t *scratch, void *input,
+                           void *target)
+{
+    wrk_image_t image = {0};
+    int64_t label = 0;
+    status_t status = dataset->ops->decode(dataset, index, scratch, &image, &label);
+    if (status != ST_OK) {
+        return status;
+    }
+    memcpy(input, image.data, (size_t)dataset->input.size_bytes);
+    if (target != NULL) {
+        *(int64_t *)target = label;
+    }
+    return ST_OK;
 }
 
 status_t wrk_dataset_read_plan(const wrk_dataset_t *dataset, const wrk_plan_t *plan, wrk_scratch_t *scratch,
@@ -134,9 +149,11 @@ status_t wrk_dataset_read_plan(const wrk_dataset_t *dataset, const wrk_plan_t *p
         }
     }
     for (int64_t i = 0; i < plan->n && status == ST_OK; i++) {
+        char *input = (char *)inputs + i * dataset->input.size_bytes;
         char *target = targets != NULL ? (char *)targets + i * dataset->target.size_bytes : NULL;
-        status = dataset->ops->read(dataset, plan->indices[i], scratch != NULL ? scratch : &own,
-                                    (char *)inputs + i * dataset->input.size_bytes, target);
+        wrk_scratch_t *blocks = scratch != NULL ? scratch : &own;
+        status = dataset->ops->read != NULL ? dataset->ops->read(dataset, plan->indices[i], blocks, input, target)
+                                            : image_read(dataset, plan->indices[i], blocks, input, target);
     }
     wrk_scratch_release(&own);
     return status;
@@ -149,28 +166,30 @@ status_t wrk_dataset_read(const wrk_dataset_t *dataset, const int64_t *indices, 
     return wrk_dataset_read_plan(dataset, &plan, NULL, inputs, targets);
 }
 
-int wrk_dataset_decode(const wrk_dataset_t *dataset, int64_t token, char bytes[WRK_DATASET_MAX_TOKEN_BYTES])
+void wrk_dataset_decode(const wrk_dataset_t *dataset, const int64_t *tokens, int64_t n, strbuf_t *text)
 {
-    return wrk_dataset_is_text(dataset) ? wrk_text_decode(dataset, token, bytes) : 0;
+    if (wrk_dataset_is_text(dataset)) {
+        dataset->ops->decode_text(dataset, tokens, n, text);
+    }
 }
 
-status_t wrk_dataset_encode(const wrk_dataset_t *dataset, const char *text, size_t length, int64_t *tokens,
+status_t wrk_dataset_encode(const wrk_dataset_t *dataset, const char *text, size_t length, int64_t **tokens_p,
                             int64_t *n_tokens_p)
 {
     if (!wrk_dataset_is_text(dataset)) {
-        return ST_FAIL(ST_ERR_STATE, "only a text dataset encodes text");
+        return ST_FAIL(ST_ERR_STATE, "only a text dataset, or tokens with a tokenizer, encodes text");
     }
-    return wrk_text_encode(dataset, text, length, tokens, n_tokens_p);
+    return dataset->ops->encode_text(dataset, text, length, tokens_p, n_tokens_p);
 }
 
 int64_t wrk_dataset_eval_count(const wrk_dataset_t *dataset)
 {
-    return wrk_dataset_is_text(dataset) ? (dataset->n_tokens - 1) / dataset->input.shape[0] : dataset->count;
+    return wrk_dataset_is_stream(dataset) ? (dataset->n_tokens - 1) / dataset->input.shape[0] : dataset->count;
 }
 
 int64_t wrk_dataset_eval_index(const wrk_dataset_t *dataset, int64_t i, int64_t n)
 {
     int64_t count = wrk_dataset_eval_count(dataset);
     int64_t place = i * (count / n) + i * (count % n) / n; /* i · count / n without overflow */
-    return wrk_dataset_is_text(dataset) ? place * dataset->input.shape[0] : place;
+    return wrk_dataset_is_stream(dataset) ? place * dataset->input.shape[0] : place;
 }

@@ -207,6 +207,7 @@ static void idx_close(wrk_dataset_t *dataset)
     mem_free(idx->images.data);
     mem_free(idx->labels.data);
     mem_free(idx->labels_path);
+    wrk_dataset_release(dataset);
     mem_free(idx);
 }
 

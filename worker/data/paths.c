@@ -55,6 +55,12 @@ static bool is_regular(const char *path)
     return stat(path, &info) == 0 && S_ISREG(info.st_mode);
 }
 
+bool wrk_path_is_folder(const char *path)
+{
+    struct stat info;
+    return stat(path, &info) == 0 && S_ISDIR(info.st_mode);
+}
+
 static status_t folder_list(const char *folder, wrk_paths_t *paths)
 {
     DIR *dir = opendir(folder);

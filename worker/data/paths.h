@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* paths: the files that a text dataset's path names, in a fixed order. Internal to worker/data/. */
+/* paths: the files that a dataset's path names, in a fixed order. Internal to worker/data/. */
 #ifndef GRADD_WORKER_DATA_PATHS_H
 #define GRADD_WORKER_DATA_PATHS_H
+
+#include <stdbool.h>
 
 #include "base/status.h"
 
@@ -17,6 +19,7 @@ typedef struct wrk_paths {
  * or the file system's own order. ST_ERR_NOT_FOUND when there is nothing.
  */
 status_t wrk_paths_find(const char *path, wrk_paths_t *paths);
+bool wrk_path_is_folder(const char *path);
 void wrk_paths_release(wrk_paths_t *paths);
 
 #endif

@@ -1,42 +1,89 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * source: what a kind of dataset implements, and reading of files. Internal to worker/data/.
+ * source: what a kind of dataset implements, and what the kinds share: files, lists of names, scratch memory. Internal
+ * to worker/data/.
  *
- * dataset.c checks indices and hands a read to its kind sample by sample range; idx.c and text.c fill the common
- * members at open.
+ * dataset.c checks indices and hands a read to its kind sample by sample. A kind has either `read`, which fills a
+ * sample, or `decode`, which makes an image (or sound, an image of height 1) of any size: dataset.c stores
+ * the result, which must have the shape of the input field.
  */
 #ifndef GRADD_WORKER_DATA_SOURCE_H
 #define GRADD_WORKER_DATA_SOURCE_H
 
+#include "base/strbuf.h"
 #include "worker/data/dataset.h"
+
+/* f32, [channels, height, width], rows one after another. */
+typedef struct wrk_image {
+    float *data;
+    int64_t channels, height, width;
+} wrk_image_t;
 
 typedef struct wrk_dataset_ops {
     void (*close)(wrk_dataset_t *dataset);
     /* The index is in range; target may be NULL. Any number of threads may be in it, each with a scratch of its own. */
     status_t (*read)(const wrk_dataset_t *dataset, int64_t index, wrk_scratch_t *scratch, void *input, void *target);
+    /* The same for images: image->data lies in the scratch's block WRK_BLOCK_IMAGE. */
+    status_t (*decode)(const wrk_dataset_t *dataset, int64_t index, wrk_scratch_t *scratch, wrk_image_t *image,
+                       int64_t *label_p);
+    /* Always fails: n_classes is more than the model has. */
     status_t (*check_classes)(const wrk_dataset_t *dataset, int64_t n_classes);
+    /* Streams of tokens that stand for text; both or none. See wrk_dataset_encode, wrk_dataset_decode. */
+    status_t (*encode_text)(const wrk_dataset_t *dataset, const char *text, size_t length, int64_t **tokens_p,
+                            int64_t *n_tokens_p);
+    void (*decode_text)(const wrk_dataset_t *dataset, const int64_t *tokens, int64_t n, strbuf_t *text);
 } wrk_dataset_ops_t;
 
-/* First member of idx's and text's own struct. */
+/* Embedded: {0}, wrk_names_release. Ascending order of bytes once sorted. */
+typedef struct wrk_names {
+    char **item;
+    int64_t n, n_allocated;
+} wrk_names_t;
+
+/* First member of each kind's own struct. */
 struct wrk_dataset {
     const wrk_dataset_ops_t *ops;
     int64_t count;
-    int64_t n_classes;
-    int64_t n_tokens; /* text, else 0 */
+    int64_t n_classes; /* 0: targets are values */
+    int64_t n_tokens;  /* of a stream, whose samples are windows; else 0 */
+    wrk_names_t names; /* of classes; none: they are numbers */
     wrk_dataset_field_t input, target;
 };
 
 status_t wrk_idx_open(const Gradd__V1__Idx *spec, wrk_dataset_t **dataset_p);
 status_t wrk_text_open(const Gradd__V1__Text *spec, const wrk_dataset_options_t *options, wrk_dataset_t **dataset_p);
-extern const wrk_dataset_ops_t wrk_text_ops;
-int wrk_text_decode(const wrk_dataset_t *dataset, int64_t token, char bytes[WRK_DATASET_MAX_TOKEN_BYTES]);
-status_t wrk_text_encode(const wrk_dataset_t *dataset, const char *text, size_t length, int64_t *tokens,
-                         int64_t *n_tokens_p);
+status_t wrk_tokens_open(const Gradd__V1__Tokens *spec, const wrk_dataset_options_t *options,
+                         wrk_dataset_t **dataset_p);
+status_t wrk_cifar_open(const Gradd__V1__Cifar *spec, wrk_dataset_t **dataset_p);
+status_t wrk_csv_open(const Gradd__V1__Csv *spec, const wrk_dataset_options_t *options, wrk_dataset_t **dataset_p);
 
 /* Sets numel and size_bytes from dtype and shape. */
 void wrk_dataset_field_init(wrk_dataset_field_t *field, gd_dtype_t dtype, int n_dims, const int64_t *shape);
+/* What every kind's close does with the common members. */
+void wrk_dataset_release(wrk_dataset_t *dataset);
+
+/* ---- source.c ---- */
 
 /* Opens a regular file for reading: its descriptor and size. */
 status_t wrk_source_open(const char *path, int *descriptor_p, int64_t *size_p);
+/* Reads a whole file of at most max_bytes into memory that is already there or grows. *bytes_p: the caller's mem_free
+ * also after a failure; *capacity_p bytes of it are allocated, and one NUL follows the file's. */
+status_t wrk_source_read(const char *path, int64_t max_bytes, void **bytes_p, size_t *capacity_p, int64_t *size_p);
+/* Maps a file that isn't empty. *data_p: munmap. */
+status_t wrk_source_map(const char *path, const uint8_t **data_p, int64_t *size_p);
+
+/* At least so many bytes of a block; their old content is lost when it grows. NULL when memory is out. */
+void *wrk_scratch_get(wrk_scratch_t *scratch, int block, size_t size_bytes);
+
+/* Adds a copy. ST_ERR_NOMEM. */
+status_t wrk_names_add(wrk_names_t *names, const char *name);
+/* Sorts and drops duplicates. */
+void wrk_names_sort(wrk_names_t *names);
+/* Place of a name in a sorted list; -1: not in it. */
+int64_t wrk_names_find(const wrk_names_t *names, const char *name);
+status_t wrk_names_copy(const wrk_names_t *names, wrk_names_t *copy);
+void wrk_names_release(wrk_names_t *names);
+/* "a", "b" and 3 more. */
+void wrk_names_format(const wrk_names_t *names, strbuf_t *text);
 
 #endif

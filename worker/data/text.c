@@ -15,7 +15,7 @@
 #include "worker/data/paths.h"
 #include "worker/data/source.h"
 
-enum { N_CODE_POINTS = 0x110000, N_BYTES = 256, READ_PIECE = 1 << 30 };
+enum { N_CODE_POINTS = 0x110000, N_BYTES = 256, READ_PIECE = 1 << 30, MAX_UTF8 = 4 };
 
 typedef struct text_dataset {
     wrk_dataset_t base;
@@ -132,7 +132,7 @@ static int utf8_decode(const uint8_t *text, int64_t length, int32_t *code_point_
     return n;
 }
 
-static int utf8_encode(int32_t code_point, char bytes[WRK_DATASET_MAX_TOKEN_BYTES])
+static int utf8_encode(int32_t code_point, char bytes[MAX_UTF8])
 {
     uint32_t c = (uint32_t)code_point;
     if (c < 0x80) {
@@ -323,6 +323,7 @@ static void text_close(wrk_dataset_t *dataset)
     mem_free(text->tokens);
     mem_free(text->code_point);
     mem_free(text->path);
+    wrk_dataset_release(dataset);
     mem_free(text);
 }
 
@@ -350,19 +351,16 @@ static status_t text_check_classes(const wrk_dataset_t *dataset, int64_t n_class
                    (long long)n_classes);
 }
 
-const wrk_dataset_ops_t wrk_text_ops = {.close = text_close, .read = text_read, .check_classes = text_check_classes};
-
-int wrk_text_decode(const wrk_dataset_t *dataset, int64_t token, char bytes[WRK_DATASET_MAX_TOKEN_BYTES])
+static void text_decode(const wrk_dataset_t *dataset, const int64_t *tokens, int64_t n, strbuf_t *out)
 {
     const text_dataset_t *text = (const text_dataset_t *)dataset;
-    if (token < 0 || token >= dataset->n_classes) {
-        return 0;
+    for (int64_t i = 0; i < n; i++) {
+        char bytes[MAX_UTF8] = {(char)tokens[i]};
+        if (tokens[i] >= 0 && tokens[i] < dataset->n_classes) {
+            int size = text->code_point != NULL ? utf8_encode(text->code_point[tokens[i]], bytes) : 1;
+            strbuf_append_bytes(out, bytes, (size_t)size);
+        }
     }
-    if (text->code_point == NULL) {
-        bytes[0] = (char)token;
-        return 1;
-    }
-    return utf8_encode(text->code_point[token], bytes);
 }
 
 /* Token of a code point; -1 when it is not in the vocabulary. */
@@ -381,32 +379,50 @@ static int64_t code_point_find(const text_dataset_t *text, int32_t code_point)
     return low < text->base.n_classes && text->code_point[low] == code_point ? low : -1;
 }
 
-status_t wrk_text_encode(const wrk_dataset_t *dataset, const char *bytes, size_t length, int64_t *tokens,
-                         int64_t *n_tokens_p)
+static status_t text_encode(const wrk_dataset_t *dataset, const char *bytes, size_t length, int64_t **tokens_p,
+                            int64_t *n_tokens_p)
 {
     const text_dataset_t *text = (const text_dataset_t *)dataset;
     int64_t n_tokens = 0;
-    for (size_t at = 0; at < length;) {
+    status_t status = ST_OK;
+    int64_t *tokens = mem_calloc(length > 0 ? length : 1, sizeof(*tokens));
+    if (tokens == NULL) {
+        return ST_FAIL(ST_ERR_NOMEM, "tokens of %zu bytes", length);
+    }
+    for (size_t at = 0; at < length && status == ST_OK;) {
         if (text->code_point == NULL) {
             tokens[n_tokens++] = (uint8_t)bytes[at++];
             continue;
         }
         int32_t code_point = 0;
         int n = utf8_decode((const uint8_t *)bytes + at, (int64_t)(length - at), &code_point);
+        tokens[n_tokens] = n > 0 ? code_point_find(text, code_point) : -1;
         if (n == 0) {
-            return ST_FAIL(ST_ERR_DATA, "offset %zu of the text: byte 0x%02x is not UTF-8", at, (uint8_t)bytes[at]);
+            status = ST_FAIL(ST_ERR_DATA, "offset %zu of the text: byte 0x%02x is not UTF-8", at, (uint8_t)bytes[at]);
+        } else if (tokens[n_tokens] < 0) {
+            status =
+                ST_FAIL(ST_ERR_DATA, "offset %zu of the text: character U+%04X does not occur in the training data", at,
+                        (unsigned)code_point);
         }
-        int64_t token = code_point_find(text, code_point);
-        if (token < 0) {
-            return ST_FAIL(ST_ERR_DATA, "offset %zu of the text: character U+%04X does not occur in the training data",
-                           at, (unsigned)code_point);
-        }
-        tokens[n_tokens++] = token;
+        n_tokens++;
         at += (size_t)n;
     }
+    if (status != ST_OK) {
+        mem_free(tokens);
+        return status;
+    }
+    *tokens_p = tokens;
     *n_tokens_p = n_tokens;
     return ST_OK;
 }
+
+static const wrk_dataset_ops_t text_ops = {
+    .close = text_close,
+    .read = text_read,
+    .check_classes = text_check_classes,
+    .encode_text = text_encode,
+    .decode_text = text_decode,
+};
 
 static status_t spec_check(const Gradd__V1__Text *spec, const wrk_dataset_options_t *options, int64_t *context_p)
 {
@@ -436,8 +452,8 @@ status_t wrk_text_open(const Gradd__V1__Text *spec, const wrk_dataset_options_t 
     if (status != ST_OK) {
         return status;
     }
-    if (options->vocabulary_of != NULL && wrk_dataset_is_text(options->vocabulary_of)) {
-        other = (const text_dataset_t *)options->vocabulary_of;
+    if (options->like != NULL && options->like->ops == &text_ops) {
+        other = (const text_dataset_t *)options->like;
         if (has_characters != (other->code_point != NULL)) {
             return ST_FAIL(ST_ERR_INVAL, "%s: text.tokens is %s, but the training data's is %s", spec->path,
                            has_characters ? "characters" : "bytes", has_characters ? "bytes" : "characters");
@@ -451,7 +467,7 @@ status_t wrk_text_open(const Gradd__V1__Text *spec, const wrk_dataset_options_t 
         mem_free(path);
         return ST_FAIL(ST_ERR_NOMEM, "dataset");
     }
-    text->base.ops = &wrk_text_ops;
+    text->base.ops = &text_ops;
     text->path = path;
     text->context = context;
     status = bytes_read(spec->path, &bytes);

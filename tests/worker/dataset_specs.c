@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* dataset_specs: a job around the dataset. */
+#include "tests/worker/dataset_specs.h"
+
+#include <stdio.h>
+
+#include "proto/spec.h"
+
+status_t dataset_open(const char *yaml, const wrk_dataset_t *like, wrk_dataset_t **dataset_p)
+{
+    strbuf_t text = {0};
+    spec_job_t *job = NULL;
+    spec_problems_t problems = {0};
+    strbuf_appendf(&text,
+                   "model: {layers: [relu]}\ntraining: {steps: 1, batch: 1, optimizer: {sgd: {lr: 1}}}\n"
+                   "data: {train: {%s}}\n",
+                   yaml);
+    spec_source_t source = {.text = strbuf_text(&text), .text_length = text.length, .directory = fixture_folder()};
+    if (spec_job_parse(&source, &job, &problems) != ST_OK) {
+        strbuf_t report = {0};
+        spec_problems_format(&problems, &report);
+        fail_msg("%s", strbuf_text(&report));
+    }
+    spec_problems_release(&problems);
+    strbuf_release(&text);
+    wrk_dataset_options_t options = {.like = like, .name = "data.train"};
+    status_t status = wrk_dataset_open(job->data->train, &options, dataset_p);
+    spec_job_free(job);
+    return status;
+}
+
+void dataset_refused(const char *yaml, status_t code, const char *message)
+{
+    wrk_dataset_t *dataset = NULL;
+    status_t status = dataset_open(yaml, NULL, &dataset);
+    if (status == ST_OK) {
+        wrk_dataset_close(dataset);
+    }
+    fixture_assert_fails(status, code, message, yaml, __FILE__, __LINE__);
+}

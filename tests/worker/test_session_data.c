@@ -1,0 +1,181 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Training on every kind of data: the same bits on 1, 2 and 4 ranks, and whatever reads ahead. */
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "tests/worker/data_files.h"
+#include "tests/worker/session_runs.h"
+#include "worker/files.h"
+
+static run_t first;
+static run_t other;
+
+static uint32_t noise(uint32_t *state)
+{
+    *state = *state * 1664525U + 1013904223U;
+    return *state >> 16;
+}
+
+/* `set` holds data.train and data.validation; 1 rank against 2 and 4, and 4 reader threads against none. */
+static void layouts_compare(const char *model, const char *const *set)
+{
+    const char *more[8] = {NULL};
+    int n = 0;
+    for (; set[n] != NULL; n++) {
+        more[n] = set[n];
+    }
+    more[n] = "data.prefetch={threads: 0}";
+    spec_job_t *job = run_job(model, 4, more);
+    memset(&first, 0, sizeof(first));
+    run_ok(job, 1, &first);
+    spec_job_free(job);
+    assert_int_equal(first.result.step, 12);
+    more[n] = "data.prefetch={threads: 3, batches: 3}";
+    job = run_job(model, 4, more);
+    for (int ranks = 1; ranks <= 4; ranks *= 2) {
+        run_folder_clear();
+        memset(&other, 0, sizeof(other));
+        run_ok(job, ranks, &other);
+        assert_string_equal(other.result.parameters_sha256, first.result.parameters_sha256);
+        assert_true(run_point(&first, "validation_loss", 12) == run_point(&other, "validation_loss", 12));
+    }
+    run_folder_clear();
+    spec_job_free(job);
+}
+
+static bool has_point(const run_t *run, const char *name)
+{
+    for (int i = 0; i < run->n_points; i++) {
+        if (strcmp(run->points[i].name, name) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void table_write(const char *name, int n, bool has_classes)
+{
+    strbuf_t text = {0};
+    uint32_t seed = 3;
+    strbuf_append(&text, "a,b,c,y,z\n");
+    for (int i = 0; i < n; i++) {
+        int a = (int)(noise(&seed) % 100);
+        int b = (int)(noise(&seed) % 100);
+        strbuf_appendf(&text, "%d,%d,%d,", a, b, (int)(noise(&seed) % 9));
+        if (has_classes) {
+            strbuf_appendf(&text, "%s,0\n", a + b > 100 ? "high" : "low");
+        } else {
+            strbuf_appendf(&text, "%d.%d,%d\n", (a - b) / 100, a, a);
+        }
+    }
+    (void)file_write_text(name, strbuf_text(&text));
+    strbuf_release(&text);
+}
+
+static void a_table_of_values_trains_by_every_elementwise_loss(void **state)
+{
+    (void)state;
+    static const char *const losses[] = {"training.loss=mse", "training.loss=l1", "training.loss=huber"};
+    table_write("train.csv", 96, false);
+    table_write("val.csv", 20, false);
+    for (size_t i = 0; i < sizeof(losses) / sizeof(losses[0]); i++) {
+        const char *const set[] = {"data.train={csv: {path: train.csv, target: [y, z], normalize: true}}",
+                                   "data.validation={csv: {path: val.csv, target: [y, z], normalize: true}}", losses[i],
+                                   NULL};
+        layouts_compare("[{linear: {out: 8}}, relu, {linear: {out: 2}}]", set);
+        assert_false(has_point(&first, "training_accuracy"));
+        assert_false(has_point(&first, "validation_accuracy"));
+    }
+}
+
+static void squared_error_of_values_is_their_mean_over_columns(void **state)
+{
+    (void)state;
+    (void)file_write_text("t.csv", "a,y,z\n1,3,5\n1,3,5\n1,3,5\n1,3,5\n");
+    const char *const set[] = {"data.train={csv: {path: t.csv, target: [y, z]}}",
+                               "data.validation={csv: {path: t.csv, target: [y, z]}}",
+                               "training.loss=mse",
+                               "training.steps=1",
+                               "training.batch=4",
+                               NULL};
+    spec_job_t *job =
+        run_job("[{linear: {out: 2, init: {constant: {value: 0}}, bias_init: {constant: {value: 1}}}}]", 2, set);
+    memset(&first, 0, sizeof(first));
+    run_ok(job, 2, &first);
+    assert_true(fabs(run_point(&first, "loss", 1) - (4.0 + 16.0) / 2) < 1e-6);
+    spec_job_free(job);
+}
+
+static void a_table_of_classes_trains(void **state)
+{
+    (void)state;
+    table_write("train.csv", 96, true);
+    const char *const set[] = {
+        "data.train={csv: {path: train.csv, target: [y], classes: true, normalize: true, part: [0, 0.8]}}",
+        "data.validation={csv: {path: train.csv, target: [y], classes: true, normalize: true, part: [0.8, 1]}}", NULL};
+    layouts_compare("[{linear: {out: 8}}, relu, {linear: {out: 2}}]", set);
+    assert_true(has_point(&first, "validation_accuracy"));
+}
+
+static void a_model_of_another_width_than_the_values_is_refused(void **state)
+{
+    (void)state;
+    table_write("train.csv", 96, false);
+    const char *const set[] = {"data.train={csv: {path: train.csv, target: [y, z]}}",
+                               "data.validation={csv: {path: train.csv, target: [y, z]}}", "training.loss=mse", NULL};
+    spec_job_t *job = run_job("[{linear: {out: 3}}]", 2, set);
+    memset(&first, 0, sizeof(first));
+    run_ranks(job, 1, &first);
+    assert_int_equal(first.status, ST_ERR_DATA);
+    assert_non_null(strstr(first.message, "a target has 2 values; the last dimension of the model's output is 3"));
+    spec_job_free(job);
+}
+
+static void tokens_train(void **state)
+{
+    (void)state;
+    uint16_t tokens[2000];
+    uint32_t seed = 9;
+    for (int i = 0; i < 2000; i++) {
+        tokens[i] = (uint16_t)(i % 3 == 0 ? 5 : noise(&seed) % 27);
+    }
+    (void)file_write("train_000.bin", tokens, 2000);
+    (void)file_write("train_001.bin", tokens + 1000, 2000);
+    const char *const set[] = {"data.train={tokens: {path: \"train_*.bin\", part: [0, 0.9]}}",
+                               "data.validation={tokens: {path: \"train_*.bin\", part: [0.9, 1]}}", NULL};
+    layouts_compare(MODEL_GPT, set);
+    assert_true(has_point(&first, "tokens_per_second"));
+}
+
+static void cifar_trains(void **state)
+{
+    (void)state;
+    static uint8_t bytes[60 * 3073];
+    uint32_t seed = 4;
+    for (int i = 0; i < 60; i++) {
+        uint8_t label = (uint8_t)(noise(&seed) % 10);
+        bytes[i * 3073] = label;
+        for (int p = 0; p < 3072; p++) {
+            bytes[i * 3073 + 1 + p] = (uint8_t)(noise(&seed) % 64 + label * 19);
+        }
+    }
+    (void)file_write("data_batch_1.bin", bytes, 48 * 3073);
+    (void)file_write("test_batch.bin", bytes + 48 * 3073, 12 * 3073);
+    const char *const set[] = {"data.train={cifar: {path: .}}", "data.validation={cifar: {path: ., split: test}}",
+                               NULL};
+    layouts_compare("[{max_pool2d: {kernel: 4}}, flatten, {linear: {out: 16}}, relu, {linear: {out: 10}}]", set);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(a_table_of_values_trains_by_every_elementwise_loss),
+        TEST(squared_error_of_values_is_their_mean_over_columns),
+        TEST(a_table_of_classes_trains),
+        TEST(a_model_of_another_width_than_the_values_is_refused),
+        TEST(tokens_train),
+        TEST(cifar_trains),
+    };
+    return cmocka_run_group_tests_name("session_data", tests, NULL, NULL);
+}

@@ -1,0 +1,224 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* source: files, scratch memory and lists of names, as all kinds of datasets use them. */
+#include "worker/data/source.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/mem.h"
+
+enum { READ_PIECE = 1 << 30, MAX_LISTED = 8 };
+
+/* ---- files ---- */
+
+status_t wrk_source_open(const char *path, int *descriptor_p, int64_t *size_p)
+{
+    /* O_NONBLOCK: a FIFO would wait for its writer; for a regular file it means nothing */
+    int descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (descriptor < 0) {
+        return ST_FAIL(status_from_errno(errno), "%s: %s", path, strerror(errno));
+    }
+    struct stat info;
+    status_t status = ST_OK;
+    if (fstat(descriptor, &info) != 0) {
+        status = ST_FAIL(status_from_errno(errno), "%s: %s", path, strerror(errno));
+    } else if (!S_ISREG(info.st_mode)) {
+        status = ST_FAIL(ST_ERR_INVAL, "%s: not a regular file", path);
+    } else if (info.st_size > WRK_DATASET_MAX_BYTES) {
+        status = ST_FAIL(ST_ERR_DATA, "%s: %lld bytes; at most %lld are read", path, (long long)info.st_size,
+                         (long long)WRK_DATASET_MAX_BYTES);
+    }
+    if (status != ST_OK) {
+        (void)close(descriptor);
+        return status;
+    }
+    *descriptor_p = descriptor;
+    *size_p = info.st_size;
+    return ST_OK;
+}
+
+static status_t descriptor_read(const char *path, int descriptor, char *bytes, int64_t size_bytes)
+{
+    int64_t got = 0;
+    while (got < size_bytes) {
+        int64_t piece = size_bytes - got < READ_PIECE ? size_bytes - got : READ_PIECE;
+        ssize_t n = read(descriptor, bytes + got, (size_t)piece);
+        if (n < 0 && errno == EINTR) {
+            continue;
+        }
+        if (n < 0) {
+            return ST_FAIL(status_from_errno(errno), "%s: offset %lld: %s", path, (long long)got, strerror(errno));
+        }
+        if (n == 0) {
+            return ST_FAIL(ST_ERR_IO, "%s: ends at offset %lld of %lld: it shrank while it was read", path,
+                           (long long)got, (long long)size_bytes);
+        }
+        got += n;
+    }
+    return ST_OK;
+}
+
+status_t wrk_source_read(const char *path, int64_t max_bytes, void **bytes_p, size_t *capacity_p, int64_t *size_p)
+{
+    int descriptor = -1;
+    int64_t size_bytes = 0;
+    status_t status = wrk_source_open(path, &descriptor, &size_bytes);
+    if (status != ST_OK) {
+        return status;
+    }
+    if (size_bytes > max_bytes) {
+        status = ST_FAIL(ST_ERR_DATA, "%s: %lld bytes; at most %lld are read", path, (long long)size_bytes,
+                         (long long)max_bytes);
+        goto close_file;
+    }
+    if (*bytes_p == NULL || *capacity_p < (size_t)size_bytes + 1) {
+        mem_free(*bytes_p);
+        *capacity_p = 0;
+        *bytes_p = mem_alloc((size_t)size_bytes + 1);
+        if (*bytes_p == NULL) {
+            status = ST_FAIL(ST_ERR_NOMEM, "%s: %lld bytes", path, (long long)size_bytes);
+            goto close_file;
+        }
+        *capacity_p = (size_t)size_bytes + 1;
+    }
+    status = descriptor_read(path, descriptor, *bytes_p, size_bytes);
+    ((char *)*bytes_p)[size_bytes] = '\0';
+    *size_p = size_bytes;
+
+close_file:
+    (void)close(descriptor);
+    return status;
+}
+
+status_t wrk_source_map(const char *path, const uint8_t **data_p, int64_t *size_p)
+{
+    int descriptor = -1;
+    int64_t size_bytes = 0;
+    status_t status = wrk_source_open(path, &descriptor, &size_bytes);
+    if (status != ST_OK) {
+        return status;
+    }
+    if (size_bytes == 0) {
+        (void)close(descriptor);
+        return ST_FAIL(ST_ERR_DATA, "%s: an empty file", path);
+    }
+    void *data = mmap(NULL, (size_t)size_bytes, PROT_READ, MAP_SHARED, descriptor, 0);
+    int reason = errno;
+    (void)close(descriptor);
+    if (data == MAP_FAILED) {
+        return ST_FAIL(status_from_errno(reason), "%s: %s", path, strerror(reason));
+    }
+    *data_p = data;
+    *size_p = size_bytes;
+    return ST_OK;
+}
+
+/* ---- scratch ---- */
+
+void *wrk_scratch_get(wrk_scratch_t *scratch, int block, size_t size_bytes)
+{
+    if (scratch->block[block] == NULL || scratch->size_bytes[block] < size_bytes) {
+        mem_free(scratch->block[block]);
+        scratch->block[block] = mem_alloc_aligned(64, size_bytes);
+        scratch->size_bytes[block] = scratch->block[block] != NULL ? size_bytes : 0;
+    }
+    return scratch->block[block];
+}
+
+void wrk_scratch_release(wrk_scratch_t *scratch)
+{
+    for (int i = 0; i < WRK_SCRATCH_COUNT; i++) {
+        mem_free(scratch->block[i]);
+    }
+    *scratch = (wrk_scratch_t){0};
+}
+
+/* ---- names ---- */
+
+status_t wrk_names_add(wrk_names_t *names, const char *name)
+{
+    if (names->n == names->n_allocated) {
+        int64_t n = names->n > 0 ? names->n * 2 : 16;
+        char **grown = mem_realloc(names->item, (size_t)n * sizeof(*grown));
+        if (grown == NULL) {
+            return ST_FAIL(ST_ERR_NOMEM, "%lld names", (long long)n);
+        }
+        names->item = grown;
+        names->n_allocated = n;
+    }
+    char *copy = mem_strdup(name);
+    if (copy == NULL) {
+        return ST_FAIL(ST_ERR_NOMEM, "a name");
+    }
+    names->item[names->n++] = copy;
+    return ST_OK;
+}
+
+static int name_compare(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+void wrk_names_sort(wrk_names_t *names)
+{
+    int64_t n = 0;
+    if (names->n > 1) {
+        qsort(names->item, (size_t)names->n, sizeof(*names->item), name_compare);
+    }
+    for (int64_t i = 0; i < names->n; i++) {
+        if (n > 0 && strcmp(names->item[i], names->item[n - 1]) == 0) {
+            mem_free(names->item[i]);
+        } else {
+            names->item[n++] = names->item[i];
+        }
+    }
+    names->n = n;
+}
+
+int64_t wrk_names_find(const wrk_names_t *names, const char *name)
+{
+    int64_t low = 0;
+    int64_t high = names->n;
+    while (low < high) {
+        int64_t middle = low + (high - low) / 2;
+        if (strcmp(names->item[middle], name) < 0) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    return low < names->n && strcmp(names->item[low], name) == 0 ? low : -1;
+}
+
+status_t wrk_names_copy(const wrk_names_t *names, wrk_names_t *copy)
+{
+    status_t status = ST_OK;
+    for (int64_t i = 0; i < names->n && status == ST_OK; i++) {
+        status = wrk_names_add(copy, names->item[i]);
+    }
+    return status;
+}
+
+void wrk_names_release(wrk_names_t *names)
+{
+    for (int64_t i = 0; i < names->n; i++) {
+        mem_free(names->item[i]);
+    }
+    mem_free(names->item);
+    *names = (wrk_names_t){0};
+}
+
+void wrk_names_format(const wrk_names_t *names, strbuf_t *text)
+{
+    for (int64_t i = 0; i < names->n && i < MAX_LISTED; i++) {
+        strbuf_appendf(text, "%s\"%.60s\"", i > 0 ? ", " : "", names->item[i]);
+    }
+    if (names->n > MAX_LISTED) {
+        strbuf_appendf(text, " and %lld more", (long long)(names->n - MAX_LISTED));
+    }
+}
