@@ -9,7 +9,7 @@ static status_t microbatch_evaluate(wrk_session_t *session, int64_t n, wrk_recor
     gd_tensor_t *x = NULL;
     gd_tensor_t *y = NULL;
     gd_tensor_t *loss = NULL;
-    status_t status = wrk_session_batch_new(session, n, &x, &y);
+    status_t status = wrk_session_batch_new(session->validation, n, &x, &y);
     if (status != ST_OK) {
         return status;
     }
@@ -72,7 +72,7 @@ static status_t parameters_evaluate(wrk_session_t *session)
     int64_t wall = clock_wall_ns();
     wrk_point_t points[] = {{"validation_loss", session->step, loss / (double)n_targets, wall},
                             {"validation_accuracy", session->step, (double)n_correct / (double)n_targets, wall}};
-    wrk_session_points(session, points, 2);
+    wrk_session_points(session, points, session->has_accuracy ? 2 : 1);
     session->evaluated_step = session->step;
     if (session->has_plateau) {
         gd_plateau_update(&session->plateau, &session->plateau_options, loss / (double)n_targets);

@@ -64,18 +64,24 @@ void wrk_session_points(const wrk_session_t *session, const wrk_point_t *points,
 
 /* ---- a microbatch's tensors ---- */
 
-status_t wrk_session_batch_new(const wrk_session_t *session, int64_t n, gd_tensor_t **x_p, gd_tensor_t **y_p)
+static status_t field_new(const wrk_dataset_field_t *field, int64_t n, gd_tensor_t **t_p)
 {
-    const wrk_dataset_field_t *input = wrk_dataset_input(session->train);
     int64_t shape[GD_MAX_DIMS + 1] = {n};
-    memcpy(shape + 1, input->shape, (size_t)input->n_dims * sizeof(int64_t));
+    memcpy(shape + 1, field->shape, (size_t)field->n_dims * sizeof(int64_t));
+    return gd_tensor_new(field->dtype, field->n_dims + 1, shape, t_p);
+}
+
+status_t wrk_session_batch_new(const wrk_dataset_t *dataset, int64_t n, gd_tensor_t **x_p, gd_tensor_t **y_p)
+{
+    const wrk_dataset_field_t *target = wrk_dataset_target(dataset);
     gd_tensor_t *x = NULL;
-    status_t status = gd_tensor_new(input->dtype, input->n_dims + 1, shape, &x);
+    status_t status = field_new(wrk_dataset_input(dataset), n, &x);
     if (status != ST_OK) {
         return status;
     }
-    int64_t n_targets = n * session->n_targets;
-    status = gd_tensor_new(wrk_dataset_target(session->train)->dtype, 1, &n_targets, y_p);
+    int64_t n_targets = n * target->numel;
+    status =
+        target->dtype == GD_DTYPE_F32 ? field_new(target, n, y_p) : gd_tensor_new(target->dtype, 1, &n_targets, y_p);
     if (status != ST_OK) {
         (void)gd_tensor_unref(x);
         return status;
@@ -113,10 +119,12 @@ static status_t data_open(wrk_session_t *session)
         return status;
     }
     session->is_text = wrk_dataset_is_text(session->train);
-    session->n_targets = wrk_dataset_target(session->train)->numel;
+    session->is_stream = wrk_dataset_is_stream(session->train);
+    session->n_targets = wrk_dataset_n_targets(session->train);
+    session->has_accuracy = wrk_session_has_accuracy(session);
     if (data->validation != NULL && data->validation->kind_case != GRADD__V1__DATASET__KIND__NOT_SET) {
         options.name = "data.validation";
-        options.vocabulary_of = session->train;
+        options.like = session->train;
         status = wrk_dataset_open(data->validation, &options, &session->validation);
     }
     if (status == ST_OK && session->validation != NULL) {
@@ -125,6 +133,10 @@ static status_t data_open(wrk_session_t *session)
         if (a->dtype != b->dtype || a->n_dims != b->n_dims ||
             memcmp(a->shape, b->shape, (size_t)a->n_dims * sizeof(int64_t)) != 0) {
             return ST_FAIL(ST_ERR_DATA, "data.train and data.validation have samples of different shapes");
+        }
+        if (wrk_dataset_n_targets(session->validation) != session->n_targets) {
+            return ST_FAIL(ST_ERR_DATA, "data.train has %lld targets a sample, data.validation %lld",
+                           (long long)session->n_targets, (long long)wrk_dataset_n_targets(session->validation));
         }
     }
     if (status == ST_OK) {
@@ -159,7 +171,7 @@ static status_t outputs_check(wrk_session_t *session)
     gd_tensor_t *y = NULL;
     gd_tensor_t *outputs = NULL;
     int64_t index = 0;
-    status_t status = wrk_session_batch_new(session, 1, &x, &y);
+    status_t status = wrk_session_batch_new(session->train, 1, &x, &y);
     if (status != ST_OK) {
         return status;
     }
@@ -197,7 +209,7 @@ static status_t outputs_check(wrk_session_t *session)
 static status_t model_open(wrk_session_t *session)
 {
     const wrk_dataset_field_t *input = wrk_dataset_input(session->train);
-    status_t status = wrk_model_build(session->job, input->n_dims, input->shape, &session->model);
+    status_t status = wrk_model_build(session->job, input->dtype, input->n_dims, input->shape, &session->model);
     if (status != ST_OK) {
         return status;
     }
@@ -214,7 +226,7 @@ static status_t model_open(wrk_session_t *session)
     if (status != ST_OK) {
         return status;
     }
-    status = wrk_session_batch_new(session, session->micro, &session->x, &session->y);
+    status = wrk_session_batch_new(session->train, session->micro, &session->x, &session->y);
     if (status == ST_OK) {
         status = outputs_check(session);
     }

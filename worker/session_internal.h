@@ -37,7 +37,9 @@ struct wrk_session {
     wrk_loader_t *eval_loader; /* of validation, made at the first evaluation; item i: own microbatch i */
     int64_t eval_first;        /* this rank's evaluation microbatches begin there */
     int64_t eval_samples;      /* of an evaluation */
-    bool is_text;
+    bool is_text;        /* train's tokens stand for text */
+    bool is_stream;      /* train's samples are windows of tokens */
+    bool has_accuracy;   /* targets are classes, or shares of classes */
 
     gd_module_t *model;
     gd_flat_t *flat;
@@ -82,8 +84,10 @@ status_t wrk_feed_open(wrk_session_t *session);
 status_t wrk_feed_take(wrk_session_t *session);
 /* Reads this rank's n_own microbatches from `first` on, of an evaluation of n_samples. */
 status_t wrk_feed_evaluate(wrk_session_t *session, int64_t first, int64_t n_own, int64_t n_samples);
-/* New tensors for n samples. */
-status_t wrk_session_batch_new(const wrk_session_t *session, int64_t n, gd_tensor_t **x_p, gd_tensor_t **y_p);
+/* New tensors for n samples: x[n, …]; y[targets of all samples] for labels, y[n, …] for values. */
+status_t wrk_session_batch_new(const wrk_dataset_t *dataset, int64_t n, gd_tensor_t **x_p, gd_tensor_t **y_p);
+/* loss.c: whether outputs can be told right or wrong: the targets are classes or shares of them. */
+bool wrk_session_has_accuracy(const wrk_session_t *session);
 /* Forward, and the loss times scale; smoothing of labels in training only. */
 status_t wrk_session_loss(const wrk_session_t *session, gd_tensor_t *x, gd_tensor_t *y, double scale, double smoothing,
                           gd_tensor_t **loss_p, int64_t *n_correct_p);

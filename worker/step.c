@@ -85,11 +85,11 @@ static void step_report(wrk_session_t *session, double loss, int64_t n_correct, 
         {"learning_rate", session->step, lr, wall},
         {"gradient_norm", session->step, norm, wall},
         {"step_seconds", session->step, seconds, wall},
-        {session->is_text ? "tokens_per_second" : "samples_per_second", session->step,
-         session->is_text ? rate * (double)session->n_targets : rate, wall},
+        {session->is_stream ? "tokens_per_second" : "samples_per_second", session->step,
+         session->is_stream ? rate * (double)session->n_targets : rate, wall},
         {"training_accuracy", session->step, (double)n_correct / (double)(session->batch * session->n_targets), wall},
     };
-    int n_points = (int)(sizeof(points) / sizeof(points[0])) - (session->is_text ? 1 : 0);
+    int n_points = (int)(sizeof(points) / sizeof(points[0])) - (session->is_stream || !session->has_accuracy ? 1 : 0);
     wrk_session_points(session, points, n_points);
     session->window_ns = now;
     session->window_steps = 0;
