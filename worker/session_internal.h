@@ -37,9 +37,9 @@ struct wrk_session {
     wrk_loader_t *eval_loader; /* of validation, made at the first evaluation; item i: own microbatch i */
     int64_t eval_first;        /* this rank's evaluation microbatches begin there */
     int64_t eval_samples;      /* of an evaluation */
-    bool is_text;        /* train's tokens stand for text */
-    bool is_stream;      /* train's samples are windows of tokens */
-    bool has_accuracy;   /* targets are classes, or shares of classes */
+    bool is_text;              /* train's tokens stand for text */
+    bool is_stream;            /* train's samples are windows of tokens */
+    bool has_accuracy;         /* targets are classes, or shares of classes */
 
     gd_module_t *model;
     gd_flat_t *flat;
