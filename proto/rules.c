@@ -242,6 +242,8 @@ const spec_rule_t spec_rules[] = {
      .help = "Rules for parameters by name; the first that fits a name counts."},
     {"Training.anomaly",
      .help = "Whether a value that isn't finite ends the job where it is made, naming layer and op; slower."},
+    {"Training.precision",
+     .help = "What activations are stored and products multiplied in; parameters, gradients and optimizer stay f32."},
     {"Training.average", .help = "A moving average of the parameters."},
     {"ParameterGroup.match", NEEDED, .help = "Pattern of parameters' full names: * ? [a-z]; * also stands for dots."},
     {"ParameterGroup.lr_scale", AT_LEAST(0), .help = "Factor of the learning rate."},

@@ -8,6 +8,7 @@
 #include "base/hash.h"
 #include "base/mem.h"
 #include "base/strbuf.h"
+#include "gradd/ops.h"
 #include "gradd/rng.h"
 #include "worker/session_internal.h"
 #include "worker/text.h"
@@ -64,8 +65,13 @@ static status_t logits_get(const wrk_session_t *session, const int64_t *tokens, 
     if (status != ST_OK) {
         return status;
     }
-    status = gd_module_forward(session->model, x, &y);
+    gd_tensor_t *outputs = NULL;
+    status = gd_module_forward(session->model, x, &outputs);
     (void)gd_tensor_unref(x);
+    if (status == ST_OK) {
+        status = gd_cast(outputs, GD_DTYPE_F32, &y); /* bf16 under training.precision */
+    }
+    (void)gd_tensor_unref(outputs);
     if (status != ST_OK) {
         return status;
     }

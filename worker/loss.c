@@ -197,6 +197,14 @@ status_t wrk_session_loss(const wrk_session_t *session, gd_tensor_t *x, gd_tenso
     } else if (loss == GRADD__V1__TRAINING__LOSS__cross_entropy) {
         status = gd_cross_entropy(outputs, y, scale, IGNORE_INDEX, smoothing, loss_p, n_correct_p);
     } else {
+        gd_tensor_t *wide = NULL;
+        status = gd_cast(outputs, GD_DTYPE_F32, &wide); /* bf16 under training.precision */
+        if (status != ST_OK) {
+            (void)gd_tensor_unref(outputs);
+            return status;
+        }
+        (void)gd_tensor_unref(outputs);
+        outputs = wide;
         *n_correct_p = hits_count(outputs, y, session->n_outputs);
         status = pointwise_find(loss, &options)
                      ? pointwise_loss(&options, outputs, y, session->n_outputs, scale, loss_p)

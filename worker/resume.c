@@ -155,6 +155,7 @@ status_t wrk_session_resume(wrk_session_t *session)
     if (status != ST_OK) {
         return status;
     }
+    gd_flat_touch(session->flat);
     gd_optimizer_set_step_count(session->optimizer, restored.optimizer_steps);
     session->plateau = restored.plateau;
     session->step = restored.checkpoint.step;

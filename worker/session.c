@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "gradd/amp.h"
 #include "gradd/autograd.h"
 #include "gradd/ops.h"
 #include "worker/model.h"
@@ -254,6 +255,9 @@ static status_t parts_open(wrk_session_t *session)
     }
     session->context_before = gd_context_set_current(session->context);
     (void)gd_anomaly_set(session->job->training->anomaly);
+    /* the mode of all that this thread computes: training, evaluation, sampling */
+    (void)gd_autocast_set(session->job->training->precision == GRADD__V1__TRAINING__PRECISION__bf16 ? GD_DTYPE_BF16
+                                                                                                    : GD_DTYPE_F32);
     strbuf_t text = {0};
     gd_numerics_fingerprint(&text);
     (void)snprintf(session->fingerprint, sizeof(session->fingerprint), "%s gradd-%s", strbuf_text(&text),

@@ -11,6 +11,8 @@
 
 #include "autograd/anomaly.h"
 #include "autograd/walk.h"
+#include "gradd/amp.h"
+#include "gradd/ops.h"
 
 /* *sum_p += dx, where the sum may be overwritten only if nobody else sees it. Takes dx. */
 static status_t gradient_add(gd_tensor_t **sum_p, gd_tensor_t *dx)
@@ -194,10 +196,19 @@ static status_t gradient_route(walk_t *walk, tape_node_t *producer, gd_tensor_t 
 static status_t node_route(walk_t *walk, tape_node_t *node, int i, gd_tensor_t *dx)
 {
     const gd_meta_t *meta = &node->base.in_meta[i];
-    if (!gd_shape_equal(dx->n_dims, dx->shape, meta->n_dims, meta->shape) || dx->dtype != meta->dtype) {
+    if (!gd_shape_equal(dx->n_dims, dx->shape, meta->n_dims, meta->shape) || !gd_dtype_is_float(dx->dtype)) {
         (void)gd_tensor_unref(dx);
         return ST_FAIL(ST_ERR_INTERNAL, "%s: the gradient of input %d has another shape or dtype than the input",
                        node->base.op->name, i);
+    }
+    if (dx->dtype != node->base.grad_dtype[i]) {
+        gd_tensor_t *cast = NULL;
+        status_t status = gd_cast(dx, node->base.grad_dtype[i], &cast);
+        (void)gd_tensor_unref(dx);
+        if (status != ST_OK) {
+            return status;
+        }
+        dx = cast;
     }
     return gradient_route(walk, node->producer[i], node->leaf[i], dx);
 }
@@ -374,6 +385,7 @@ static status_t root_gradient(const char *function, gd_tensor_t *root, gd_tensor
 static status_t walk_run(walk_t *walk, status_t status)
 {
     bool was_enabled = gd_grad_set_enabled(false);
+    gd_dtype_t autocast = gd_autocast_set(GD_DTYPE_F32); /* gradients follow the dtypes of the forward */
     while (walk->queue.n > 0) {
         tape_node_t *node = queue_pop(&walk->queue);
         node->queue = NULL;
@@ -396,6 +408,7 @@ static status_t walk_run(walk_t *walk, status_t status)
         (void)gd_tensor_unref(watch->leaf);
     }
     queue_release(&walk->queue);
+    (void)gd_autocast_set(autocast);
     (void)gd_grad_set_enabled(was_enabled);
     return status;
 }

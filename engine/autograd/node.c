@@ -44,7 +44,12 @@ static void node_link(tape_node_t *node, gd_tensor_t *const *in)
             continue;
         }
         gd_meta_like(t, &node->base.in_meta[i]);
-        if (t->node != NULL) {
+        node->base.grad_dtype[i] = t->dtype;
+        if (t->master != NULL) { /* the gradient goes straight to what the copy was made from */
+            node->base.grad_dtype[i] = t->master->dtype;
+            node->base.needs[i] = t->requires_grad;
+            node->leaf[i] = t->requires_grad ? gd_tensor_ref(t->master) : NULL;
+        } else if (t->node != NULL) {
             node->producer[i] = tape_node_ref(t->node);
             node->base.needs[i] = true;
         } else if (t->requires_grad) {

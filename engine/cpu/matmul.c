@@ -2,7 +2,8 @@
 /*
  * matmul: the kernels of matmul and linear. They bring any strided operands into products of plain matrices: a batch
  * that a shares with the rows is folded into them, neighbouring batch axes are merged, what is left is a loop; only a
- * matrix with no adjacent axis at all is copied. f32 goes to oneDNN, f64 (for gradient checks) through plain loops.
+ * matrix with no adjacent axis at all is copied. f32 goes to oneDNN, f64 (for gradient checks) through plain loops;
+ * bf16 to oneDNN where the processor multiplies it, else, and f16 always, through f32 copies.
  */
 #include "cpu/kernels.h"
 
@@ -18,7 +19,8 @@ typedef struct axis {
 
 /* A product in elements, before it is cut into calls. */
 typedef struct product {
-    int32_t dtype;
+    int32_t dtype; /* of a and b */
+    int32_t c_dtype;
     int64_t m, n, k;
     const char *a;
     const char *b;
@@ -33,7 +35,7 @@ typedef struct product {
 
 static int64_t element_size(int32_t dtype)
 {
-    return dtype == GD_DTYPE_F64 ? 8 : 4;
+    return (int64_t)gd_dtype_size((gd_dtype_t)dtype);
 }
 
 /* Whether oneDNN reads the matrix as it lies; gives axes of size 1 the strides it expects. */
@@ -81,11 +83,18 @@ static void multiply_nothing(const product_t *p)
     }
 }
 
-static const float *pack_f32(const float *from, int64_t rows, int64_t cols, int64_t *row_p, int64_t *col_p, float *to)
+/* Row-major copy of a matrix of 4 or 2 bytes an element. */
+static const void *pack(const void *from, int64_t size, int64_t rows, int64_t cols, int64_t *row_p, int64_t *col_p,
+                        void *to)
 {
     for (int64_t i = 0; i < rows; i++) {
         for (int64_t j = 0; j < cols; j++) {
-            to[i * cols + j] = from[i * *row_p + j * *col_p];
+            const int64_t source = i * *row_p + j * *col_p;
+            if (size == 4) {
+                ((uint32_t *)to)[i * cols + j] = ((const uint32_t *)from)[source];
+            } else {
+                ((uint16_t *)to)[i * cols + j] = ((const uint16_t *)from)[source];
+            }
         }
     }
     *row_p = cols;
@@ -93,12 +102,9 @@ static const float *pack_f32(const float *from, int64_t rows, int64_t cols, int6
     return to;
 }
 
-static status_t multiply_f32(const product_t *p, const axis_t *batch)
+/* f32, or bf16 as the processor multiplies it. */
+static status_t multiply_plain(const product_t *p, const axis_t *batch)
 {
-    if (p->k == 0) {
-        multiply_nothing(p);
-        return ST_OK;
-    }
     gd_gemm_t gemm = {
         .n_batch = batch != NULL ? batch->size : 1,
         .m = p->m,
@@ -122,39 +128,112 @@ static status_t multiply_f32(const product_t *p, const axis_t *batch)
     const bool is_a_plain = matrix_is_plain(p->m, p->k, &gemm.a_row, &gemm.a_col);
     const bool is_b_plain = matrix_is_plain(p->k, p->n, &gemm.b_row, &gemm.b_col);
     if (!is_a_plain || !is_b_plain) { /* never with a batch: see multiply_batch */
-        const int64_t a_size = is_a_plain ? 0 : p->m * p->k;
-        const int64_t b_size = is_b_plain ? 0 : p->k * p->n;
-        float *packed = gd_cpu_scratch(GD_CPU_SLOT_KERNEL, (size_t)(a_size + b_size) * sizeof(float));
+        const int64_t size = element_size(p->dtype);
+        const int64_t a_size = is_a_plain ? 0 : p->m * p->k * size;
+        const int64_t b_size = is_b_plain ? 0 : p->k * p->n * size;
+        char *packed = gd_cpu_scratch(GD_CPU_SLOT_KERNEL, (size_t)(a_size + b_size));
         if (packed == NULL) {
-            return ST_FAIL(ST_ERR_NOMEM, "matmul: a copy of %lld elements", (long long)(a_size + b_size));
+            return ST_FAIL(ST_ERR_NOMEM, "matmul: a copy of %lld bytes", (long long)(a_size + b_size));
         }
         if (!is_a_plain) {
-            gemm.a = pack_f32(gemm.a, p->m, p->k, &gemm.a_row, &gemm.a_col, packed);
+            gemm.a = pack(gemm.a, size, p->m, p->k, &gemm.a_row, &gemm.a_col, packed);
         }
         if (!is_b_plain) {
-            gemm.b = pack_f32(gemm.b, p->k, p->n, &gemm.b_row, &gemm.b_col, packed + a_size);
+            gemm.b = pack(gemm.b, size, p->k, p->n, &gemm.b_row, &gemm.b_col, packed + a_size);
         }
     }
+    if (p->dtype == GD_DTYPE_BF16) {
+        return gd_onednn_gemm_bf16(&gemm, p->c_dtype == GD_DTYPE_BF16);
+    }
     return gd_onednn_gemm(&gemm);
+}
+
+/* to = from, converted; both [rows, cols]. */
+static status_t matrix_convert(const void *from, int32_t from_dtype, int64_t row, int64_t col, void *to,
+                               int32_t to_dtype, int64_t to_row, int64_t rows, int64_t cols, int n_threads)
+{
+    const gd_view_t in = {
+        .data = (void *)(uintptr_t)from, .shape = {rows, cols}, .stride = {row, col}, .n_dims = 2, .dtype = from_dtype};
+    gd_view_t out = {.data = to, .shape = {rows, cols}, .stride = {to_row, 1}, .n_dims = 2, .dtype = to_dtype};
+    const gd_attrs_t attrs = {.i = {to_dtype}};
+    const gd_kernel_args_t args = {
+        .in = &in, .n_in = 1, .out = &out, .n_out = 1, .attrs = &attrs, .n_threads = n_threads};
+    return gd_cpu_kernel(GD_OP_CAST)(&args);
+}
+
+/* 16-bit operands by way of f32. */
+static status_t multiply_converted(const product_t *p)
+{
+    const bool is_c_wide = p->c_dtype == GD_DTYPE_F32;
+    const int64_t a_size = p->m * p->k, b_size = p->k * p->n, c_size = is_c_wide ? 0 : p->m * p->n;
+    float *a = gd_cpu_scratch(GD_CPU_SLOT_CONVERTED, (size_t)(a_size + b_size + c_size) * sizeof(float));
+    if (a == NULL) {
+        return ST_FAIL(ST_ERR_NOMEM, "matmul: copies of %lld elements in f32", (long long)(a_size + b_size + c_size));
+    }
+    product_t wide = *p;
+    wide.dtype = wide.c_dtype = GD_DTYPE_F32;
+    wide.a = (const char *)a;
+    wide.b = (const char *)(a + a_size);
+    wide.a_row = p->k;
+    wide.b_row = p->n;
+    wide.a_col = wide.b_col = 1;
+    status_t status =
+        matrix_convert(p->a, p->dtype, p->a_row, p->a_col, a, GD_DTYPE_F32, p->k, p->m, p->k, p->n_threads);
+    if (status == ST_OK) {
+        status = matrix_convert(p->b, p->dtype, p->b_row, p->b_col, a + a_size, GD_DTYPE_F32, p->n, p->k, p->n,
+                                p->n_threads);
+    }
+    if (!is_c_wide) {
+        wide.c = (char *)(a + a_size + b_size);
+        wide.c_row = p->n;
+        if (status == ST_OK && p->is_accumulating) {
+            status =
+                matrix_convert(p->c, p->c_dtype, p->c_row, 1, wide.c, GD_DTYPE_F32, p->n, p->m, p->n, p->n_threads);
+        }
+    }
+    if (status == ST_OK && p->k > 0) {
+        status = multiply_plain(&wide, NULL);
+    } else if (status == ST_OK) {
+        multiply_nothing(&wide);
+    }
+    if (status == ST_OK && !is_c_wide) {
+        status = matrix_convert(wide.c, GD_DTYPE_F32, p->n, 1, p->c, p->c_dtype, p->c_row, p->m, p->n, p->n_threads);
+    }
+    return status;
+}
+
+/* Whether one call of a library multiplies operands of the dtype, batches too. */
+static bool is_native(int32_t dtype)
+{
+    return dtype == GD_DTYPE_F32 || (dtype == GD_DTYPE_BF16 && gd_onednn_has_bf16());
+}
+
+static status_t multiply_one(const product_t *p)
+{
+    if (p->dtype == GD_DTYPE_F64) {
+        multiply_f64(p);
+        return ST_OK;
+    }
+    if (p->dtype == GD_DTYPE_F32 && p->k == 0) {
+        multiply_nothing(p);
+        return ST_OK;
+    }
+    return is_native(p->dtype) && p->k > 0 ? multiply_plain(p, NULL) : multiply_converted(p);
 }
 
 /* Runs the product over its batch axes from `axis` on. */
 static status_t multiply_batch(const product_t *p, int axis)
 {
     if (axis == p->n_axes) {
-        if (p->dtype == GD_DTYPE_F64) {
-            multiply_f64(p);
-            return ST_OK;
-        }
-        return multiply_f32(p, NULL);
+        return multiply_one(p);
     }
     const axis_t *batch = &p->axis[axis];
-    if (p->dtype == GD_DTYPE_F32 && axis == p->n_axes - 1 && batch->a > 0 && batch->b > 0 && p->k > 0) {
+    if (is_native(p->dtype) && axis == p->n_axes - 1 && batch->a > 0 && batch->b > 0 && p->k > 0) {
         int64_t row = p->a_row, col = p->a_col;
         bool is_plain = matrix_is_plain(p->m, p->k, &row, &col);
         row = p->b_row, col = p->b_col;
         if (is_plain && matrix_is_plain(p->k, p->n, &row, &col)) {
-            return multiply_f32(p, batch);
+            return multiply_plain(p, batch);
         }
     }
     status_t status = ST_OK;
@@ -163,7 +242,7 @@ static status_t multiply_batch(const product_t *p, int axis)
         const int64_t size = element_size(p->dtype);
         one.a += i * batch->a * size;
         one.b += i * batch->b * size;
-        one.c += i * batch->c * size;
+        one.c += i * batch->c * element_size(p->c_dtype);
         status = multiply_batch(&one, axis + 1);
     }
     return status;
@@ -224,14 +303,15 @@ status_t gd_cpu_matmul(const gd_kernel_args_t *args)
     const gd_view_t *a = &args->in[0];
     const gd_view_t *b = &args->in[1];
     gd_view_t *c = &args->out[0];
-    if (c->dtype != GD_DTYPE_F32 && c->dtype != GD_DTYPE_F64) {
+    if (!gd_dtype_is_float((gd_dtype_t)c->dtype)) {
         return gd_cpu_fail_dtype("matmul", c->dtype);
     }
     const int ra = a->n_dims - 2;
     const int rb = b->n_dims - 2;
     const int rc = c->n_dims - 2;
     product_t p = {
-        .dtype = c->dtype,
+        .dtype = a->dtype,
+        .c_dtype = c->dtype,
         .m = c->shape[rc],
         .n = c->shape[rc + 1],
         .k = a->shape[ra + 1],
@@ -257,13 +337,14 @@ status_t gd_cpu_linear(const gd_kernel_args_t *args)
     const gd_view_t *weight = &args->in[1];
     const gd_view_t *bias = args->n_in > 2 && args->in[2].data != NULL ? &args->in[2] : NULL;
     gd_view_t *y = &args->out[0];
-    if (y->dtype != GD_DTYPE_F32 && y->dtype != GD_DTYPE_F64) {
+    if (!gd_dtype_is_float((gd_dtype_t)y->dtype)) {
         return gd_cpu_fail_dtype("linear", y->dtype);
     }
     const int last = y->n_dims - 1;
-    const int64_t size = element_size(y->dtype);
+    const int64_t size = bias != NULL ? element_size(bias->dtype) : 0;
     product_t p = {
-        .dtype = y->dtype,
+        .dtype = x->dtype,
+        .c_dtype = y->dtype,
         .m = last > 0 ? y->shape[last - 1] : 1,
         .n = weight->shape[0],
         .k = weight->shape[1],

@@ -312,9 +312,18 @@ static status_t entry_get(cache_t *cache, const cache_key_t *key, build_func_t b
     return ST_OK;
 }
 
+/* What a product's primitive is made from. */
+typedef struct gemm_plan {
+    const gd_gemm_t *gemm;
+    dnnl_data_type_t factor; /* of a and b */
+    dnnl_data_type_t result;
+} gemm_plan_t;
+
 static dnnl_status_t gemm_build(entry_t *entry, const void *argument)
 {
-    const gd_gemm_t *g = argument;
+    const gemm_plan_t *gemm_plan = argument;
+    const gd_gemm_t *g = gemm_plan->gemm;
+    const dnnl_data_type_t factor = gemm_plan->factor;
     const int first = g->n_batch > 1 ? 0 : 1; /* without a batch: 2-d */
     const int n_dims = 3 - first;
     const dnnl_dims_t a_dims = {g->n_batch, g->m, g->k}, a_strides = {g->a_batch, g->a_row, g->a_col};
@@ -322,12 +331,12 @@ static dnnl_status_t gemm_build(entry_t *entry, const void *argument)
     const dnnl_dims_t c_dims = {g->n_batch, g->m, g->n}, c_strides = {g->c_batch, g->c_row, 1};
     const dnnl_dims_t bias_dims = {1, 1, g->n}, bias_strides = {g->n, g->n, 1};
     dnnl_memory_desc_t a, b, c, bias;
-    dnnl_status_t status = dnnl_memory_desc_init_by_strides(&a, n_dims, a_dims + first, dnnl_f32, a_strides + first);
+    dnnl_status_t status = dnnl_memory_desc_init_by_strides(&a, n_dims, a_dims + first, factor, a_strides + first);
     if (status == dnnl_success) {
-        status = dnnl_memory_desc_init_by_strides(&b, n_dims, b_dims + first, dnnl_f32, b_strides + first);
+        status = dnnl_memory_desc_init_by_strides(&b, n_dims, b_dims + first, factor, b_strides + first);
     }
     if (status == dnnl_success) {
-        status = dnnl_memory_desc_init_by_strides(&c, n_dims, c_dims + first, dnnl_f32, c_strides + first);
+        status = dnnl_memory_desc_init_by_strides(&c, n_dims, c_dims + first, gemm_plan->result, c_strides + first);
     }
     if (status == dnnl_success) {
         status = dnnl_memory_desc_init_by_strides(&bias, n_dims, bias_dims + first, dnnl_f32, bias_strides + first);
@@ -373,23 +382,20 @@ static dnnl_status_t gemm_build(entry_t *entry, const void *argument)
     return status;
 }
 
-/* The members of a batch one by one, where oneDNN has no fast code for all at once. */
-static status_t gemm_loop(const gd_gemm_t *gemm)
+static int64_t type_size(dnnl_data_type_t type)
 {
-    gd_gemm_t one = *gemm;
-    one.n_batch = 1;
-    status_t status = ST_OK;
-    for (int64_t i = 0; i < gemm->n_batch && status == ST_OK; i++) {
-        one.a = gemm->a + i * gemm->a_batch;
-        one.b = gemm->b + i * gemm->b_batch;
-        one.c = gemm->c + i * gemm->c_batch;
-        status = gd_onednn_gemm(&one);
-    }
-    return status;
+    return type == dnnl_bf16 ? 2 : 4;
 }
 
-status_t gd_onednn_gemm(const gd_gemm_t *gemm)
+/* oneDNN takes pointers to mutable memory for inputs too; it doesn't write to them */
+static void *gemm_at(const void *base, int64_t offset, dnnl_data_type_t type)
 {
+    return (char *)(uintptr_t)base + offset * type_size(type);
+}
+
+static status_t gemm_run(const gemm_plan_t *plan)
+{
+    const gd_gemm_t *gemm = plan->gemm;
     cache_t *cache = NULL;
     status_t status = cache_get(&cache);
     if (status != ST_OK) {
@@ -401,20 +407,58 @@ status_t gd_onednn_gemm(const gd_gemm_t *gemm)
         .n_threads = gemm->n_threads > 1 ? gemm->n_threads : 1,
         .word = {gemm->n_batch, gemm->m, gemm->n, gemm->k, is_batched ? gemm->a_batch : 0, gemm->a_row, gemm->a_col,
                  is_batched ? gemm->b_batch : 0, gemm->b_row, gemm->b_col, is_batched ? gemm->c_batch : 0, gemm->c_row,
-                 gemm->bias != NULL, gemm->is_accumulating},
+                 gemm->bias != NULL, gemm->is_accumulating, plan->factor, plan->result},
     };
     entry_t *entry = NULL;
-    status = entry_get(cache, &key, gemm_build, gemm, "making a matrix product", &entry);
+    status = entry_get(cache, &key, gemm_build, plan, "making a matrix product", &entry);
     if (status != ST_OK) {
         return status;
     }
-    if (entry->is_reference && is_batched) {
-        return gemm_loop(gemm);
+    if (!entry->is_reference || !is_batched) {
+        void *handle[MOST_PORTS] = {gemm_at(gemm->a, 0, plan->factor), gemm_at(gemm->b, 0, plan->factor), gemm->c,
+                                    gemm_at(gemm->bias, 0, dnnl_f32)};
+        return entry_execute(entry, cache, handle);
     }
-    /* oneDNN takes pointers to mutable memory for inputs too; it doesn't write to them */
-    void *handle[MOST_PORTS] = {(void *)(uintptr_t)gemm->a, (void *)(uintptr_t)gemm->b, gemm->c,
-                                (void *)(uintptr_t)gemm->bias};
-    return entry_execute(entry, cache, handle);
+    /* the members of the batch one by one: oneDNN has no fast code for all at once */
+    gd_gemm_t one = *gemm;
+    const gemm_plan_t one_plan = {.gemm = &one, .factor = plan->factor, .result = plan->result};
+    one.n_batch = 1;
+    for (int64_t i = 0; i < gemm->n_batch && status == ST_OK; i++) {
+        one.a = gemm_at(gemm->a, i * gemm->a_batch, plan->factor);
+        one.b = gemm_at(gemm->b, i * gemm->b_batch, plan->factor);
+        one.c = gemm_at(gemm->c, i * gemm->c_batch, plan->result);
+        status = gemm_run(&one_plan);
+    }
+    return status;
+}
+
+status_t gd_onednn_gemm(const gd_gemm_t *gemm)
+{
+    const gemm_plan_t plan = {.gemm = gemm, .factor = dnnl_f32, .result = dnnl_f32};
+    return gemm_run(&plan);
+}
+
+status_t gd_onednn_gemm_bf16(const gd_gemm_t *gemm, bool is_c_bf16)
+{
+    const gemm_plan_t plan = {.gemm = gemm, .factor = dnnl_bf16, .result = is_c_bf16 ? dnnl_bf16 : dnnl_f32};
+    return gemm_run(&plan);
+}
+
+static dnnl_cpu_isa_t isa_effective(void)
+{
+    (void)pthread_once(&engine_once, engine_open);
+    return dnnl_get_effective_cpu_isa();
+}
+
+bool gd_onednn_has_bf16(void)
+{
+    return (isa_effective() & dnnl_cpu_isa_avx512_core_bf16) == dnnl_cpu_isa_avx512_core_bf16;
+}
+
+const char *gd_onednn_bf16_name(void)
+{
+    const bool has_amx = (isa_effective() & dnnl_cpu_isa_avx512_core_amx) == dnnl_cpu_isa_avx512_core_amx;
+    return has_amx ? "amx" : gd_onednn_has_bf16() ? "avx512_bf16" : "none";
 }
 
 /* What a convolution's primitive is made from. */

@@ -34,6 +34,14 @@ typedef struct gd_gemm {
 } gd_gemm_t;
 
 status_t gd_onednn_gemm(const gd_gemm_t *gemm);
+/*
+ * The same with bf16 behind a and b, and behind c where is_c_bf16; sums are f32, the bias too. Only where
+ * gd_onednn_has_bf16: where the processor multiplies bf16 by itself, and GRADD_ISA doesn't say otherwise.
+ */
+status_t gd_onednn_gemm_bf16(const gd_gemm_t *gemm, bool is_c_bf16);
+bool gd_onednn_has_bf16(void);
+/* "amx", "avx512_bf16" or "none": what multiplies bf16, for gd_numerics_fingerprint. */
+const char *gd_onednn_bf16_name(void);
 
 /*
  * c[m,n] = sum_k a[m,k] b[k,n] (+ c where is_accumulating), rows of a, b and c at distances a_row, b_row, c_row;

@@ -12,6 +12,7 @@
 #include "cpu/optim.h"
 #include "gradd/autograd.h"
 #include "gradd/context.h"
+#include "tensor/internal.h"
 
 _Static_assert(GD_FLAT_ALIGN % GD_CPU_OPTIM_LANES == 0, "segments are whole groups of the optimizer kernels");
 
@@ -203,6 +204,11 @@ status_t gd_flat_set_gradients(gd_flat_t *flat, float *gradients)
     }
     (void)gd_tensor_unref(base);
     return status;
+}
+
+void gd_flat_touch(gd_flat_t *flat)
+{
+    flat->base->storage->version++;
 }
 
 void gd_flat_finish_gradients(gd_flat_t *flat)

@@ -298,10 +298,15 @@ static status_t position_embedding_forward(gd_module_t *self, gd_tensor_t *x, gd
         return status;
     }
     gd_tensor_t *rows = NULL;
+    gd_tensor_t *cast = NULL;
     status_t status = gd_slice(weight, 0, 0, gd_tensor_dim(x, -2), 1, &rows);
-    if (status == ST_OK) {
-        status = gd_add(x, rows, y_p);
+    if (status == ST_OK) { /* under autocast x has fewer bits: it keeps them */
+        status = gd_cast(rows, gd_tensor_dtype(x), &cast);
     }
+    if (status == ST_OK) {
+        status = gd_add(x, cast, y_p);
+    }
+    (void)gd_tensor_unref(cast);
     (void)gd_tensor_unref(rows);
     return status;
 }

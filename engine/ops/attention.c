@@ -29,7 +29,7 @@ static status_t attention_infer(gd_tensor_t *const *in, int n_in, const gd_attrs
     }
     gd_meta_set(&out[0], qkv->dtype, 3, qkv->shape);
     out[0].shape[2] /= 3;
-    gd_meta_set(&out[1], qkv->dtype, 3, (const int64_t[3]){qkv->shape[0], attrs->i[0], qkv->shape[1]});
+    gd_meta_set(&out[1], gd_dtype_widen(qkv->dtype), 3, (const int64_t[3]){qkv->shape[0], attrs->i[0], qkv->shape[1]});
     return ST_OK;
 }
 
@@ -46,6 +46,7 @@ const gd_op_t gd_op_attention = {
     .n_in = 1,
     .n_in_required = 1,
     .n_out = 2,
+    .dtypes = OPS_DTYPES_FLOAT,
     .saves = GD_SAVE_INPUTS | GD_SAVE_OUTPUTS,
     .autocast = GD_AUTOCAST_LOWER,
     .contiguous_in = 1,
@@ -65,12 +66,14 @@ const gd_op_t gd_op_attention = {
                {.in = {{3, {2, 3, 12}}}, .n_in = 1, .expect = ST_ERR_SHAPE}},
 };
 
+extern const gd_op_t gd_op_attention_backward;
+
 static status_t attention_backward_infer(gd_tensor_t *const *in, int n_in, const gd_attrs_t *attrs, gd_meta_t *out)
 {
     const gd_tensor_t *qkv = in[1];
     status_t status = qkv_check("attention_backward", qkv, attrs);
     if (status == ST_OK) {
-        status = gd_op_check_dtypes("attention_backward", in, n_in);
+        status = gd_op_check_mixed(&gd_op_attention_backward, in, n_in);
     }
     if (status != ST_OK) {
         return status;
@@ -95,7 +98,9 @@ const gd_op_t gd_op_attention_backward = {
     .n_in = 4,
     .n_in_required = 4,
     .n_out = 1,
+    .dtypes = OPS_DTYPES_FLOAT,
     .contiguous_in = 15,
+    .f32_in = 8,
     .infer = attention_backward_infer,
     .sample = {{.in = {{3, {2, 3, 4}}, {3, {2, 3, 12}}, {3, {2, 3, 4}}, {3, {2, 2, 3}, .lo = 1, .hi = 2}},
                 .n_in = 4,

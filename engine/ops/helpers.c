@@ -68,7 +68,8 @@ status_t gd_sum_to(gd_node_t *node, int i, gd_tensor_t *dy, gd_tensor_t **dx_p)
         *dx_p = gd_tensor_ref(dy);
         return ST_OK;
     }
-    gd_attrs_t attrs = {.i = {mask}};
+    gd_attrs_t attrs = {
+        .i = {mask, 0, 0, dy->dtype != node->grad_dtype[i] ? gd_attr_of_dtype(node->grad_dtype[i]) : 0}};
     if (node->into[i] != NULL) {
         return sum_write(node, i, dy, &attrs, n_kept, kept);
     }
@@ -89,6 +90,32 @@ status_t gd_op_check_dtypes(const char *op, gd_tensor_t *const *in, int n_in)
                            gd_dtype_name(in[0]->dtype), i, gd_dtype_name(in[i]->dtype));
         }
     }
+    return ST_OK;
+}
+
+status_t gd_op_check_mixed(const gd_op_t *op, gd_tensor_t *const *in, int n_in)
+{
+    gd_dtype_t dtype = GD_DTYPE_COUNT;
+    for (int i = 0; i < n_in && dtype == GD_DTYPE_COUNT; i++) {
+        dtype = in[i] != NULL && (op->f32_in >> i & 1u) == 0 ? in[i]->dtype : dtype;
+    }
+    for (int i = 0; i < n_in; i++) {
+        const gd_dtype_t wanted = (op->f32_in >> i & 1u) != 0 ? gd_dtype_widen(dtype) : dtype;
+        if (in[i] != NULL && in[i]->dtype != wanted) {
+            return ST_FAIL(ST_ERR_DTYPE, "%s: input %d is %s, %s is needed beside %s", op->name, i,
+                           gd_dtype_name(in[i]->dtype), gd_dtype_name(wanted), gd_dtype_name(dtype));
+        }
+    }
+    return ST_OK;
+}
+
+status_t gd_op_check_result(const char *op, gd_dtype_t x, int64_t attr, gd_dtype_t *dtype_p)
+{
+    const gd_dtype_t dtype = gd_attr_dtype(attr, x);
+    if (dtype != x && dtype != gd_dtype_widen(x)) {
+        return ST_FAIL(ST_ERR_DTYPE, "%s: a result of dtype %lld from %s", op, (long long)(attr - 1), gd_dtype_name(x));
+    }
+    *dtype_p = dtype;
     return ST_OK;
 }
 

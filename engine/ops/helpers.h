@@ -34,6 +34,24 @@ status_t gd_op_binary(gd_op_id_t id, gd_tensor_t *a, gd_tensor_t *b, gd_tensor_t
 
 /* Every input that is there has the first one's dtype; ST_ERR_DTYPE. */
 status_t gd_op_check_dtypes(const char *op, gd_tensor_t *const *in, int n_in);
+/* The same, but those with a bit in the row's f32_in are f32 where the others are of 16 bits. */
+status_t gd_op_check_mixed(const gd_op_t *op, gd_tensor_t *const *in, int n_in);
+/* f32 for 16-bit floats, otherwise dtype itself: of statistics and sums. */
+static inline gd_dtype_t gd_dtype_widen(gd_dtype_t dtype)
+{
+    return dtype == GD_DTYPE_BF16 || dtype == GD_DTYPE_F16 ? GD_DTYPE_F32 : dtype;
+}
+/* An attribute that holds a dtype, 0 meaning `otherwise`. */
+static inline int64_t gd_attr_of_dtype(gd_dtype_t dtype)
+{
+    return (int64_t)dtype + 1;
+}
+static inline gd_dtype_t gd_attr_dtype(int64_t attr, gd_dtype_t otherwise)
+{
+    return attr > 0 ? (gd_dtype_t)(attr - 1) : otherwise;
+}
+/* The dtype that a floating op's output is asked to have: x's, or from 16 bits f32. ST_ERR_DTYPE. */
+status_t gd_op_check_result(const char *op, gd_dtype_t x, int64_t attr, gd_dtype_t *dtype_p);
 /* Moves gradient[i] into dx[i] where input i needs it and drops it elsewhere. */
 void gd_node_hand_out(const gd_node_t *node, gd_tensor_t *const *gradient, int n, gd_tensor_t **dx);
 

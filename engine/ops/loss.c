@@ -27,8 +27,8 @@ static status_t cross_entropy_infer(gd_tensor_t *const *in, int n_in, const gd_a
     if (!(attrs->f[1] >= 0.0 && attrs->f[1] < 1.0)) {
         return ST_FAIL(ST_ERR_RANGE, "cross_entropy: label smoothing %g is outside [0, 1)", attrs->f[1]);
     }
-    gd_meta_set(&out[0], in[0]->dtype, 0, NULL);
-    gd_meta_set(&out[1], in[0]->dtype, 1, &in[1]->numel);
+    gd_meta_set(&out[0], gd_dtype_widen(in[0]->dtype), 0, NULL);
+    gd_meta_set(&out[1], gd_dtype_widen(in[0]->dtype), 1, &in[1]->numel);
     gd_meta_set(&out[2], GD_DTYPE_I64, 0, NULL);
     return ST_OK;
 }
@@ -47,8 +47,8 @@ const gd_op_t gd_op_cross_entropy = {
     .n_in = 2,
     .n_in_required = 2,
     .n_out = 3,
+    .dtypes = OPS_DTYPES_FLOAT,
     .saves = GD_SAVE_INPUTS | GD_SAVE_OUTPUTS,
-    .autocast = GD_AUTOCAST_F32,
     .contiguous_in = 3,
     .infer = cross_entropy_infer,
     .backward = cross_entropy_gradient,
@@ -90,9 +90,11 @@ static status_t cross_entropy_backward_infer(gd_tensor_t *const *in, int n_in, c
         return gd_op_fail_shapes(ST_ERR_SHAPE, "cross_entropy_backward", in[0], in[3],
                                  "a 0-d gradient and one logsumexp for each row are needed");
     }
-    if (in[0]->dtype != in[1]->dtype || in[3]->dtype != in[1]->dtype) {
-        return ST_FAIL(ST_ERR_DTYPE, "cross_entropy_backward: gradient %s, logits %s, logsumexp %s: must be equal",
-                       gd_dtype_name(in[0]->dtype), gd_dtype_name(in[1]->dtype), gd_dtype_name(in[3]->dtype));
+    if (in[0]->dtype != gd_dtype_widen(in[1]->dtype) || in[3]->dtype != in[0]->dtype) {
+        return ST_FAIL(
+            ST_ERR_DTYPE,
+            "cross_entropy_backward: gradient %s, logits %s, logsumexp %s: must be equal, f32 beside 16 bits",
+            gd_dtype_name(in[0]->dtype), gd_dtype_name(in[1]->dtype), gd_dtype_name(in[3]->dtype));
     }
     gd_meta_set(out, in[1]->dtype, in[1]->n_dims, in[1]->shape);
     return ST_OK;
@@ -105,7 +107,9 @@ const gd_op_t gd_op_cross_entropy_backward = {
     .n_in = 4,
     .n_in_required = 4,
     .n_out = 1,
+    .dtypes = OPS_DTYPES_FLOAT,
     .contiguous_in = 15,
+    .f32_in = 9,
     .infer = cross_entropy_backward_infer,
     .sample = {{.in = {{0, {0}}, {2, {3, 5}}, {1, {3}, TARGETS(5)}, {1, {3}, .lo = 1, .hi = 2}},
                 .n_in = 4,

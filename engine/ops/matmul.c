@@ -9,7 +9,6 @@
 static status_t matmul_infer(gd_tensor_t *const *in, int n_in, const gd_attrs_t *attrs, gd_meta_t *out)
 {
     (void)n_in;
-    (void)attrs;
     const gd_tensor_t *a = in[0];
     const gd_tensor_t *b = in[1];
     if (a->dtype != b->dtype) {
@@ -23,7 +22,10 @@ static status_t matmul_infer(gd_tensor_t *const *in, int n_in, const gd_attrs_t 
         return gd_op_fail_shapes(ST_ERR_SHAPE, "matmul", a, b, "a's last and b's second-last size must be equal");
     }
     int n_dims = a->n_dims > b->n_dims ? a->n_dims : b->n_dims;
-    out->dtype = a->dtype;
+    status_t status = gd_op_check_result("matmul", a->dtype, attrs->i[1], &out->dtype);
+    if (status != ST_OK) {
+        return status;
+    }
     out->n_dims = n_dims;
     out->offset = 0;
     for (int i = 0; i < n_dims - 2; i++) {
@@ -65,7 +67,8 @@ static status_t product_gradient(gd_node_t *node, int i, gd_tensor_t *a, gd_tens
     gd_tensor_t *operands[2] = {a, b};
     const gd_meta_t *meta = &node->in_meta[i];
     gd_meta_t shape;
-    status_t status = matmul_infer(operands, 2, NULL, &shape);
+    gd_attrs_t attrs = {.i = {0, a->dtype != node->grad_dtype[i] ? gd_attr_of_dtype(node->grad_dtype[i]) : 0}};
+    status_t status = matmul_infer(operands, 2, &attrs, &shape);
     if (status != ST_OK) {
         return status;
     }
@@ -75,7 +78,7 @@ static status_t product_gradient(gd_node_t *node, int i, gd_tensor_t *a, gd_tens
     }
     if (node->into[i] != NULL && node->into[i]->numel == numel) {
         gd_tensor_t *out = NULL;
-        const gd_attrs_t attrs = {.i = {node->into_accumulates[i]}};
+        attrs.i[0] = node->into_accumulates[i];
         status = gd_tensor_alias(node->into[i], 0, shape.n_dims, shape.shape, &out);
         if (status == ST_OK) {
             status = gd_op_apply_into(GD_OP_MATMUL, operands, 2, &attrs, out);
@@ -85,7 +88,7 @@ static status_t product_gradient(gd_node_t *node, int i, gd_tensor_t *a, gd_tens
         return status;
     }
     gd_tensor_t *product = NULL;
-    status = gd_op_apply(GD_OP_MATMUL, operands, 2, NULL, &product);
+    status = gd_op_apply(GD_OP_MATMUL, operands, 2, &attrs, &product);
     if (status == ST_OK) {
         bool is_flat = shape.n_dims == 2 && meta->n_dims != 2;
         status = is_flat ? gd_reshape(product, meta->n_dims, meta->shape, &dx[i]) : gd_sum_to(node, i, product, &dx[i]);
@@ -154,10 +157,11 @@ static status_t matmul_backward(gd_node_t *node, gd_tensor_t *dy, gd_tensor_t **
 const gd_op_t gd_op_matmul = {
     .name = "matmul",
     .formula = "y[…,m,n] = sum_k a[…,m,k] b[…,k,n]",
-    .attrs = "i0 add to the output",
+    .attrs = "i0 add to the output; i1 1 + the output's dtype, 0: a's",
     .n_in = 2,
     .n_in_required = 2,
     .n_out = 1,
+    .dtypes = OPS_DTYPES_FLOAT,
     .saves = GD_SAVE_INPUTS,
     .autocast = GD_AUTOCAST_LOWER,
     .infer = matmul_infer,
@@ -183,9 +187,10 @@ static status_t linear_infer(gd_tensor_t *const *in, int n_in, const gd_attrs_t 
     const gd_tensor_t *x = in[0];
     const gd_tensor_t *w = in[1];
     const gd_tensor_t *bias = n_in > 2 ? in[2] : NULL;
-    if (x->dtype != w->dtype || (bias != NULL && bias->dtype != x->dtype)) {
-        return ST_FAIL(ST_ERR_DTYPE, "linear: x %s, weight %s, bias %s: dtypes must be equal", gd_dtype_name(x->dtype),
-                       gd_dtype_name(w->dtype), bias != NULL ? gd_dtype_name(bias->dtype) : "none");
+    if (x->dtype != w->dtype || (bias != NULL && bias->dtype != gd_dtype_widen(x->dtype))) {
+        return ST_FAIL(
+            ST_ERR_DTYPE, "linear: x %s, weight %s, bias %s: dtypes must be equal, the bias f32 beside 16 bits",
+            gd_dtype_name(x->dtype), gd_dtype_name(w->dtype), bias != NULL ? gd_dtype_name(bias->dtype) : "none");
     }
     if (x->n_dims < 1 || w->n_dims != 2 || x->shape[x->n_dims - 1] != w->shape[1]) {
         return gd_op_fail_shapes(ST_ERR_SHAPE, "linear", x, w, "x[…, in] and weight[out, in] must agree");
@@ -215,8 +220,10 @@ const gd_op_t gd_op_linear = {
     .n_in_required = 2,
     .n_out = 1,
     .saves = GD_SAVE_INPUTS,
+    .dtypes = OPS_DTYPES_FLOAT,
     .autocast = GD_AUTOCAST_LOWER,
     .contiguous_in = 7,
+    .f32_in = 4,
     .infer = linear_infer,
     .backward = linear_backward,
     .onnx = "Gemm",

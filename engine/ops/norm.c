@@ -31,13 +31,16 @@ static status_t rows_check(const char *op, const gd_tensor_t *x, int64_t *n_rows
     return ST_OK;
 }
 
+extern const gd_op_t gd_op_layer_norm;
+extern const gd_op_t gd_op_layer_norm_backward;
+
 static status_t layer_norm_infer(gd_tensor_t *const *in, int n_in, const gd_attrs_t *attrs, gd_meta_t *out)
 {
     const gd_tensor_t *x = in[0];
     int64_t n_rows = 0;
     status_t status = rows_check("layer_norm", x, &n_rows);
     if (status == ST_OK) {
-        status = gd_op_check_dtypes("layer_norm", in, n_in);
+        status = gd_op_check_mixed(&gd_op_layer_norm, in, n_in);
     }
     if (status == ST_OK) {
         status = vectors_check("layer_norm", in + 1, n_in - 1, x, x->shape[x->n_dims - 1]);
@@ -49,8 +52,8 @@ static status_t layer_norm_infer(gd_tensor_t *const *in, int n_in, const gd_attr
         return status;
     }
     gd_meta_set(&out[0], x->dtype, x->n_dims, x->shape);
-    gd_meta_set(&out[1], x->dtype, 1, &n_rows);
-    gd_meta_set(&out[2], x->dtype, 1, &n_rows);
+    gd_meta_set(&out[1], gd_dtype_widen(x->dtype), 1, &n_rows);
+    gd_meta_set(&out[2], gd_dtype_widen(x->dtype), 1, &n_rows);
     return ST_OK;
 }
 
@@ -72,9 +75,10 @@ const gd_op_t gd_op_layer_norm = {
     .n_in = 3,
     .n_in_required = 1,
     .n_out = 3,
+    .dtypes = OPS_DTYPES_FLOAT,
     .saves = GD_SAVE_INPUTS | GD_SAVE_OUTPUTS,
-    .autocast = GD_AUTOCAST_F32,
     .contiguous_in = 7,
+    .f32_in = 6,
     .infer = layer_norm_infer,
     .backward = layer_norm_gradient,
     .onnx = "LayerNormalization",
@@ -98,7 +102,7 @@ static status_t layer_norm_backward_infer(gd_tensor_t *const *in, int n_in, cons
     int64_t n_rows = 0;
     status_t status = rows_check("layer_norm_backward", x, &n_rows);
     if (status == ST_OK) {
-        status = gd_op_check_dtypes("layer_norm_backward", in, n_in);
+        status = gd_op_check_mixed(&gd_op_layer_norm_backward, in, n_in);
     }
     if (status == ST_OK) {
         status = gd_infer_same("layer_norm_backward", in, 2, &out[0]);
@@ -111,8 +115,8 @@ static status_t layer_norm_backward_infer(gd_tensor_t *const *in, int n_in, cons
     if (status == ST_OK) {
         status = vectors_check("layer_norm_backward", in + 4, n_in - 4, x, width);
     }
-    gd_meta_set(&out[1], x->dtype, 1, &width);
-    gd_meta_set(&out[2], x->dtype, 1, &width);
+    gd_meta_set(&out[1], gd_dtype_widen(x->dtype), 1, &width);
+    gd_meta_set(&out[2], gd_dtype_widen(x->dtype), 1, &width);
     return status;
 }
 
@@ -123,7 +127,9 @@ const gd_op_t gd_op_layer_norm_backward = {
     .n_in = 5,
     .n_in_required = 4,
     .n_out = 3,
+    .dtypes = OPS_DTYPES_FLOAT,
     .contiguous_in = 31,
+    .f32_in = 28,
     .infer = layer_norm_backward_infer,
     .sample = {{.in = {{2, {3, 4}}, {2, {3, 4}}, {1, {3}}, {1, {3}, .lo = 0.5, .hi = 2}, {1, {4}}}, .n_in = 5},
                {.in = {{2, {37, 69}}, {2, {37, 69}}, {1, {37}}, {1, {37}, .lo = 0.5, .hi = 2}, {1, {69}}}, .n_in = 5},

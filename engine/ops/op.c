@@ -6,6 +6,7 @@
 
 #include "autograd/anomaly.h"
 #include "cpu/cpu.h"
+#include "ops/autocast.h"
 #include "ops/helpers.h"
 #include "tensor/internal.h"
 
@@ -121,54 +122,98 @@ static status_t inputs_check(const gd_op_t *op, gd_tensor_t *const *in, int n_in
     return ST_OK;
 }
 
-/* Runs the kernel of a non-view op; inputs that it wants contiguous are copied first. */
+/* A kernel's arguments, with the tensors that stand in for inputs and outputs that it doesn't take as they are. */
+typedef struct call {
+    gd_view_t in[GD_MAX_IN];
+    gd_view_t out[GD_MAX_OUT];
+    gd_tensor_t *in_copy[GD_MAX_IN];
+    gd_tensor_t *out_copy[GD_MAX_OUT];
+} call_t;
+
+static bool is_converted(const gd_op_t *op, gd_dtype_t dtype)
+{
+    return (op->by_conversion >> dtype & 1u) != 0;
+}
+
+/* Inputs that the kernel wants contiguous, or in f32, are copied. */
+static status_t call_set_inputs(call_t *call, const gd_op_t *op, gd_tensor_t *const *in, int n_in)
+{
+    for (int i = 0; i < op->n_in; i++) {
+        if (i >= n_in || in[i] == NULL) {
+            call->in[i].data = NULL;
+            call->in[i].n_dims = 0;
+            continue;
+        }
+        const gd_tensor_t *t = in[i];
+        const bool is_wide = is_converted(op, t->dtype);
+        if (is_wide || ((op->contiguous_in >> i & 1u) != 0 && !t->is_contiguous)) {
+            status_t status = gd_tensor_new(is_wide ? GD_DTYPE_F32 : t->dtype, t->n_dims, t->shape, &call->in_copy[i]);
+            if (status == ST_OK) {
+                status = gd_tensor_copy(call->in_copy[i], t);
+            }
+            if (status != ST_OK) {
+                return status;
+            }
+            t = call->in_copy[i];
+        }
+        gd_tensor_get_view(t, &call->in[i]);
+    }
+    return ST_OK;
+}
+
+/* has_content: the first output may be added to. */
+static status_t call_set_outputs(call_t *call, const gd_op_t *op, gd_tensor_t *const *out, bool has_content)
+{
+    for (int i = 0; i < op->n_out; i++) {
+        gd_tensor_t *t = out[i];
+        if (is_converted(op, t->dtype)) {
+            status_t status = gd_tensor_new(GD_DTYPE_F32, t->n_dims, t->shape, &call->out_copy[i]);
+            if (status == ST_OK && has_content && i == 0) {
+                status = gd_tensor_copy(call->out_copy[i], t);
+            }
+            if (status != ST_OK) {
+                return status;
+            }
+            t = call->out_copy[i];
+        }
+        gd_tensor_get_view(t, &call->out[i]);
+    }
+    return ST_OK;
+}
+
+/* Runs the kernel of a non-view op. */
 static status_t kernel_run(gd_op_id_t id, const gd_op_t *op, gd_tensor_t *const *in, int n_in, const gd_attrs_t *attrs,
-                           gd_tensor_t *const *out)
+                           gd_tensor_t *const *out, bool has_content)
 {
     gd_kernel_func_t kernel = gd_cpu_kernel(id);
     if (kernel == NULL) {
         return ST_FAIL(ST_ERR_UNSUPPORTED, "%s: no kernel on the cpu", op->name);
     }
-    gd_view_t in_view[GD_MAX_IN];
-    gd_view_t out_view[GD_MAX_OUT];
-    gd_tensor_t *copy[GD_MAX_IN];
-    int n_copies = 0;
-    status_t status = ST_OK;
-    for (int i = 0; i < n_in && status == ST_OK; i++) {
-        if (in[i] == NULL) {
-            in_view[i].data = NULL;
-            in_view[i].n_dims = 0;
-            continue;
-        }
-        const gd_tensor_t *t = in[i];
-        if ((op->contiguous_in >> i & 1u) != 0 && !t->is_contiguous) {
-            status = gd_tensor_new(t->dtype, t->n_dims, t->shape, &copy[n_copies]);
-            if (status != ST_OK) {
-                break;
-            }
-            t = copy[n_copies++];
-            status = gd_tensor_copy(copy[n_copies - 1], in[i]);
-        }
-        gd_tensor_get_view(t, &in_view[i]);
-    }
-    for (int i = n_in; i < op->n_in; i++) {
-        in_view[i].data = NULL;
-        in_view[i].n_dims = 0;
+    call_t call;
+    memset(call.in_copy, 0, sizeof(call.in_copy));
+    memset(call.out_copy, 0, sizeof(call.out_copy));
+    status_t status = call_set_inputs(&call, op, in, n_in);
+    if (status == ST_OK) {
+        status = call_set_outputs(&call, op, out, has_content);
     }
     if (status == ST_OK) {
-        for (int i = 0; i < op->n_out; i++) {
-            gd_tensor_get_view(out[i], &out_view[i]);
-        }
-        const gd_kernel_args_t args = {.in = in_view,
+        const gd_kernel_args_t args = {.in = call.in,
                                        .n_in = op->n_in,
-                                       .out = out_view,
+                                       .out = call.out,
                                        .n_out = op->n_out,
                                        .attrs = attrs,
                                        .n_threads = gd_context_get()->n_threads};
         status = kernel(&args);
     }
-    while (n_copies > 0) {
-        (void)gd_tensor_unref(copy[--n_copies]);
+    for (int i = 0; i < op->n_out; i++) {
+        if (call.out_copy[i] != NULL) {
+            status = status == ST_OK ? gd_tensor_copy(out[i], call.out_copy[i]) : status;
+            out[i]->storage->version = has_content ? out[i]->storage->version : 0;
+            (void)gd_tensor_unref(call.out_copy[i]);
+        }
+    }
+    for (int i = 0; i < op->n_in; i++) {
+        (void)gd_tensor_unref(call.in_copy[i]);
     }
     return status;
 }
@@ -188,10 +233,9 @@ static bool is_recorded(gd_tensor_t *const *in, int n_in)
     return false;
 }
 
-status_t gd_op_apply(gd_op_id_t id, gd_tensor_t *const *in, int n_in, const gd_attrs_t *attrs, gd_tensor_t **out_p)
+static status_t op_apply(gd_op_id_t id, gd_tensor_t *const *in, int n_in, const gd_attrs_t *attrs, gd_tensor_t **out_p)
 {
     const gd_op_t *op = rows[id];
-    attrs = attrs != NULL ? attrs : &no_attrs;
     gd_meta_t meta[GD_MAX_OUT];
     gd_tensor_t *out[GD_MAX_OUT] = {NULL};
     status_t status = inputs_check(op, in, n_in);
@@ -208,7 +252,7 @@ status_t gd_op_apply(gd_op_id_t id, gd_tensor_t *const *in, int n_in, const gd_a
         }
     }
     if (!op->is_view) {
-        status = kernel_run(id, op, in, n_in, attrs, out);
+        status = kernel_run(id, op, in, n_in, attrs, out, false);
         if (__builtin_expect(gd_context_get()->anomaly != NULL, 0) && status == ST_OK) {
             status = tape_anomaly_forward(op, in, n_in, attrs, out[0]);
         }
@@ -228,6 +272,23 @@ status_t gd_op_apply(gd_op_id_t id, gd_tensor_t *const *in, int n_in, const gd_a
 err_free_outputs:
     for (int i = 0; i < op->n_out; i++) {
         (void)gd_tensor_unref(out[i]);
+    }
+    return status;
+}
+
+status_t gd_op_apply(gd_op_id_t id, gd_tensor_t *const *in, int n_in, const gd_attrs_t *attrs, gd_tensor_t **out_p)
+{
+    attrs = attrs != NULL ? attrs : &no_attrs;
+    const gd_dtype_t lower = gd_context_get()->autocast;
+    if (__builtin_expect(lower == GD_DTYPE_F32 || n_in > GD_MAX_IN, 1)) {
+        return op_apply(id, in, n_in, attrs, out_p);
+    }
+    gd_tensor_t *cast[GD_MAX_IN];
+    unsigned made = 0;
+    status_t status = gd_autocast_inputs(lower, rows[id], in, n_in, cast, &made);
+    if (status == ST_OK) {
+        status = op_apply(id, cast, n_in, attrs, out_p);
+        gd_autocast_release(cast, made);
     }
     return status;
 }
@@ -259,7 +320,7 @@ status_t gd_op_apply_into(gd_op_id_t id, gd_tensor_t *const *in, int n_in, const
         n_made += status == ST_OK;
     }
     if (status == ST_OK) {
-        status = kernel_run(id, op, in, n_in, attrs, outs);
+        status = kernel_run(id, op, in, n_in, attrs, outs, true);
         out->storage->version++;
     }
     while (n_made > 1) {

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* ops/reduce: sums and means over axes. attrs: i0 a bit per axis; i1 keep_dims; i2 add to the output (apply_into). */
+/* ops/reduce: sums and means over axes. attrs: i0 a bit per axis; i1 keep_dims; i2 add to the output
+ * (apply_into); i3 1 + the output's dtype, 0 x's. */
 #include "ops/helpers.h"
 
 static status_t reduce_infer(const char *op, const gd_tensor_t *x, const gd_attrs_t *attrs, gd_meta_t *out)
@@ -8,7 +9,10 @@ static status_t reduce_infer(const char *op, const gd_tensor_t *x, const gd_attr
         return ST_FAIL(ST_ERR_RANGE, "%s: axes 0x%llx of a tensor with %d dimensions", op,
                        (unsigned long long)attrs->i[0], x->n_dims);
     }
-    out->dtype = x->dtype;
+    status_t status = gd_op_check_result(op, x->dtype, attrs->i[3], &out->dtype);
+    if (status != ST_OK) {
+        return status;
+    }
     out->offset = 0;
     out->n_dims = 0;
     for (int i = 0; i < x->n_dims; i++) {
@@ -85,10 +89,11 @@ static status_t mean_backward(gd_node_t *node, gd_tensor_t *dy, gd_tensor_t **dx
 const gd_op_t gd_op_sum = {
     .name = "sum",
     .formula = "y[kept] = sum over the axes of x",
-    .attrs = "i0 axes, a bit each; i1 keep_dims; i2 add to the output",
+    .attrs = "i0 axes, a bit each; i1 keep_dims; i2 add to the output; i3 1 + the output's dtype, 0: x's",
     .n_in = 1,
     .n_in_required = 1,
     .n_out = 1,
+    .dtypes = OPS_DTYPES_FLOAT,
     .autocast = GD_AUTOCAST_F32,
     .infer = sum_infer,
     .backward = sum_backward,
@@ -99,10 +104,11 @@ const gd_op_t gd_op_sum = {
 const gd_op_t gd_op_mean = {
     .name = "mean",
     .formula = "y[kept] = mean over the axes of x",
-    .attrs = "i0 axes, a bit each; i1 keep_dims; i2 add to the output",
+    .attrs = "i0 axes, a bit each; i1 keep_dims; i2 add to the output; i3 1 + the output's dtype, 0: x's",
     .n_in = 1,
     .n_in_required = 1,
     .n_out = 1,
+    .dtypes = OPS_DTYPES_FLOAT,
     .autocast = GD_AUTOCAST_F32,
     .infer = mean_infer,
     .backward = mean_backward,

@@ -516,6 +516,7 @@ status_t gd_optimizer_update(gd_optimizer_t *optimizer, const float *gradients, 
     ASSERT(optimizer->n_steps > 0);
     ASSERT(first >= 0 && first <= last && last <= optimizer->flat->numel);
     ASSERT(first % GD_FLAT_ALIGN == 0 && last % GD_FLAT_ALIGN == 0);
+    gd_flat_touch(optimizer->flat);
     gd_cpu_update_t of_class[sizeof(optimizer->classes) / sizeof(optimizer->classes[0])];
     for (int i = 0; i < optimizer->n_classes; i++) {
         optim_coefficients(optimizer, &optimizer->classes[i], lr, gradient_scale, gradients, &of_class[i]);
@@ -566,6 +567,7 @@ void gd_optimizer_swap_average(gd_optimizer_t *optimizer)
         parameters[i] = average[i];
         average[i] = x;
     }
+    gd_flat_touch(optimizer->flat);
 }
 
 /* ---- state, from outside ---- */

@@ -11,6 +11,7 @@
 #include "base/assert.h"
 #include "cpu/cpu.h"
 #include "cpu/onednn.h"
+#include "gradd/amp.h"
 #include "tensor/internal.h"
 
 enum { MAX_THREADS = 1024 };
@@ -161,6 +162,19 @@ bool gd_training_is_on(void)
     return gd_context_get()->is_training;
 }
 
+gd_dtype_t gd_autocast_set(gd_dtype_t dtype)
+{
+    gd_context_t *context = gd_context_get();
+    gd_dtype_t before = context->autocast;
+    context->autocast = dtype == GD_DTYPE_BF16 || dtype == GD_DTYPE_F16 ? dtype : GD_DTYPE_F32;
+    return before;
+}
+
+gd_dtype_t gd_autocast_get(void)
+{
+    return gd_context_get()->autocast;
+}
+
 void gd_rng_set_position(uint64_t seed, uint32_t step, uint32_t microbatch)
 {
     gd_context_t *context = gd_context_get();
@@ -183,6 +197,7 @@ gd_context_modes_t gd_context_get_modes(void)
 {
     const gd_context_t *context = gd_context_get();
     return (gd_context_modes_t){.is_training = context->is_training,
+                                .autocast = context->autocast,
                                 .rng_seed = context->rng_seed,
                                 .rng_step = context->rng_step,
                                 .rng_microbatch = context->rng_microbatch};
@@ -192,6 +207,7 @@ void gd_context_set_modes(const gd_context_modes_t *modes)
 {
     gd_context_t *context = gd_context_get();
     context->is_training = modes->is_training;
+    context->autocast = modes->autocast;
     context->rng_seed = modes->rng_seed;
     context->rng_step = modes->rng_step;
     context->rng_microbatch = modes->rng_microbatch;
@@ -219,6 +235,12 @@ static const char *libc_version(void)
 
 void gd_numerics_fingerprint(strbuf_t *text)
 {
+    const gd_dtype_t autocast = gd_autocast_get();
     strbuf_appendf(text, "cpu %s onednn-%s libc-%s kernels-%d threads-%d", gd_cpu_isa_name(), gd_onednn_version(),
                    libc_version(), KERNELS_VERSION, gd_context_n_threads());
+    if (autocast == GD_DTYPE_BF16) {
+        strbuf_appendf(text, " bf16-%s", gd_onednn_bf16_name());
+    } else if (autocast != GD_DTYPE_F32) {
+        strbuf_appendf(text, " %s", gd_dtype_name(autocast));
+    }
 }

@@ -43,6 +43,9 @@ struct gd_tensor {
     tape_node_t *node;   /* counted; NULL: a leaf */
     gd_tensor_t *grad;   /* counted */
     tape_watch_t *watch; /* owned; hooks of a leaf; NULL: none */
+    gd_tensor_t *low;    /* counted; autocast's copy of a leaf; see Note [Parameters are cast once] */
+    gd_tensor_t *master; /* not counted; of a copy, the leaf that it stands for; NULL when that is gone */
+    uint32_t low_version;
     int64_t shape[GD_MAX_DIMS];
     int64_t stride[GD_MAX_DIMS];
 };
@@ -53,7 +56,8 @@ struct gd_context {
     gd_device_t device;
     bool is_grad_enabled;
     bool is_recomputing;
-    bool is_training; /* this and what follows: see gd_context_modes_t */
+    bool is_training;    /* this and what follows: see gd_context_modes_t */
+    gd_dtype_t autocast; /* GD_DTYPE_F32: off */
     uint64_t rng_seed;
     uint32_t rng_step;
     uint32_t rng_microbatch;
@@ -63,6 +67,7 @@ struct gd_context {
 /* What a forward's values depend on besides tensors: a second run of it must find the same. */
 typedef struct gd_context_modes {
     bool is_training;
+    gd_dtype_t autocast;
     uint64_t rng_seed;
     uint32_t rng_step;
     uint32_t rng_microbatch;

@@ -82,6 +82,8 @@ static gd_tensor_t *tensor_alloc(gd_dtype_t dtype, int64_t numel)
         t->node = NULL;
         t->grad = NULL;
         t->watch = NULL;
+        t->low = NULL;
+        t->master = NULL;
         (void)atomic_fetch_add_explicit(&n_live, 1, memory_order_relaxed);
     }
     return t;
@@ -269,6 +271,10 @@ gd_tensor_t *gd_tensor_unref(gd_tensor_t *t)
         (void)gd_tensor_unref(t->grad); /* a gradient has none of its own: no deep recursion */
         if (t->watch != NULL) {
             tape_watch_free(t->watch);
+        }
+        if (t->low != NULL) {
+            t->low->master = NULL;
+            (void)gd_tensor_unref(t->low);
         }
         tape_node_t *node = t->node;
         if (node != NULL && node->retainer == t) {

@@ -137,7 +137,8 @@ static void inputs_make(const gd_sample_t *sample, gd_dtype_t dtype, inputs_t *i
             continue;
         }
         bool is_float = sample->in[i].dtype == GD_DTYPE_F32;
-        inputs->dtype[i] = is_float ? dtype : sample->in[i].dtype;
+        bool is_f32 = (place.op->f32_in >> i & 1u) != 0 && dtype_epsilon(dtype) > dtype_epsilon(GD_DTYPE_F32);
+        inputs->dtype[i] = !is_float ? sample->in[i].dtype : is_f32 ? GD_DTYPE_F32 : dtype;
         inputs->has_gradient[i] = is_float && gd_dtype_is_float(dtype) && !sample->in[i].no_grad;
         ref->dtype = inputs->dtype[i];
         ref->n_dims = sample->in[i].n_dims;

@@ -115,7 +115,7 @@ typedef struct dropout {
     gd_rng_key_t key;
     double keep_scale;
     uint32_t threshold; /* of 24 bits: kept where word >> 8 is at least this */
-    int is_f64;
+    int32_t dtype;
 } dropout_t;
 
 enum { DROPOUT_STRETCH = 256 }; /* elements whose masks are drawn together */
@@ -164,20 +164,22 @@ static void dropout_block(void *arg, int64_t begin, int64_t end)
     for (int64_t i = begin; i < end; i += DROPOUT_STRETCH) {
         const int64_t n = end - i < DROPOUT_STRETCH ? end - i : DROPOUT_STRETCH;
         mask_draw(d, i, mask);
-        if (d->is_f64) {
+        if (d->dtype == GD_DTYPE_F64) {
             const double *x = (const double *)d->x + i;
             double *y = (double *)d->y + i;
             for (int64_t j = 0; j < n; j++) {
                 y[j] = mask[j] != 0 ? x[j] * d->keep_scale : 0.0;
             }
         } else {
-            const float *x = (const float *)d->x + i;
-            float *y = (float *)d->y + i;
+            float buffer[DROPOUT_STRETCH];
+            const float *x = half_row(d->x, d->dtype, i, n, buffer);
+            float *y = half_row_open(d->y, d->dtype, i, buffer);
             const float scale = (float)d->keep_scale;
 #pragma omp simd
             for (int64_t j = 0; j < n; j++) {
                 y[j] = mask[j] != 0 ? x[j] * scale : 0.0f;
             }
+            half_row_put(y, d->y, d->dtype, i, n);
         }
     }
 }
@@ -185,7 +187,7 @@ static void dropout_block(void *arg, int64_t begin, int64_t end)
 CPU_KERNEL(dropout)
 {
     const gd_view_t *x = &args->in[0];
-    if (x->dtype != GD_DTYPE_F32 && x->dtype != GD_DTYPE_F64) {
+    if (!gd_dtype_is_float((gd_dtype_t)x->dtype)) {
         return gd_cpu_fail_dtype("dropout", x->dtype);
     }
     const double p = args->attrs->f[0];
@@ -195,7 +197,7 @@ CPU_KERNEL(dropout)
                    .key = args->attrs->rng,
                    .keep_scale = 1.0 / (1.0 - p),
                    .threshold = (uint32_t)ceil(p * 0x1.0p24),
-                   .is_f64 = x->dtype == GD_DTYPE_F64};
+                   .dtype = x->dtype};
     gd_cpu_parallel(args->n_threads, d.n, GD_CPU_MAP_GRAIN, dropout_block, &d);
     return ST_OK;
 }

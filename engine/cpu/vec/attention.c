@@ -9,12 +9,14 @@
  *   backward   dP = dy vᵀ, dS = scale P (dP - delta), delta = rowsum(dy y),
  *              dq = dS k, dk = dSᵀ q, dv = Pᵀ dy
  * Rows go in groups of TILE_ROWS; with a causal mask a group reads keys up to its own last row, rounded up to vectors,
- * and what lies past a row's own position is zero in P and dS.
+ * and what lies past a row's own position is zero in P and dS. A head of 16 bits is copied to f32 at the beginning.
  */
 #include <stdatomic.h>
 
+#include "cpu/vec/half.h"
 #include "cpu/vec/kernels.h"
 #include "cpu/vec/tile.h"
+#include "gradd/tensor.h"
 
 enum { QUERY_ROWS = 32 };
 
@@ -25,6 +27,7 @@ typedef struct attention {
     int64_t row;     /* 3C: from one position to the next in qkv */
     int64_t out_row; /* C */
     bool is_causal;
+    int32_t dtype; /* of all but logsumexp, which is f32 beside 16 bits */
     const void *qkv;
     const void *dy;
     void *y;
@@ -37,7 +40,9 @@ typedef struct attention {
 
 /* One head's arrays. k, v, q and dy as right factors: with rows of whole vectors, copied only where D isn't whole. */
 typedef struct head {
-    const float *q, *k, *v, *dy;
+    const float *q, *k, *v, *dy, *y;
+    int64_t row;   /* of q, k, v */
+    int64_t y_row; /* of dy, y */
     const float *q_right, *k_right, *v_right, *dy_right;
     int64_t right_row;
     int64_t dy_right_row;
@@ -64,6 +69,7 @@ static attention_t attention_init(const gd_view_t *qkv, const gd_attrs_t *attrs)
         .row = qkv->shape[2],
         .out_row = qkv->shape[2] / 3,
         .is_causal = attrs->i[1] != 0,
+        .dtype = qkv->dtype,
         .qkv = qkv->data,
         .padded_length = round_up(qkv->shape[1]),
         .padded_width = round_up(width),
@@ -96,6 +102,41 @@ static const float *right_factor(const attention_t *a, const float *from, int64_
     return to;
 }
 
+/* A head's [T,D] of 16 bits, whose rows are at distance `row`, as f32 at *free_p, which moves on. */
+static const float *half_copy(const attention_t *a, const void *from, int64_t first, int64_t row, float **free_p)
+{
+    float *to = *free_p;
+    for (int64_t t = 0; t < a->length; t++) {
+        half_read((const uint16_t *)from + first + t * row, a->dtype, to + t * a->width, a->width);
+    }
+    *free_p += a->length * a->width;
+    return to;
+}
+
+/* Where the head's operands are read. */
+static void head_set_operands(const attention_t *a, int64_t index, bool is_backward, head_t *h, float **free_p)
+{
+    const int64_t q = qkv_offset(a, index);
+    const int64_t y = y_offset(a, index);
+    if (!half_is(a->dtype)) {
+        h->row = a->row;
+        h->y_row = a->out_row;
+        h->q = (const float *)a->qkv + q;
+        h->k = h->q + a->out_row;
+        h->v = h->k + a->out_row;
+        h->dy = is_backward ? (const float *)a->dy + y : NULL;
+        h->y = is_backward ? (const float *)a->y + y : NULL;
+        return;
+    }
+    h->row = a->width;
+    h->y_row = a->width;
+    h->q = half_copy(a, a->qkv, q, a->row, free_p);
+    h->k = half_copy(a, a->qkv, q + a->out_row, a->row, free_p);
+    h->v = half_copy(a, a->qkv, q + 2 * a->out_row, a->row, free_p);
+    h->dy = is_backward ? half_copy(a, a->dy, y, a->out_row, free_p) : NULL;
+    h->y = is_backward ? half_copy(a, a->y, y, a->out_row, free_p) : NULL;
+}
+
 /* Lays a head out over the thread's scratch; false: out of memory. */
 static bool head_init(attention_t *a, int64_t index, bool is_backward, head_t *h)
 {
@@ -103,7 +144,8 @@ static bool head_init(attention_t *a, int64_t index, bool is_backward, head_t *h
     const int64_t scores = QUERY_ROWS * a->padded_length;
     const int64_t rows = a->length * a->padded_width;
     const int64_t copies = a->width == a->padded_width ? 0 : rows * 4;
-    const int64_t size = 2 * turned + 2 * scores + 2 * rows + TILE_ROWS * a->padded_width + copies;
+    const int64_t halves = half_is(a->dtype) ? a->length * a->width * 5 : 0;
+    const int64_t size = 2 * turned + 2 * scores + 2 * rows + TILE_ROWS * a->padded_width + copies + halves;
     float *scratch = gd_cpu_scratch(GD_CPU_SLOT_WORKER, (size_t)size * sizeof(float));
     if (scratch == NULL) {
         atomic_store(&a->is_out_of_memory, true);
@@ -118,23 +160,30 @@ static bool head_init(attention_t *a, int64_t index, bool is_backward, head_t *h
     h->out = h->dv + rows;
     float *unused = h->out + TILE_ROWS * a->padded_width;
     const bool is_whole = a->width == a->padded_width;
-    h->right_row = is_whole ? a->row : a->padded_width;
-    h->dy_right_row = is_whole ? a->out_row : a->padded_width;
-    h->q = (const float *)a->qkv + qkv_offset(a, index);
-    h->k = h->q + a->out_row;
-    h->v = h->k + a->out_row;
-    tile_transpose(h->k, a->row, a->length, a->width, h->k_turned, a->padded_length);
+    head_set_operands(a, index, is_backward, h, &unused);
+    h->right_row = is_whole ? h->row : a->padded_width;
+    h->dy_right_row = is_whole ? h->y_row : a->padded_width;
+    tile_transpose(h->k, h->row, a->length, a->width, h->k_turned, a->padded_length);
     if (is_backward) {
-        h->dy = (const float *)a->dy + y_offset(a, index);
-        tile_transpose(h->v, a->row, a->length, a->width, h->v_turned, a->padded_length);
-        h->q_right = right_factor(a, h->q, a->row, &unused);
-        h->k_right = right_factor(a, h->k, a->row, &unused);
-        h->dy_right = right_factor(a, h->dy, a->out_row, &unused);
+        tile_transpose(h->v, h->row, a->length, a->width, h->v_turned, a->padded_length);
+        h->q_right = right_factor(a, h->q, h->row, &unused);
+        h->k_right = right_factor(a, h->k, h->row, &unused);
+        h->dy_right = right_factor(a, h->dy, h->y_row, &unused);
         memset(h->dk, 0, (size_t)rows * 2 * sizeof(float));
     } else {
-        h->v_right = right_factor(a, h->v, a->row, &unused);
+        h->v_right = right_factor(a, h->v, h->row, &unused);
     }
     return true;
+}
+
+/* to[first … first + D) = from */
+static void row_put(const attention_t *a, const float *from, void *to, int64_t first)
+{
+    if (half_is(a->dtype)) {
+        half_write(from, a->dtype, (uint16_t *)to + first, a->width);
+    } else {
+        memcpy((float *)to + first, from, (size_t)a->width * sizeof(float));
+    }
 }
 
 /* scores[i - begin, j] = left row i · right column j, for the keys that the group's rows see. */
@@ -196,7 +245,7 @@ static void forward_group(const attention_t *a, const head_t *h, int64_t index, 
     const int64_t n_keys = a->is_causal ? row + rows : a->length;
     const float scale = 1.0F / sqrtf((float)a->width);
     float inverse[TILE_ROWS];
-    scores_compute(a, h->q, a->row, h->k_turned, row, rows, n_keys, h->scores);
+    scores_compute(a, h->q, h->row, h->k_turned, row, rows, n_keys, h->scores);
     for (int64_t i = 0; i < rows; i++) {
         float *p = h->scores + i * a->padded_length;
         const int64_t n = a->is_causal ? row + i + 1 : a->length;
@@ -217,11 +266,14 @@ static void forward_group(const attention_t *a, const head_t *h, int64_t index, 
         .c_row = a->padded_width,
     };
     tile_product_run(&product, rows);
-    float *y = (float *)a->y + y_offset(a, index) + row * a->out_row;
+    const int64_t first = y_offset(a, index) + row * a->out_row;
     for (int64_t i = 0; i < rows; i++) {
+        const float *out = h->out + i * a->padded_width;
+        float *y = half_row_open(a->y, a->dtype, first + i * a->out_row, h->out + i * a->padded_width);
         for (int64_t d = 0; d < a->width; d++) {
-            y[i * a->out_row + d] = h->out[i * a->padded_width + d] * inverse[i];
+            y[d] = out[d] * inverse[i];
         }
+        half_row_put(y, a->y, a->dtype, first + i * a->out_row, a->width);
     }
 }
 
@@ -246,9 +298,8 @@ static void backward_group(const attention_t *a, const head_t *h, int64_t index,
     const float scale = 1.0F / sqrtf((float)a->width);
     float *scores = h->scores + (row - block) * a->padded_length;
     float *dscores = h->dscores + (row - block) * a->padded_length;
-    const float *y = (const float *)a->y + y_offset(a, index);
-    scores_compute(a, h->q, a->row, h->k_turned, row, rows, n_keys, scores);
-    scores_compute(a, h->dy, a->out_row, h->v_turned, row, rows, n_keys, dscores);
+    scores_compute(a, h->q, h->row, h->k_turned, row, rows, n_keys, scores);
+    scores_compute(a, h->dy, h->y_row, h->v_turned, row, rows, n_keys, dscores);
     for (int64_t i = 0; i < rows; i++) {
         float *p = scores + i * a->padded_length;
         float *ds = dscores + i * a->padded_length;
@@ -256,7 +307,7 @@ static void backward_group(const attention_t *a, const head_t *h, int64_t index,
         float delta = 0.0F;
 #pragma omp simd reduction(+ : delta)
         for (int64_t d = 0; d < a->width; d++) {
-            delta += h->dy[(row + i) * a->out_row + d] * y[(row + i) * a->out_row + d];
+            delta += h->dy[(row + i) * h->y_row + d] * h->y[(row + i) * h->y_row + d];
         }
         (void)row_exp(p, n, round_up(n_keys), scale, ((const float *)a->logsumexp)[index * a->length + row + i]);
 #pragma omp simd
@@ -276,9 +327,8 @@ static void backward_group(const attention_t *a, const head_t *h, int64_t index,
         .c_row = a->padded_width,
     };
     tile_product_run(&product, rows);
-    float *dq = (float *)a->dqkv + qkv_offset(a, index) + row * a->row;
     for (int64_t i = 0; i < rows; i++) {
-        memcpy(dq + i * a->row, h->out + i * a->padded_width, (size_t)a->width * sizeof(float));
+        row_put(a, h->out + i * a->padded_width, a->dqkv, qkv_offset(a, index) + (row + i) * a->row);
     }
 }
 
@@ -325,11 +375,10 @@ static void backward_head_f32(void *arg, int64_t index, int64_t end_index)
             backward_keys(a, &h, block, begin, end, key, n_keys - key < TILE_ROWS ? n_keys - key : TILE_ROWS);
         }
     }
-    float *dk = (float *)a->dqkv + qkv_offset(a, index) + a->out_row;
-    float *dv = dk + a->out_row;
+    const int64_t dk = qkv_offset(a, index) + a->out_row;
     for (int64_t t = 0; t < a->length; t++) {
-        memcpy(dk + t * a->row, h.dk + t * a->padded_width, (size_t)a->width * sizeof(float));
-        memcpy(dv + t * a->row, h.dv + t * a->padded_width, (size_t)a->width * sizeof(float));
+        row_put(a, h.dk + t * a->padded_width, a->dqkv, dk + t * a->row);
+        row_put(a, h.dv + t * a->padded_width, a->dqkv, dk + a->out_row + t * a->row);
     }
 }
 
@@ -407,10 +456,10 @@ static void backward_head_f64(void *arg, int64_t index, int64_t end)
 static status_t attention_run(attention_t *a, const char *op, const gd_view_t *qkv, int n_threads,
                               gd_cpu_body_func_t f32, gd_cpu_body_func_t f64)
 {
-    if (qkv->dtype != GD_DTYPE_F32 && qkv->dtype != GD_DTYPE_F64) {
+    if (!gd_dtype_is_float((gd_dtype_t)qkv->dtype)) {
         return gd_cpu_fail_dtype(op, qkv->dtype);
     }
-    gd_cpu_parallel(n_threads, qkv->shape[0] * a->n_heads, 1, qkv->dtype == GD_DTYPE_F32 ? f32 : f64, a);
+    gd_cpu_parallel(n_threads, qkv->shape[0] * a->n_heads, 1, qkv->dtype == GD_DTYPE_F64 ? f64 : f32, a);
     if (atomic_load(&a->is_out_of_memory)) {
         return ST_FAIL(ST_ERR_NOMEM, "%s: scratch memory for a head of [%lld, %lld]", op, (long long)a->length,
                        (long long)a->width);

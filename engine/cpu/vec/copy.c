@@ -7,61 +7,9 @@
 #include <string.h>
 
 #include "cpu/map.h"
+#include "cpu/vec/half.h"
 #include "cpu/vec/kernels.h"
 #include "gradd/tensor.h"
-
-static inline uint32_t float_bits(float x)
-{
-    uint32_t bits;
-    memcpy(&bits, &x, sizeof(bits));
-    return bits;
-}
-
-static inline float bits_float(uint32_t bits)
-{
-    float x;
-    memcpy(&x, &bits, sizeof(x));
-    return x;
-}
-
-/* Round to nearest even; NaN stays NaN. */
-static inline uint16_t bf16_from_f32(float x)
-{
-    const uint32_t bits = float_bits(x);
-    const uint32_t rounded = (bits + 0x7FFFu + (bits >> 16 & 1u)) >> 16;
-    return (uint16_t)((bits & 0x7FFFFFFFu) > 0x7F800000u ? (bits >> 16 | 0x40u) : rounded);
-}
-
-static inline float bf16_to_f32(uint16_t h)
-{
-    return bits_float((uint32_t)h << 16);
-}
-
-/* Without branches: normal results by moving the exponent, subnormal ones by letting the adder round at 2^-24. */
-static inline uint16_t f16_from_f32(float x)
-{
-    const uint32_t bits = float_bits(x);
-    const uint32_t sign = bits >> 16 & 0x8000u;
-    const uint32_t a = bits & 0x7FFFFFFFu;
-    const uint32_t normal = (a - (112u << 23) + 0xFFFu + (a >> 13 & 1u)) >> 13;
-    const uint32_t subnormal = float_bits(bits_float(a) + 0.5f) - 0x3F000000u;
-    const uint32_t special = a > 0x7F800000u ? 0x7E00u : 0x7C00u;
-    uint32_t h = a < (113u << 23) ? subnormal : normal;
-    h = a >= 0x47800000u ? special : h;
-    return (uint16_t)(sign | h);
-}
-
-static inline float f16_to_f32(uint16_t h)
-{
-    const uint32_t sign = (uint32_t)(h & 0x8000u) << 16;
-    const uint32_t a = h & 0x7FFFu;
-    const uint32_t normal = (a << 13) + (112u << 23);
-    const uint32_t special = (a << 13) + (224u << 23);
-    const uint32_t subnormal = float_bits((float)a * 0x1.0p-24f);
-    uint32_t bits = a < 0x400u ? subnormal : normal;
-    bits = a >= 0x7C00u ? special : bits;
-    return bits_float(sign | bits);
-}
 
 /* x[n] with stride → y[n] with stride */
 typedef void (*convert_func_t)(const void *x, int64_t sx, void *y, int64_t sy, int64_t n);

@@ -5,7 +5,9 @@
  */
 #include <string.h>
 
+#include "cpu/vec/half.h"
 #include "cpu/vec/kernels.h"
+#include "gradd/tensor.h"
 
 enum { ROWS_PER_BLOCK = 64, COLUMNS_PER_BLOCK = 64 };
 
@@ -17,6 +19,8 @@ typedef struct embedding {
     int64_t n_rows;
     int64_t width;
     size_t element_size;
+    int32_t from_dtype;
+    int32_t to_dtype;
     const void *from; /* forward: weight; backward: dy */
     void *to;         /* forward: y; backward: dweight */
 } embedding_t;
@@ -54,7 +58,17 @@ static void embedding_block(void *arg, int64_t begin, int64_t end)
     }
 }
 
-/* in: ids[…], weight[V,C]; out: y[…,C]. Any dtype of weight. */
+/* From f32 to 16 bits. */
+static void embedding_round_block(void *arg, int64_t begin, int64_t end)
+{
+    const embedding_t *e = arg;
+    for (int64_t i = begin; i < end; i++) {
+        half_write((const float *)e->from + id_get(e, i) * e->width, e->to_dtype, (uint16_t *)e->to + i * e->width,
+                   e->width);
+    }
+}
+
+/* in: ids[…], weight[V,C]; out: y[…,C]. Any dtype of weight; y has it, or 16 bits for f32. */
 CPU_KERNEL(embedding)
 {
     const embedding_t e = {
@@ -65,26 +79,40 @@ CPU_KERNEL(embedding)
         .n_rows = args->in[1].shape[0],
         .width = args->in[1].shape[1],
         .element_size = gd_dtype_size((gd_dtype_t)args->in[1].dtype),
+        .from_dtype = args->in[1].dtype,
+        .to_dtype = args->out[0].dtype,
         .from = args->in[1].data,
         .to = args->out[0].data,
     };
     status_t status = ids_check(&e);
     if (status == ST_OK) {
-        gd_cpu_parallel(args->n_threads, e.n_ids, ROWS_PER_BLOCK, embedding_block, (void *)(uintptr_t)&e);
+        gd_cpu_parallel(args->n_threads, e.n_ids, ROWS_PER_BLOCK,
+                        e.from_dtype == e.to_dtype ? embedding_block : embedding_round_block, (void *)(uintptr_t)&e);
     }
     return status;
+}
+
+/* dy of 16 bits, dweight f32 or of 16 bits: a stretch of columns at a time through buffers. */
+static void backward_stretch_half(const embedding_t *e, int64_t i, int64_t begin, int64_t n)
+{
+    float dy[COLUMNS_PER_BLOCK];
+    float sum[COLUMNS_PER_BLOCK];
+    const int64_t to = id_get(e, i) * e->width + begin;
+    const float *x = half_row(e->from, e->from_dtype, i * e->width + begin, n, dy);
+    float *dweight = half_row_open(e->to, e->to_dtype, to, sum);
+    (void)half_row(e->to, e->to_dtype, to, n, sum);
+#pragma omp simd
+    for (int64_t c = 0; c < n; c++) {
+        dweight[c] += x[c];
+    }
+    half_row_put(dweight, e->to, e->to_dtype, to, n);
 }
 
 static void backward_block_f32(void *arg, int64_t begin, int64_t end)
 {
     const embedding_t *e = arg;
     for (int64_t i = 0; i < e->n_ids; i++) {
-        const float *dy = (const float *)e->from + i * e->width;
-        float *dweight = (float *)e->to + id_get(e, i) * e->width;
-#pragma omp simd
-        for (int64_t c = begin; c < end; c++) {
-            dweight[c] += dy[c];
-        }
+        backward_stretch_half(e, i, begin, end - begin);
     }
 }
 
@@ -111,20 +139,15 @@ CPU_KERNEL(embedding_backward)
         .n_rows = args->out[0].shape[0],
         .width = args->out[0].shape[1],
         .element_size = gd_dtype_size((gd_dtype_t)args->out[0].dtype),
+        .from_dtype = args->in[0].dtype,
+        .to_dtype = args->out[0].dtype,
         .from = args->in[0].data,
         .to = args->out[0].data,
     };
-    gd_cpu_body_func_t body = NULL;
-    switch (args->out[0].dtype) {
-    case GD_DTYPE_F32:
-        body = backward_block_f32;
-        break;
-    case GD_DTYPE_F64:
-        body = backward_block_f64;
-        break;
-    default:
-        return gd_cpu_fail_dtype("embedding_backward", args->out[0].dtype);
+    if (!gd_dtype_is_float((gd_dtype_t)e.to_dtype)) {
+        return gd_cpu_fail_dtype("embedding_backward", e.to_dtype);
     }
+    const gd_cpu_body_func_t body = e.to_dtype == GD_DTYPE_F64 ? backward_block_f64 : backward_block_f32;
     status_t status = ids_check(&e);
     if (status != ST_OK) {
         return status;

@@ -3,6 +3,9 @@
  * loss: cross-entropy and squared error. Rows are summed in blocks of a fixed number of rows, in f64, and the blocks in
  * order.
  */
+#include <stdatomic.h>
+
+#include "cpu/vec/half.h"
 #include "cpu/vec/kernels.h"
 #include "cpu/vec/simd.h"
 #include "cpu/vec/vecmath.h"
@@ -22,7 +25,30 @@ typedef struct cross_entropy {
     double smoothing;
     int64_t ignore_index;
     int32_t target_dtype;
+    int32_t dtype; /* of logits and dlogits; the rest is f32 beside 16 bits */
+    atomic_bool is_out_of_memory;
 } cross_entropy_t;
+
+/* A row of f32 for 16-bit logits; a thread that gets none says so and does nothing. */
+static float *row_buffer(cross_entropy_t *c)
+{
+    static float unused;
+    if (!half_is(c->dtype)) {
+        return &unused;
+    }
+    float *buffer = gd_cpu_scratch(GD_CPU_SLOT_WORKER, (size_t)c->n_classes * sizeof(float));
+    if (buffer == NULL) {
+        atomic_store(&c->is_out_of_memory, true);
+    }
+    return buffer;
+}
+
+static status_t cross_entropy_end(cross_entropy_t *c, const char *op)
+{
+    return !atomic_load(&c->is_out_of_memory)
+               ? ST_OK
+               : ST_FAIL(ST_ERR_NOMEM, "%s: scratch memory for rows of %lld", op, (long long)c->n_classes);
+}
 
 static int64_t target_get(const cross_entropy_t *c, int64_t row)
 {
@@ -66,12 +92,16 @@ static float row_logsumexp_f32(const float *x, int64_t n, float most)
 
 static void cross_entropy_block_f32(void *arg, int64_t begin, int64_t end)
 {
-    const cross_entropy_t *c = arg;
+    cross_entropy_t *c = arg;
     const int64_t n = c->n_classes;
     double loss = 0.0;
     int64_t n_correct = 0;
+    float *buffer = row_buffer(c);
+    if (buffer == NULL) {
+        return;
+    }
     for (int64_t row = begin; row < end; row++) {
-        const float *x = (const float *)c->logits + row * n;
+        const float *x = half_row(c->logits, c->dtype, row * n, n, buffer);
         const int64_t target = target_get(c, row);
         const float most = simd_row_max(x, n);
         const float logsumexp = row_logsumexp_f32(x, n, most);
@@ -142,6 +172,7 @@ static cross_entropy_t cross_entropy_init(const gd_view_t *logits, const gd_view
         .smoothing = attrs->f[1],
         .ignore_index = attrs->i[0],
         .target_dtype = targets->dtype,
+        .dtype = logits->dtype,
     };
 }
 
@@ -149,7 +180,7 @@ static cross_entropy_t cross_entropy_init(const gd_view_t *logits, const gd_view
 CPU_KERNEL(cross_entropy)
 {
     const int32_t dtype = args->in[0].dtype;
-    if (dtype != GD_DTYPE_F32 && dtype != GD_DTYPE_F64) {
+    if (!gd_dtype_is_float((gd_dtype_t)dtype)) {
         return gd_cpu_fail_dtype("cross_entropy", dtype);
     }
     cross_entropy_t c = cross_entropy_init(&args->in[0], &args->in[1], args->attrs);
@@ -165,42 +196,45 @@ CPU_KERNEL(cross_entropy)
     }
     c.n_correct_of_block = (int64_t *)(void *)(c.loss_of_block + n_blocks);
     gd_cpu_parallel(args->n_threads, c.n_rows, ROWS_PER_BLOCK,
-                    dtype == GD_DTYPE_F32 ? cross_entropy_block_f32 : cross_entropy_block_f64, &c);
+                    dtype == GD_DTYPE_F64 ? cross_entropy_block_f64 : cross_entropy_block_f32, &c);
     double loss = 0.0;
     int64_t n_correct = 0;
     for (int64_t i = 0; i < n_blocks; i++) {
         loss += c.loss_of_block[i];
         n_correct += c.n_correct_of_block[i];
     }
-    if (dtype == GD_DTYPE_F32) {
+    if (dtype != GD_DTYPE_F64) {
         *(float *)args->out[0].data = (float)(loss * c.scale);
     } else {
         *(double *)args->out[0].data = loss * c.scale;
     }
     *(int64_t *)args->out[2].data = n_correct;
-    return ST_OK;
+    return cross_entropy_end(&c, "cross_entropy");
 }
 
 static void cross_entropy_backward_block_f32(void *arg, int64_t begin, int64_t end)
 {
-    const cross_entropy_t *c = arg;
+    cross_entropy_t *c = arg;
     const int64_t n = c->n_classes;
     const float scale = (float)c->scale;
     const float spread = (float)(c->scale * c->smoothing / (double)n);
-    for (int64_t row = begin; row < end; row++) {
-        const float *x = (const float *)c->logits + row * n;
-        float *dx = (float *)c->dlogits + row * n;
+    const size_t size = half_is(c->dtype) ? sizeof(uint16_t) : sizeof(float);
+    float *buffer = row_buffer(c);
+    for (int64_t row = begin; row < end && buffer != NULL; row++) {
         const int64_t target = target_get(c, row);
         if (target == c->ignore_index) {
-            memset(dx, 0, (size_t)n * sizeof(float));
+            memset((char *)c->dlogits + (size_t)(row * n) * size, 0, (size_t)n * size);
             continue;
         }
+        const float *x = half_row(c->logits, c->dtype, row * n, n, buffer);
+        float *dx = half_row_open(c->dlogits, c->dtype, row * n, buffer);
         const float logsumexp = ((const float *)c->logsumexp)[row];
 #pragma omp simd
         for (int64_t i = 0; i < n; i++) {
             dx[i] = scale * vec_exp(x[i] - logsumexp) - spread;
         }
         dx[target] -= (float)(c->scale * (1.0 - c->smoothing));
+        half_row_put(dx, c->dlogits, c->dtype, row * n, n);
     }
 }
 
@@ -231,18 +265,14 @@ CPU_KERNEL(cross_entropy_backward)
     if (status != ST_OK) {
         return status;
     }
-    switch (dtype) {
-    case GD_DTYPE_F32:
-        c.scale *= (double)*(const float *)args->in[0].data;
-        gd_cpu_parallel(args->n_threads, c.n_rows, ROWS_PER_BLOCK, cross_entropy_backward_block_f32, &c);
-        return ST_OK;
-    case GD_DTYPE_F64:
-        c.scale *= *(const double *)args->in[0].data;
-        gd_cpu_parallel(args->n_threads, c.n_rows, ROWS_PER_BLOCK, cross_entropy_backward_block_f64, &c);
-        return ST_OK;
-    default:
+    if (!gd_dtype_is_float((gd_dtype_t)dtype)) {
         return gd_cpu_fail_dtype("cross_entropy_backward", dtype);
     }
+    const bool is_f64 = dtype == GD_DTYPE_F64;
+    c.scale *= is_f64 ? *(const double *)args->in[0].data : (double)*(const float *)args->in[0].data;
+    gd_cpu_parallel(args->n_threads, c.n_rows, ROWS_PER_BLOCK,
+                    is_f64 ? cross_entropy_backward_block_f64 : cross_entropy_backward_block_f32, &c);
+    return cross_entropy_end(&c, "cross_entropy_backward");
 }
 
 typedef struct mse {

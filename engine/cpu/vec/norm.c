@@ -3,6 +3,9 @@
  * norm: layer and batch normalisation. Statistics take two passes (mean, then squared deviations). Gradients of weight
  * and bias are summed in blocks of rows whose size depends on the shape only, then over the blocks in order.
  */
+#include <stdatomic.h>
+
+#include "cpu/vec/half.h"
 #include "cpu/vec/kernels.h"
 #include "cpu/vec/simd.h"
 
@@ -22,17 +25,44 @@ typedef struct layer_norm {
     void *partial; /* backward: [block][2][C], sums for weight and bias */
     int64_t rows_per_block;
     double epsilon;
+    int32_t dtype; /* of x, y, dy and dx; the rest is f32 beside 16 bits */
+    atomic_bool is_out_of_memory;
 } layer_norm_t;
+
+/* Two rows of f32 for 16-bit operands; a thread that gets none says so and does nothing. */
+static float *rows_buffer(layer_norm_t *l)
+{
+    static float unused;
+    if (!half_is(l->dtype)) {
+        return &unused;
+    }
+    float *buffer = gd_cpu_scratch(GD_CPU_SLOT_WORKER, (size_t)l->width * 2 * sizeof(float));
+    if (buffer == NULL) {
+        atomic_store(&l->is_out_of_memory, true);
+    }
+    return buffer;
+}
+
+static status_t layer_norm_end(layer_norm_t *l, const char *op)
+{
+    return !atomic_load(&l->is_out_of_memory)
+               ? ST_OK
+               : ST_FAIL(ST_ERR_NOMEM, "%s: scratch memory for rows of %lld", op, (long long)l->width);
+}
 
 static void layer_norm_block_f32(void *arg, int64_t begin, int64_t end)
 {
-    const layer_norm_t *l = arg;
+    layer_norm_t *l = arg;
     const int64_t n = l->width;
     const float *weight = l->weight;
     const float *bias = l->bias;
+    float *buffer = rows_buffer(l);
+    if (buffer == NULL) {
+        return;
+    }
     for (int64_t row = begin; row < end; row++) {
-        const float *x = (const float *)l->x + row * n;
-        float *y = (float *)l->y + row * n;
+        const float *x = half_row(l->x, l->dtype, row * n, n, buffer);
+        float *y = half_row_open(l->y, l->dtype, row * n, buffer);
         const float mean = simd_row_sum(x, n) / (float)n;
         float squares = 0.0F;
 #pragma omp simd reduction(+ : squares)
@@ -47,11 +77,12 @@ static void layer_norm_block_f32(void *arg, int64_t begin, int64_t end)
             for (int64_t i = 0; i < n; i++) {
                 y[i] = (x[i] - mean) * rstd * weight[i] + bias[i];
             }
-            continue;
+        } else {
+            for (int64_t i = 0; i < n; i++) {
+                y[i] = (x[i] - mean) * rstd * (weight != NULL ? weight[i] : 1.0F) + (bias != NULL ? bias[i] : 0.0F);
+            }
         }
-        for (int64_t i = 0; i < n; i++) {
-            y[i] = (x[i] - mean) * rstd * (weight != NULL ? weight[i] : 1.0F) + (bias != NULL ? bias[i] : 0.0F);
-        }
+        half_row_put(y, l->y, l->dtype, row * n, n);
     }
 }
 
@@ -95,17 +126,14 @@ CPU_KERNEL(layer_norm)
         .mean = args->out[1].data,
         .rstd = args->out[2].data,
         .epsilon = args->attrs->f[0],
+        .dtype = x->dtype,
     };
-    switch (x->dtype) {
-    case GD_DTYPE_F32:
-        gd_cpu_parallel(args->n_threads, l.n_rows, ROWS_PER_BLOCK, layer_norm_block_f32, &l);
-        return ST_OK;
-    case GD_DTYPE_F64:
-        gd_cpu_parallel(args->n_threads, l.n_rows, ROWS_PER_BLOCK, layer_norm_block_f64, &l);
-        return ST_OK;
-    default:
+    if (!gd_dtype_is_float((gd_dtype_t)x->dtype)) {
         return gd_cpu_fail_dtype("layer_norm", x->dtype);
     }
+    gd_cpu_parallel(args->n_threads, l.n_rows, ROWS_PER_BLOCK,
+                    x->dtype == GD_DTYPE_F64 ? layer_norm_block_f64 : layer_norm_block_f32, &l);
+    return layer_norm_end(&l, "layer_norm");
 }
 
 /*
@@ -114,16 +142,20 @@ CPU_KERNEL(layer_norm)
  */
 static void layer_norm_backward_block_f32(void *arg, int64_t begin, int64_t end)
 {
-    const layer_norm_t *l = arg;
+    layer_norm_t *l = arg;
     const int64_t n = l->width;
     const float *weight = l->weight;
     float *restrict dweight = (float *)l->partial + begin / l->rows_per_block * 2 * n;
     float *restrict dbias = dweight + n;
     memset(dweight, 0, (size_t)n * 2 * sizeof(float));
+    float *buffer = rows_buffer(l);
+    if (buffer == NULL) {
+        return;
+    }
     for (int64_t row = begin; row < end; row++) {
-        const float *x = (const float *)l->x + row * n;
-        const float *dy = (const float *)l->dy + row * n;
-        float *dx = (float *)l->y + row * n;
+        const float *x = half_row(l->x, l->dtype, row * n, n, buffer);
+        const float *dy = half_row(l->dy, l->dtype, row * n, n, buffer + n);
+        float *dx = half_row_open(l->y, l->dtype, row * n, buffer);
         const float mean = ((const float *)l->mean)[row];
         const float rstd = ((const float *)l->rstd)[row];
         float sum = 0.0F, dot = 0.0F;
@@ -159,6 +191,7 @@ static void layer_norm_backward_block_f32(void *arg, int64_t begin, int64_t end)
                 dx[i] = rstd * (dy[i] - a - (x[i] - mean) * rstd * b);
             }
         }
+        half_row_put(dx, l->y, l->dtype, row * n, n);
     }
 }
 
@@ -196,7 +229,7 @@ static void layer_norm_backward_block_f64(void *arg, int64_t begin, int64_t end)
 CPU_KERNEL(layer_norm_backward)
 {
     const gd_view_t *x = &args->in[1];
-    if (x->dtype != GD_DTYPE_F32 && x->dtype != GD_DTYPE_F64) {
+    if (!gd_dtype_is_float((gd_dtype_t)x->dtype)) {
         return gd_cpu_fail_dtype("layer_norm_backward", x->dtype);
     }
     layer_norm_t l = {
@@ -208,16 +241,17 @@ CPU_KERNEL(layer_norm_backward)
         .y = args->out[0].data,
         .mean = args->in[2].data,
         .rstd = args->in[3].data,
+        .dtype = x->dtype,
     };
     l.rows_per_block = (l.n_rows + MOST_PARTIALS - 1) / MOST_PARTIALS;
     l.rows_per_block = l.rows_per_block < ROWS_PER_BLOCK ? ROWS_PER_BLOCK : l.rows_per_block;
     const int64_t n_blocks = gd_cpu_n_blocks(l.n_rows, l.rows_per_block);
-    const size_t element_size = gd_dtype_size((gd_dtype_t)x->dtype);
+    const size_t element_size = gd_dtype_size((gd_dtype_t)args->out[1].dtype);
     l.partial = gd_cpu_scratch(GD_CPU_SLOT_KERNEL, (size_t)(n_blocks * 2 * l.width) * element_size);
     if (l.partial == NULL) {
         return ST_FAIL(ST_ERR_NOMEM, "layer_norm_backward: partial sums of %lld blocks", (long long)n_blocks);
     }
-    const bool is_f32 = x->dtype == GD_DTYPE_F32;
+    const bool is_f32 = x->dtype != GD_DTYPE_F64;
     gd_cpu_parallel(args->n_threads, l.n_rows, l.rows_per_block,
                     is_f32 ? layer_norm_backward_block_f32 : layer_norm_backward_block_f64, &l);
     for (int output = 0; output < 2; output++) {
@@ -233,5 +267,5 @@ CPU_KERNEL(layer_norm_backward)
             }
         }
     }
-    return ST_OK;
+    return layer_norm_end(&l, "layer_norm_backward");
 }

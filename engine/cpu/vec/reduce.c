@@ -9,7 +9,9 @@
 #include <string.h>
 
 #include "cpu/map.h"
+#include "cpu/vec/half.h"
 #include "cpu/vec/kernels.h"
+#include "gradd/tensor.h"
 
 enum {
     COLUMN_BLOCK = 128,
@@ -28,6 +30,8 @@ typedef struct reduction {
     void *y;
     double factor;
     int is_added; /* to what y holds */
+    int32_t dtype;
+    int32_t y_dtype;
     int64_t n_column_blocks;
     int64_t n_chunks;
     float *partial; /* [n_chunks][kept.numel], when n_chunks > 1 */
@@ -49,6 +53,8 @@ static void reduction_make(const gd_kernel_args_t *args, int is_mean, reduction_
     gd_cpu_grid_make(views, 1, &r->reduced);
     r->x = x->data;
     r->y = args->out[0].data;
+    r->dtype = x->dtype;
+    r->y_dtype = args->out[0].dtype;
     r->factor = is_mean && r->reduced.numel > 0 ? 1.0 / (double)r->reduced.numel : 1.0;
     r->is_added = args->attrs->i[2] != 0;
 }
@@ -76,44 +82,57 @@ static double stretch_sum(const float *x, int64_t n)
     return (double)lane[0];
 }
 
-static double run_sum_f32(const float *x, int64_t stride, int64_t n)
+/* n elements from element `first` of x on */
+static double run_sum_f32(const reduction_t *r, int64_t first, int64_t stride, int64_t n)
 {
+    float buffer[STRETCH];
     double sum = 0;
     if (stride == 1) {
         for (int64_t i = 0; i < n; i += STRETCH) {
-            sum += stretch_sum(x + i, n - i < STRETCH ? n - i : STRETCH);
+            const int64_t length = n - i < STRETCH ? n - i : STRETCH;
+            sum += stretch_sum(half_row(r->x, r->dtype, first + i, length, buffer), length);
         }
     } else {
         for (int64_t i = 0; i < n; i++) {
-            sum += (double)x[i * stride];
+            sum += (double)*half_row(r->x, r->dtype, first + i * stride, 1, buffer);
         }
     }
     return sum;
 }
 
-/* Sum over reduced elements [begin, end) for the output whose first element is x. */
-static double range_sum_f32(const reduction_t *r, const float *x, int64_t begin, int64_t end)
+/* Sum over reduced elements [begin, end) for the output whose first element is x[first]. */
+static double range_sum_f32(const reduction_t *r, int64_t first, int64_t begin, int64_t end)
 {
     double sum = 0;
     while (begin < end) {
         int64_t offset[3];
         int64_t n = gd_cpu_grid_seek(&r->reduced, 1, begin, offset);
         n = n < end - begin ? n : end - begin;
-        sum += run_sum_f32(x + offset[0], r->reduced.stride[0][r->reduced.n_dims - 1], n);
+        sum += run_sum_f32(r, first + offset[0], r->reduced.stride[0][r->reduced.n_dims - 1], n);
         begin += n;
     }
     return sum;
 }
 
+/* y[k] (+)= sum */
+static void y_put(const reduction_t *r, int64_t k, double sum)
+{
+    float buffer[1];
+    float *y = half_row_open(r->y, r->y_dtype, k, buffer);
+    if (r->is_added) {
+        sum += (double)*half_row(r->y, r->y_dtype, k, 1, buffer);
+    }
+    *y = (float)sum;
+    half_row_put(y, r->y, r->y_dtype, k, 1);
+}
+
 static void rows_block_f32(void *arg, int64_t begin, int64_t end)
 {
     const reduction_t *r = arg;
-    float *y = r->y;
     for (int64_t k = begin; k < end; k++) {
         int64_t offset[3];
         (void)gd_cpu_grid_seek(&r->kept, 1, k, offset);
-        double sum = r->factor * range_sum_f32(r, (const float *)r->x + offset[0], 0, r->reduced.numel);
-        y[k] = (float)(sum + (r->is_added ? (double)y[k] : 0.0));
+        y_put(r, k, r->factor * range_sum_f32(r, offset[0], 0, r->reduced.numel));
     }
 }
 
@@ -140,10 +159,20 @@ static void rows_block_f64(void *arg, int64_t begin, int64_t end)
 }
 
 /* sum[n] += the sums of n_rows rows, formed apart so that long columns keep their precision */
-static inline void rows_add(const float *x, int64_t stride, int64_t n_rows, int64_t n, float *sum)
+static inline void rows_add(const reduction_t *r, int64_t first, int64_t stride, int64_t n_rows, int64_t n, float *sum)
 {
     float group[COLUMN_BLOCK] = {0};
-    if (n == COLUMN_BLOCK) {
+    const float *x = (const float *)r->x + (half_is(r->dtype) ? 0 : first);
+    if (half_is(r->dtype)) {
+        for (int64_t i = 0; i < n_rows; i++) {
+            float row[COLUMN_BLOCK];
+            half_read((const uint16_t *)r->x + first + i * stride, r->dtype, row, n);
+#pragma omp simd
+            for (int64_t j = 0; j < n; j++) {
+                group[j] += row[j];
+            }
+        }
+    } else if (n == COLUMN_BLOCK) {
         for (int64_t i = 0; i < n_rows; i++) {
 #pragma omp simd
             for (int j = 0; j < COLUMN_BLOCK; j++) {
@@ -177,24 +206,27 @@ static void columns_unit(const reduction_t *r, int64_t unit)
     const int64_t end = row + ROW_CHUNK < r->reduced.numel ? row + ROW_CHUNK : r->reduced.numel;
     int64_t offset[3];
     (void)gd_cpu_grid_seek(&r->kept, 1, k, offset);
-    const float *x = (const float *)r->x + offset[0];
+    const int64_t first = offset[0];
     const int64_t stride = r->reduced.stride[0][r->reduced.n_dims - 1];
     float sum[COLUMN_BLOCK] = {0};
     while (row < end) {
         int64_t n_rows = gd_cpu_grid_seek(&r->reduced, 1, row, offset);
         n_rows = n_rows < end - row ? n_rows : end - row;
         n_rows = n_rows < ROW_GROUP ? n_rows : ROW_GROUP;
-        rows_add(x + offset[0], stride, n_rows, n, sum);
+        rows_add(r, first + offset[0], stride, n_rows, n, sum);
         row += n_rows;
     }
     if (r->n_chunks > 1) {
         memcpy(r->partial + chunk * r->kept.numel + k, sum, (size_t)n * sizeof(float));
         return;
     }
-    float *y = (float *)r->y + k;
+    float before[COLUMN_BLOCK];
+    const float *old = r->is_added ? half_row(r->y, r->y_dtype, k, n, before) : NULL;
+    float *y = half_row_open(r->y, r->y_dtype, k, before);
     for (int64_t j = 0; j < n; j++) {
-        y[j] = (float)r->factor * sum[j] + (r->is_added ? y[j] : 0.0f);
+        y[j] = (float)r->factor * sum[j] + (old != NULL ? old[j] : 0.0f);
     }
+    half_row_put(y, r->y, r->y_dtype, k, n);
 }
 
 static void columns_block(void *arg, int64_t begin, int64_t end)
@@ -216,13 +248,12 @@ static status_t columns_run(reduction_t *r, int n_threads)
         }
     }
     gd_cpu_parallel(n_threads, r->kept.numel / width * r->n_column_blocks * r->n_chunks, 1, columns_block, r);
-    float *y = r->y;
     for (int64_t k = 0; r->n_chunks > 1 && k < r->kept.numel; k++) {
         double sum = 0;
         for (int64_t chunk = 0; chunk < r->n_chunks; chunk++) {
             sum += (double)r->partial[chunk * r->kept.numel + k];
         }
-        y[k] = (float)(r->factor * sum + (r->is_added ? (double)y[k] : 0.0));
+        y_put(r, k, r->factor * sum);
     }
     return ST_OK;
 }
@@ -231,7 +262,7 @@ static void whole_block(void *arg, int64_t begin, int64_t end)
 {
     const reduction_t *r = arg;
     double *partial = (double *)(void *)r->partial;
-    partial[begin / WHOLE_CHUNK] = range_sum_f32(r, r->x, begin, end);
+    partial[begin / WHOLE_CHUNK] = range_sum_f32(r, 0, begin, end);
 }
 
 /* One output: blocks of WHOLE_CHUNK in parallel, their sums added in order. */
@@ -248,8 +279,7 @@ static status_t whole_run(reduction_t *r, int n_threads)
     for (int64_t i = 0; i < n_blocks; i++) {
         sum += partial[i];
     }
-    float *y = r->y;
-    y[0] = (float)(r->factor * sum + (r->is_added ? (double)y[0] : 0.0));
+    y_put(r, 0, r->factor * sum);
     return ST_OK;
 }
 
@@ -267,7 +297,7 @@ static status_t reduce(const gd_kernel_args_t *args, int is_mean)
         gd_cpu_parallel(n_threads, r.kept.numel, grain, rows_block_f64, &r);
         return ST_OK;
     }
-    if (args->in[0].dtype != GD_DTYPE_F32) {
+    if (!gd_dtype_is_float((gd_dtype_t)args->in[0].dtype)) {
         return gd_cpu_fail_dtype(is_mean ? "mean" : "sum", args->in[0].dtype);
     }
     const int last = r.kept.n_dims - 1;

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* softmax: over the last axis of contiguous rows, with the largest value subtracted; sums in 16 fixed lanes. */
 #include <math.h>
+#include <stdatomic.h>
 
+#include "cpu/vec/half.h"
 #include "cpu/vec/kernels.h"
 #include "cpu/vec/vecmath.h"
 
@@ -12,7 +14,23 @@ typedef struct rows {
     const void *b; /* y, in backward */
     void *y;
     int64_t width;
+    int32_t dtype;
+    atomic_bool is_out_of_memory;
 } rows_t;
+
+/* Two rows of f32 for 16-bit operands; a thread that gets none says so and does nothing. */
+static float *rows_buffer(rows_t *rows)
+{
+    static float unused;
+    if (!half_is(rows->dtype)) {
+        return &unused;
+    }
+    float *buffer = gd_cpu_scratch(GD_CPU_SLOT_WORKER, (size_t)rows->width * 2 * sizeof(float));
+    if (buffer == NULL) {
+        atomic_store(&rows->is_out_of_memory, true);
+    }
+    return buffer;
+}
 
 static inline float lanes_sum(float lane[LANES])
 {
@@ -79,32 +97,42 @@ static inline float row_exp(const float *x, float max, float *y, int64_t n)
 
 static void softmax_f32(void *arg, int64_t begin, int64_t end)
 {
-    const rows_t *rows = arg;
+    rows_t *rows = arg;
     const int64_t n = rows->width;
+    float *buffer = rows_buffer(rows);
+    if (buffer == NULL) {
+        return;
+    }
     for (int64_t row = begin; row < end; row++) {
-        const float *x = (const float *)rows->a + row * n;
-        float *y = (float *)rows->y + row * n;
+        const float *x = half_row(rows->a, rows->dtype, row * n, n, buffer);
+        float *y = half_row_open(rows->y, rows->dtype, row * n, buffer);
         const float factor = 1.0f / row_exp(x, row_max(x, n), y, n);
 #pragma omp simd
         for (int64_t i = 0; i < n; i++) {
             y[i] *= factor;
         }
+        half_row_put(y, rows->y, rows->dtype, row * n, n);
     }
 }
 
 static void log_softmax_f32(void *arg, int64_t begin, int64_t end)
 {
-    const rows_t *rows = arg;
+    rows_t *rows = arg;
     const int64_t n = rows->width;
+    float *buffer = rows_buffer(rows);
+    if (buffer == NULL) {
+        return;
+    }
     for (int64_t row = begin; row < end; row++) {
-        const float *x = (const float *)rows->a + row * n;
-        float *y = (float *)rows->y + row * n;
+        const float *x = half_row(rows->a, rows->dtype, row * n, n, buffer);
+        float *y = half_row_open(rows->y, rows->dtype, row * n, buffer);
         const float max = row_max(x, n);
         const float shift = max + logf(row_exp(x, max, NULL, n));
 #pragma omp simd
         for (int64_t i = 0; i < n; i++) {
             y[i] = x[i] - shift;
         }
+        half_row_put(y, rows->y, rows->dtype, row * n, n);
     }
 }
 
@@ -142,33 +170,43 @@ static inline float row_sum(const float *a, int64_t n)
 
 static void softmax_backward_f32(void *arg, int64_t begin, int64_t end)
 {
-    const rows_t *rows = arg;
+    rows_t *rows = arg;
     const int64_t n = rows->width;
+    float *buffer = rows_buffer(rows);
+    if (buffer == NULL) {
+        return;
+    }
     for (int64_t row = begin; row < end; row++) {
-        const float *dy = (const float *)rows->a + row * n;
-        const float *y = (const float *)rows->b + row * n;
-        float *dx = (float *)rows->y + row * n;
+        const float *dy = half_row(rows->a, rows->dtype, row * n, n, buffer);
+        const float *y = half_row(rows->b, rows->dtype, row * n, n, buffer + n);
+        float *dx = half_row_open(rows->y, rows->dtype, row * n, buffer);
         const float dot = row_dot(dy, y, n);
 #pragma omp simd
         for (int64_t i = 0; i < n; i++) {
             dx[i] = y[i] * (dy[i] - dot);
         }
+        half_row_put(dx, rows->y, rows->dtype, row * n, n);
     }
 }
 
 static void log_softmax_backward_f32(void *arg, int64_t begin, int64_t end)
 {
-    const rows_t *rows = arg;
+    rows_t *rows = arg;
     const int64_t n = rows->width;
+    float *buffer = rows_buffer(rows);
+    if (buffer == NULL) {
+        return;
+    }
     for (int64_t row = begin; row < end; row++) {
-        const float *dy = (const float *)rows->a + row * n;
-        const float *y = (const float *)rows->b + row * n;
-        float *dx = (float *)rows->y + row * n;
+        const float *dy = half_row(rows->a, rows->dtype, row * n, n, buffer);
+        const float *y = half_row(rows->b, rows->dtype, row * n, n, buffer + n);
+        float *dx = half_row_open(rows->y, rows->dtype, row * n, buffer);
         const float sum = row_sum(dy, n);
 #pragma omp simd
         for (int64_t i = 0; i < n; i++) {
             dx[i] = dy[i] - vec_exp(y[i]) * sum;
         }
+        half_row_put(dx, rows->y, rows->dtype, row * n, n);
     }
 }
 
@@ -255,16 +293,23 @@ static void log_softmax_backward_f64(void *arg, int64_t begin, int64_t end)
 static status_t rows_run(const gd_kernel_args_t *args, const char *name, gd_cpu_body_func_t f32, gd_cpu_body_func_t f64)
 {
     const gd_view_t *y = &args->out[0];
-    if (y->dtype != GD_DTYPE_F32 && y->dtype != GD_DTYPE_F64) {
+    if (!gd_dtype_is_float((gd_dtype_t)y->dtype)) {
         return gd_cpu_fail_dtype(name, y->dtype);
     }
-    rows_t rows = {.a = args->in[0].data, .b = args->in[1].data, .y = y->data, .width = y->shape[y->n_dims - 1]};
+    rows_t rows = {.a = args->in[0].data,
+                   .b = args->in[1].data,
+                   .y = y->data,
+                   .width = y->shape[y->n_dims - 1],
+                   .dtype = y->dtype};
     const int64_t numel = gd_view_numel(y);
     if (numel == 0) {
         return ST_OK;
     }
     const int64_t grain = ROWS_GRAIN / rows.width > 0 ? ROWS_GRAIN / rows.width : 1;
-    gd_cpu_parallel(args->n_threads, numel / rows.width, grain, y->dtype == GD_DTYPE_F32 ? f32 : f64, &rows);
+    gd_cpu_parallel(args->n_threads, numel / rows.width, grain, y->dtype == GD_DTYPE_F64 ? f64 : f32, &rows);
+    if (atomic_load(&rows.is_out_of_memory)) {
+        return ST_FAIL(ST_ERR_NOMEM, "%s: scratch memory for rows of %lld", name, (long long)rows.width);
+    }
     return ST_OK;
 }
 

@@ -53,7 +53,8 @@ typedef struct gd_memory_stats {
 gd_memory_stats_t gd_memory_get_stats(void);
 void gd_memory_reset_peak(void);
 
-/* What besides the job can change bits on this device: "cpu avx512 onednn-2.6.3 libc-2.36 kernels-1 threads-1". */
+/* What besides the job can change bits on this device: "cpu avx512 onednn-2.6.3 libc-2.36 kernels-1 threads-1"; under
+ * autocast its dtype too, and what multiplies it: "bf16-amx". */
 void gd_numerics_fingerprint(strbuf_t *text);
 
 #endif

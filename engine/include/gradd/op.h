@@ -21,6 +21,11 @@ enum { GD_MAX_SAMPLES = 20 };
 /* What the node keeps for backward. */
 enum { GD_SAVE_NONE = 0, GD_SAVE_INPUTS = 1, GD_SAVE_OUTPUTS = 2 };
 
+/*
+ * What gd_autocast_set does with an op's floating inputs. KEEP and WIDEST: nothing while they have one dtype, else all
+ * get the widest; LOWER: they get the mode's dtype; F32: 16-bit ones get f32. An op whose row doesn't claim the dtype
+ * that would come out computes in f32. f64 is left alone.
+ */
 typedef enum gd_autocast { GD_AUTOCAST_KEEP, GD_AUTOCAST_LOWER, GD_AUTOCAST_F32, GD_AUTOCAST_WIDEST } gd_autocast_t;
 
 /* Shape and dtype of an output; strides too when is_view: the output shares the first input's storage. */
@@ -46,12 +51,13 @@ struct gd_node {
     gd_tensor_t *in[GD_MAX_IN];
     gd_tensor_t *out[GD_MAX_OUT];
     bool needs[GD_MAX_IN];
-    gd_meta_t in_meta[GD_MAX_IN]; /* shape and dtype of every input, saved or not */
+    gd_meta_t in_meta[GD_MAX_IN];     /* shape and dtype of every input, saved or not */
+    gd_dtype_t grad_dtype[GD_MAX_IN]; /* the input's; f32 where it stands for an f32 leaf: dx[i] had best be of it */
     gd_attrs_t attrs;
     /*
-     * Where dx[i] may be written directly: a leaf's gradient buffer. NULL: return a tensor in dx[i]. When a backward
-     * function uses it (adding if into_accumulates[i], overwriting otherwise), it leaves dx[i] NULL and sets
-     * is_written[i]. Using it is an optimisation and never required.
+     * Where dx[i] may be written directly: a leaf's gradient buffer, of grad_dtype[i]. NULL: return a tensor in dx[i].
+     * When a backward function uses it (adding if into_accumulates[i], overwriting otherwise), it leaves dx[i] NULL and
+     * sets is_written[i]. Using it is an optimisation and never required.
      */
     gd_tensor_t *into[GD_MAX_IN];
     bool into_accumulates[GD_MAX_IN];
@@ -88,10 +94,13 @@ typedef struct gd_op {
     bool is_view; /* no kernel: infer gives strides and offset */
     bool is_random;
     unsigned contiguous_in; /* inputs, a bit each, that the kernel wants contiguous: others are copied before */
+    unsigned f32_in; /* inputs, a bit each, that are f32 where the others are of 16 bits: parameters, statistics */
+    unsigned by_conversion; /* a bit per gd_dtype_t that the kernel gets and gives as f32 copies: correct, not fast */
     /* Checks inputs and fills out[0 … n_out-1]. Errors name the op and the shapes: "matmul: a [3, 4] and b [5, 2]: …"
      */
     status_t (*infer)(gd_tensor_t *const *in, int n_in, const gd_attrs_t *attrs, gd_meta_t *out);
-    /* dx[i] for each needs[i]: new references, of in_meta[i]'s shape. dy[0] is there; NULL: not differentiable. */
+    /* dx[i] for each needs[i]: new references, of in_meta[i]'s shape and any floating dtype. dy[0] is there; NULL: not
+     * differentiable. */
     status_t (*backward)(gd_node_t *node, gd_tensor_t *dy, gd_tensor_t **dx);
     float grad_tol;   /* relative, for f32 finite differences where the op has no f64 kernel; 0: 1e-2 */
     const char *onnx; /* ONNX operator, NULL: none by itself */
