@@ -206,7 +206,7 @@ status_t gd_flat_set_gradients(gd_flat_t *flat, float *gradients)
     return status;
 }
 
-void gd_flat_touch(gd_flat_t *flat)
+void gd_flat_touch(const gd_flat_t *flat)
 {
     flat->base->storage->version++;
 }

@@ -35,7 +35,7 @@ void gd_flat_close(gd_flat_t *flat);
 /* Points every parameter's grad into gradients[numel] (64-byte aligned), fresh: the next backward overwrites it. */
 status_t gd_flat_set_gradients(gd_flat_t *flat, float *gradients);
 /* For who has written flat->parameters: counts as an in-place change of every parameter. */
-void gd_flat_touch(gd_flat_t *flat);
+void gd_flat_touch(const gd_flat_t *flat);
 /* After backward: zeroes the segments that no contribution was written to, and the gaps. */
 void gd_flat_finish_gradients(gd_flat_t *flat);
 /* SHA-256 over name, NUL, and bytes of each parameter, in name order. */
