@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* step: one training step. See Note [The bits don't depend on the layout] in session.h. No heap allocation here after
- * the second step: tensors come from the context's pool, messages and sums have buffers of their own. */
+ * the first step: tensors come from the context's pool, messages and sums have buffers of their own. */
 #include <math.h>
 #include <string.h>
 

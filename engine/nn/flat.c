@@ -185,7 +185,7 @@ void gd_flat_close(gd_flat_t *flat)
 status_t gd_flat_set_gradients(gd_flat_t *flat, float *gradients)
 {
     gd_tensor_t *base = NULL;
-    status_t status = gd_tensor_wrap(GD_DTYPE_F32, 1, &flat->numel, gradients, NULL, NULL, &base);
+    status_t status = ST_OK;
     for (int i = 0; i < flat->n_segments && status == ST_OK; i++) {
         const gd_flat_segment_t *segment = &flat->segments[i];
         gd_tensor_t *parameter = segment->parameter;
@@ -195,8 +195,13 @@ status_t gd_flat_set_gradients(gd_flat_t *flat, float *gradients)
             continue;
         }
         gd_tensor_t *alias = NULL;
-        status =
-            gd_tensor_alias(base, segment->offset, gd_tensor_n_dims(parameter), gd_tensor_shape(parameter), &alias);
+        if (base == NULL) {
+            status = gd_tensor_wrap(GD_DTYPE_F32, 1, &flat->numel, gradients, NULL, NULL, &base);
+        }
+        if (status == ST_OK) {
+            status =
+                gd_tensor_alias(base, segment->offset, gd_tensor_n_dims(parameter), gd_tensor_shape(parameter), &alias);
+        }
         if (status == ST_OK) {
             status = gd_tensor_set_grad(parameter, alias, true);
         }

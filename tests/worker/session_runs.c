@@ -10,7 +10,6 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
-#include "gradd/context.h"
 #include "worker/files.h"
 
 enum { N_TRAIN = 96, N_VALIDATION = 30, SIDE = 8, N_CLASSES = 5, N_TEXT = 4000 };
@@ -158,9 +157,8 @@ static void progress_keep(void *arg, int64_t step, int64_t steps_total, const ch
         return;
     }
     run->steps_total = steps_total;
-    if (strcmp(phase, "training") == 0 && step < RUN_MAX_STEPS) {
-        run->blocks_at[step] = mem_total_count();
-        run->system_at[step] = gd_memory_get_stats().n_system_allocations;
+    if (strcmp(phase, "training") == 0 && step < RUN_MAX_STEPS && run->heap_count != NULL) {
+        run->heap_at[step] = run->heap_count();
     }
 }
 

@@ -16,11 +16,12 @@ extern const char MODEL_GPT[]; /* text data */
 /* What a run is told, and what it told. */
 typedef struct run {
     /* in */
-    const char *directory; /* NULL: "job" in the test's folder */
-    int attempt;           /* 0: 1 */
-    int64_t last_step;     /* leave as if killed */
-    int64_t command_step;  /* from this step on … */
-    wrk_command_t command; /* … this command waits, once */
+    const char *directory;       /* NULL: "job" in the test's folder */
+    int attempt;                 /* 0: 1 */
+    int64_t last_step;           /* leave as if killed */
+    int64_t command_step;        /* from this step on … */
+    wrk_command_t command;       /* … this command waits, once */
+    int64_t (*heap_count)(void); /* calls of the heap until now; may be NULL */
     /* out */
     status_t status; /* rank 0's */
     char message[1024];
@@ -36,8 +37,7 @@ typedef struct run {
     char fingerprint[WRK_MAX_FINGERPRINT];
     char text[4096];
     int64_t steps_total;
-    int64_t blocks_at[RUN_MAX_STEPS]; /* mem_total_count() and requests to the heap when step i was finished */
-    int64_t system_at[RUN_MAX_STEPS];
+    int64_t heap_at[RUN_MAX_STEPS]; /* heap_count() when step i was finished */
 } run_t;
 
 /* Makes the data files once a test and parses a job: seed 7, 12 steps of 12 samples in `microbatches`, adamw,

@@ -121,25 +121,6 @@ static void training_makes_the_loss_smaller_and_is_told_as_points(void **state)
     spec_job_free(job);
 }
 
-static void a_step_allocates_nothing_after_the_second(void **state)
-{
-    (void)state;
-    static run_t run;
-    const char *const set[] = {"evaluation.every=100", "checkpoint.every=100", NULL};
-    const char *const models[] = {MODEL_MLP, MODEL_CNN, MODEL_GPT};
-    for (int i = 0; i < 3; i++) {
-        spec_job_t *job = run_job(models[i], 2, set);
-        memset(&run, 0, sizeof(run));
-        run_ok(job, 1, &run);
-        for (int step = 3; step < 12; step++) {
-            assert_int_equal(run.blocks_at[step], run.blocks_at[2]);
-            assert_int_equal(run.system_at[step], run.system_at[2]);
-        }
-        spec_job_free(job);
-        run_folder_clear();
-    }
-}
-
 static void reading_ahead_changes_no_bit(void **state)
 {
     (void)state;
@@ -398,7 +379,6 @@ int main(void)
         TEST(three_ranks_with_six_microbatches_give_the_bits_of_one),
         TEST(another_number_of_microbatches_is_another_job),
         TEST(training_makes_the_loss_smaller_and_is_told_as_points),
-        TEST(a_step_allocates_nothing_after_the_second),
         TEST(reading_ahead_changes_no_bit),
         TEST(text_is_sampled_at_the_end),
         TEST(without_a_prompt_text_begins_with_what_the_data_has),

@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A training step after the first allocates nothing: every call of malloc and its kin is counted, those of libraries
+ * and of other threads (readers, OpenMP's) too, as this program's own definitions come before the C library's.
+ * C++'s operator new is apart: no code of ours, but oneDNN's dnnl_primitive_execute makes a few short-lived maps of
+ * its arguments at each call, of some 100 bytes; only what is larger counts.
+ */
+#include <errno.h>
+#include <malloc.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tests/worker/session_runs.h"
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || !defined(__GLIBC__)
+#define HEAP_IS_COUNTED 0
+static int64_t heap_count(void)
+{
+    return 0;
+}
+#else
+#define HEAP_IS_COUNTED 1
+
+/* The C library's own, by their other names. */
+extern void *libc_malloc(size_t size_bytes) __asm__("__libc_malloc");
+extern void *libc_calloc(size_t n, size_t size_bytes) __asm__("__libc_calloc");
+extern void *libc_realloc(void *pointer, size_t size_bytes) __asm__("__libc_realloc");
+extern void *libc_memalign(size_t alignment, size_t size_bytes) __asm__("__libc_memalign");
+
+static atomic_int_fast64_t n_calls;
+
+static int64_t heap_count(void)
+{
+    return (int64_t)atomic_load(&n_calls);
+}
+
+static void *call_counted(void *pointer)
+{
+    atomic_fetch_add_explicit(&n_calls, 1, memory_order_relaxed);
+    return pointer;
+}
+
+void *malloc(size_t size_bytes)
+{
+    return call_counted(libc_malloc(size_bytes));
+}
+
+void *calloc(size_t n, size_t size_bytes)
+{
+    return call_counted(libc_calloc(n, size_bytes));
+}
+
+void *realloc(void *pointer, size_t size_bytes)
+{
+    return call_counted(libc_realloc(pointer, size_bytes));
+}
+
+void *memalign(size_t alignment, size_t size_bytes)
+{
+    return call_counted(libc_memalign(alignment, size_bytes));
+}
+
+/* operator new(size_t): counts only what is more than bookkeeping. */
+void *cpp_new(size_t size_bytes) __asm__("_Znwm");
+void *cpp_new(size_t size_bytes)
+{
+    enum { MAX_BOOKKEEPING = 1024 };
+    void *pointer = libc_malloc(size_bytes);
+    if (pointer == NULL) {
+        abort(); /* it would have to throw */
+    }
+    return size_bytes > MAX_BOOKKEEPING ? call_counted(pointer) : pointer;
+}
+
+void *aligned_alloc(size_t alignment, size_t size_bytes)
+{
+    return memalign(alignment, size_bytes);
+}
+
+int posix_memalign(void **pointer_p, size_t alignment, size_t size_bytes)
+{
+    void *pointer = memalign(alignment, size_bytes);
+    if (pointer == NULL) {
+        return ENOMEM;
+    }
+    *pointer_p = pointer;
+    return 0;
+}
+#endif
+
+/* Runs the job; fails when a step after the first called the heap, and says which. */
+static void assert_no_call_after_the_first(const char *model, int microbatches, const char *const *more)
+{
+    static run_t run;
+    const char *set[8] = {"evaluation.every=100", "checkpoint.every=100", NULL};
+    for (int i = 0; more != NULL && more[i] != NULL; i++) {
+        set[2 + i] = more[i];
+        set[3 + i] = NULL;
+    }
+    spec_job_t *job = run_job(model, microbatches, set);
+    memset(&run, 0, sizeof(run));
+    run.heap_count = heap_count;
+    run_ok(job, 1, &run);
+    for (int step = 2; step < 12; step++) {
+        if (run.heap_at[step] != run.heap_at[1]) {
+            fail_msg("%lld calls of the heap in step %d", (long long)(run.heap_at[step] - run.heap_at[step - 1]), step);
+        }
+    }
+    spec_job_free(job);
+    run_folder_clear();
+}
+
+static void calls_of_the_heap_are_counted(void **state)
+{
+    (void)state;
+    if (!HEAP_IS_COUNTED) {
+        FIXTURE_SKIP("a sanitizer has its own heap");
+    }
+    const int64_t before = heap_count();
+
+    char *text = strdup("the C library's own calls too");
+
+    assert_true(heap_count() > before);
+    free(text);
+}
+
+static void a_step_of_an_mlp_allocates_nothing(void **state)
+{
+    (void)state;
+    assert_no_call_after_the_first(MODEL_MLP, 1, NULL);
+    assert_no_call_after_the_first(MODEL_MLP, 4, NULL);
+}
+
+static void a_step_of_a_cnn_allocates_nothing(void **state)
+{
+    (void)state;
+    assert_no_call_after_the_first(MODEL_CNN, 1, NULL);
+    assert_no_call_after_the_first(MODEL_CNN, 4, NULL);
+}
+
+static void a_step_of_a_gpt_allocates_nothing(void **state)
+{
+    (void)state;
+    assert_no_call_after_the_first(MODEL_GPT, 1, NULL);
+    assert_no_call_after_the_first(MODEL_GPT, 4, NULL);
+}
+
+static void a_step_on_two_threads_allocates_nothing(void **state)
+{
+    (void)state;
+    const char *const set[] = {"resources.threads=2", NULL};
+    assert_no_call_after_the_first(MODEL_CNN, 2, set);
+    assert_no_call_after_the_first(MODEL_GPT, 2, set);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(calls_of_the_heap_are_counted),           TEST(a_step_of_an_mlp_allocates_nothing),
+        TEST(a_step_of_a_cnn_allocates_nothing),       TEST(a_step_of_a_gpt_allocates_nothing),
+        TEST(a_step_on_two_threads_allocates_nothing),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
