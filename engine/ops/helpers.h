@@ -28,6 +28,12 @@ status_t gd_infer_same(const char *op, gd_tensor_t *const *in, int n_in, gd_meta
  */
 status_t gd_sum_to(gd_node_t *node, int i, gd_tensor_t *dy, gd_tensor_t **dx_p);
 
+/*
+ * The gradient of in[i] as the product a b: into the leaf's buffer if there is one, else as a new tensor, summed over
+ * broadcast axes. The product may have the input's elements in another shape (leading axes flattened).
+ */
+status_t gd_node_product(gd_node_t *node, int i, gd_tensor_t *a, gd_tensor_t *b, gd_tensor_t **dx);
+
 /* Applies an op without attributes. */
 status_t gd_op_unary(gd_op_id_t id, gd_tensor_t *x, gd_tensor_t **y_p);
 status_t gd_op_binary(gd_op_id_t id, gd_tensor_t *a, gd_tensor_t *b, gd_tensor_t **y_p);

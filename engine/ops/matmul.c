@@ -58,11 +58,7 @@ static status_t rows_view(gd_tensor_t *x, gd_tensor_t **y_p)
     return gd_reshape(x, 2, shape, y_p);
 }
 
-/*
- * The gradient of in[i] as the product a b: into the leaf's buffer if there is one, else as a new tensor, summed over
- * broadcast axes. The product may have the input's elements in another shape (leading axes flattened).
- */
-static status_t product_gradient(gd_node_t *node, int i, gd_tensor_t *a, gd_tensor_t *b, gd_tensor_t **dx)
+status_t gd_node_product(gd_node_t *node, int i, gd_tensor_t *a, gd_tensor_t *b, gd_tensor_t **dx)
 {
     gd_tensor_t *operands[2] = {a, b};
     const gd_meta_t *meta = &node->in_meta[i];
@@ -113,14 +109,14 @@ static status_t rows_backward(gd_node_t *node, gd_tensor_t *dy, bool is_w_transp
             status = gd_transpose(is_w_transposed ? dy_rows : x_rows, 0, 1, &turned);
         }
         if (status == ST_OK) {
-            status = product_gradient(node, 1, turned, is_w_transposed ? x_rows : dy_rows, dx);
+            status = gd_node_product(node, 1, turned, is_w_transposed ? x_rows : dy_rows, dx);
         }
         turned = gd_tensor_unref(turned);
     }
     if (status == ST_OK && node->needs[0]) {
         status = is_w_transposed ? gd_contiguous(node->in[1], &turned) : gd_transpose(node->in[1], 0, 1, &turned);
         if (status == ST_OK) {
-            status = product_gradient(node, 0, dy_rows, turned, dx);
+            status = gd_node_product(node, 0, dy_rows, turned, dx);
         }
     }
     (void)gd_tensor_unref(turned);
@@ -140,14 +136,14 @@ static status_t matmul_backward(gd_node_t *node, gd_tensor_t *dy, gd_tensor_t **
     if (node->needs[0]) {
         status = gd_transpose(node->in[1], -2, -1, &turned);
         if (status == ST_OK) {
-            status = product_gradient(node, 0, dy, turned, dx);
+            status = gd_node_product(node, 0, dy, turned, dx);
         }
         turned = gd_tensor_unref(turned);
     }
     if (status == ST_OK && node->needs[1]) {
         status = gd_transpose(node->in[0], -2, -1, &turned);
         if (status == ST_OK) {
-            status = product_gradient(node, 1, turned, dy, dx);
+            status = gd_node_product(node, 1, turned, dy, dx);
         }
         turned = gd_tensor_unref(turned);
     }

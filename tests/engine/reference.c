@@ -9,6 +9,7 @@
 #include "tests/engine/reference_image.h"
 #include "tests/engine/reference_loss.h"
 #include "tests/engine/reference_nn.h"
+#include "tests/engine/reference_sequence.h"
 
 void ref_index(const ref_tensor_t *t, int64_t flat, int64_t *index_p)
 {
@@ -335,5 +336,7 @@ const reference_func_t reference_table[GD_OP_COUNT] = {
 #define ROW(enum_x, name_x) [GD_OP_##enum_x] = ref_##name_x,
     REFERENCE_IMAGE_LIST(ROW)
 #undef ROW
+    [GD_OP_RNN] = ref_rnn,
+    [GD_OP_RNN_BACKWARD] = ref_rnn_backward,
     /* clang-format on */
 };

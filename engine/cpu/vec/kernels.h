@@ -81,5 +81,8 @@ CPU_KERNEL(rms_norm);
 CPU_KERNEL(rms_norm_backward);
 CPU_KERNEL(group_norm);
 CPU_KERNEL(group_norm_backward);
+/* rnn.c */
+CPU_KERNEL(rnn);
+CPU_KERNEL(rnn_backward);
 
 #endif

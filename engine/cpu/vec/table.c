@@ -65,5 +65,7 @@ const gd_kernel_func_t CPU_JOIN(gd_cpu_kernels_, GD_ISA)[GD_OP_COUNT] = {
     [GD_OP_RMS_NORM_BACKWARD] = CPU_FN(rms_norm_backward),
     [GD_OP_GROUP_NORM] = CPU_FN(group_norm),
     [GD_OP_GROUP_NORM_BACKWARD] = CPU_FN(group_norm_backward),
+    [GD_OP_RNN] = CPU_FN(rnn),
+    [GD_OP_RNN_BACKWARD] = CPU_FN(rnn_backward),
     /* clang-format on */
 };

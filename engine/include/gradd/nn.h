@@ -222,4 +222,19 @@ status_t gd_add_parameter_new(const char *name, int n_dims, const int64_t *sampl
 /* Sets how a parameter added by a constructor is initialised; ST_ERR_NOT_FOUND for an unknown own name. */
 status_t gd_module_set_init(gd_module_t *module, const char *name, gd_init_t init);
 
+/* ---- recurrent.c ---- */
+typedef struct gd_recurrent_options {
+    gd_rnn_kind_t kind;
+    int64_t width; /* hidden units, PyTorch's hidden_size */
+    int layers;    /* 0: 1 */
+    bool is_bidirectional;
+    bool has_bias;
+    double dropout;     /* between layers */
+    int64_t projection; /* lstm: outputs and states of this width, below `width`; 0: none */
+} gd_recurrent_options_t;
+/* x[B,T,input] → y[B,T,R], R the width (or the projection), twice that where bidirectional; states begin as zeros. As
+ * torch.nn.RNN, LSTM and GRU with batch_first, parameters too: weight_ih_l0, weight_hh_l0, bias_ih_l0, bias_hh_l0,
+ * weight_hr_l0, weight_ih_l0_reverse, … For other first states see gd_rnn. */
+status_t gd_recurrent_new(int64_t input, const gd_recurrent_options_t *options, gd_module_t **module_p);
+
 #endif

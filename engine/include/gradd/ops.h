@@ -100,4 +100,20 @@ status_t gd_cross_entropy(gd_tensor_t *logits, gd_tensor_t *targets, double scal
 /* 0-d: scale · sum (x - y)². */
 status_t gd_mse(gd_tensor_t *x, gd_tensor_t *y, double scale, gd_tensor_t **loss_p);
 
+/* ops/rnn.c. Gates in PyTorch's order: lstm i f g o, gru r z n. */
+typedef enum gd_rnn_kind { GD_RNN_TANH, GD_RNN_RELU, GD_RNN_LSTM, GD_RNN_GRU, GD_RNN_COUNT } gd_rnn_kind_t;
+typedef struct gd_rnn_weights {
+    gd_tensor_t *w_hh; /* [G·H,R] */
+    gd_tensor_t *b_hh; /* [G·H]; NULL: none */
+    gd_tensor_t *w_hr; /* [R,H], lstm only: projects the output; NULL: none, and R = H */
+} gd_rnn_weights_t;
+/*
+ * A recurrent layer over time: x[T,B,G·H] holds the input's shares of the gates, gd_linear(input, w_ih, b_ih), with
+ * G = 4 for lstm, 3 for gru, 1 for the others → y[T,B,R]. is_reverse: from the last time to the first. h0[B,R], and
+ * lstm's c0[B,H]: the states before the first step; NULL: zeros. cells_p (may be NULL): lstm's states [T,B,H], without
+ * a graph.
+ */
+status_t gd_rnn(gd_rnn_kind_t kind, bool is_reverse, gd_tensor_t *x, const gd_rnn_weights_t *weights, gd_tensor_t *h0,
+                gd_tensor_t *c0, gd_tensor_t **y_p, gd_tensor_t **cells_p);
+
 #endif
