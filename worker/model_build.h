@@ -57,6 +57,9 @@ status_t model_leaf_build(model_build_t *build, const Gradd__V1__Layer *layer, w
 /* model_structure.c: those that change shapes and little else. */
 status_t model_shaper_build(model_build_t *build, const Gradd__V1__Layer *layer, wrk_shape_t *shape,
                             gd_module_t **module_p);
+/* layers_sequence.c: recurrent layers, attention with options, what transformers are made of. */
+status_t model_sequence_build(model_build_t *build, const Gradd__V1__Layer *layer, wrk_shape_t *shape,
+                              gd_module_t **module_p);
 
 /* layers_image.c: those for images and general use; NULL: not one of them. */
 typedef status_t (*model_build_func_t)(model_build_t *build, const Gradd__V1__Layer *layer, wrk_shape_t *shape,

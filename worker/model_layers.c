@@ -537,6 +537,10 @@ status_t model_leaf_build(model_build_t *build, const Gradd__V1__Layer *layer, w
     case GRADD__V1__LAYER__KIND_ADD_PARAMETER:
     case GRADD__V1__LAYER__KIND_ATTEND:
         return model_shaper_build(build, layer, shape, module_p);
+    case GRADD__V1__LAYER__KIND_RNN:
+    case GRADD__V1__LAYER__KIND_LSTM:
+    case GRADD__V1__LAYER__KIND_GRU:
+        return model_sequence_build(build, layer, shape, module_p);
     default:
         return elementwise_build(build, layer, shape, module_p);
     }

@@ -22,6 +22,8 @@ const char MODEL_GPT[] =
     "{repeat: {times: 2, layers: [{residual: [layer_norm, {attention: {heads: 2, causal: true, dropout: 0.1}}]}, "
     "{residual: [layer_norm, {linear: {out: 32}}, gelu, {linear: {out: 16}}]}]}}, layer_norm, "
     "{linear: {out: 27, bias: false, tied: wte}}]";
+const char MODEL_LSTM[] = "[{embedding: {count: 27, width: 12}}, {lstm: {width: 20, depth: 2, dropout: 0.1}}, "
+                          "{linear: {out: 27}}]";
 
 /* A small generator of the test's own: the data needn't be the engine's. */
 static uint32_t noise(uint32_t *state)
@@ -91,9 +93,9 @@ spec_job_t *run_job(const char *model, int microbatches, const char *const *set)
     }
     strbuf_t yaml = {0};
     strbuf_appendf(&yaml, "name: test\nseed: 7\nmodel: {layers: %s}\n", model);
-    if (model == MODEL_GPT) {
-        strbuf_append(&yaml, "data:\n  train: {text: {path: text, tokens: characters, part: [0, 0.9]}}\n"
-                             "  validation: {text: {path: text, tokens: characters, part: [0.9, 1]}}\n");
+    if (strstr(model, "{embedding:") != NULL) {
+        strbuf_append(&yaml, "data:\n  train: {text: {path: text, tokens: characters, part: [0, 0.9], context: 16}}\n"
+                             "  validation: {text: {path: text, tokens: characters, part: [0.9, 1], context: 16}}\n");
     } else {
         strbuf_append(&yaml, "data:\n  train: {idx: {images: train-images, labels: train-labels}}\n"
                              "  validation: {idx: {images: validation-images, labels: validation-labels}}\n");

@@ -59,7 +59,7 @@ static const wrk_shape_t photo = {.dtype = GD_DTYPE_F32, .n_dims = 3, .size = {3
 static const wrk_shape_t tokens = {.dtype = GD_DTYPE_I64, .n_dims = 1, .size = {64}};
 
 /* torchvision: the weights' pages (num_params); GPT-2, TinyLlama, BERT: what transformers' num_parameters() gives for
- * the published checkpoints; timm: its results table; U-Net: milesial/Pytorch-UNet with transposed convolutions. */
+ * the published checkpoints; lstm_lm: the sizes of Zaremba et al., 2014; timm: its results table; U-Net: milesial/Pytorch-UNet with transposed convolutions. */
 static void every_model_has_its_published_number_of_parameters(void **state)
 {
     (void)state;
@@ -72,6 +72,9 @@ static void every_model_has_its_published_number_of_parameters(void **state)
         {"gpt2.yaml", "width: 1024, heads: 16, layers: 24", &tokens, 354823168, 50257},
         {"gpt2.yaml", "width: 1280, heads: 20, layers: 36", &tokens, 774030080, 50257},
         {"gpt2.yaml", "width: 1600, heads: 25, layers: 48", &tokens, 1557611200, 50257},
+        {"lstm_lm.yaml", "", &tokens, 13987678, 33278},
+        {"lstm_lm.yaml", "vocabulary: 10000, width: 650", &tokens, 19780400, 10000},
+        {"lstm_lm.yaml", "vocabulary: 10000, width: 1500", &tokens, 66034000, 10000},
         {"resnet18.yaml", "", &photo, 11689512, 1000},
         {"resnet50.yaml", "", &photo, 25557032, 1000},
         {"vgg11.yaml", "", &photo, 132863336, 1000},

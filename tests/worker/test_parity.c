@@ -292,10 +292,17 @@ static void image_modules_agree_with_pytorch(void **state)
     file_run("image_modules.safetensors");
 }
 
+static void sequence_modules_agree_with_pytorch(void **state)
+{
+    (void)state;
+    file_run("sequence_modules.safetensors");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(image_modules_agree_with_pytorch),
+        TEST(sequence_modules_agree_with_pytorch),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

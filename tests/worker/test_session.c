@@ -70,6 +70,12 @@ static void a_gpt_trains_to_the_same_bits_on_1_2_and_4_ranks(void **state)
     layouts_compare(MODEL_GPT, 4, (const int[]){1, 2, 4, 0});
 }
 
+static void an_lstm_trains_to_the_same_bits_on_1_2_and_4_ranks(void **state)
+{
+    (void)state;
+    layouts_compare(MODEL_LSTM, 4, (const int[]){1, 2, 4, 0});
+}
+
 static void three_ranks_with_six_microbatches_give_the_bits_of_one(void **state)
 {
     (void)state;
@@ -376,6 +382,7 @@ int main(void)
         TEST(an_mlp_trains_to_the_same_bits_on_1_2_and_4_ranks),
         TEST(a_cnn_with_batch_norm_and_dropout_trains_to_the_same_bits_on_1_2_and_4_ranks),
         TEST(a_gpt_trains_to_the_same_bits_on_1_2_and_4_ranks),
+        TEST(an_lstm_trains_to_the_same_bits_on_1_2_and_4_ranks),
         TEST(three_ranks_with_six_microbatches_give_the_bits_of_one),
         TEST(another_number_of_microbatches_is_another_job),
         TEST(training_makes_the_loss_smaller_and_is_told_as_points),
