@@ -12,6 +12,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 
 import peer_gpt2
+import peer_lstm
 import peer_resnet50
 import peer_training
 
@@ -97,6 +98,8 @@ WORKLOADS = {
     "gpt2-124m": peer_gpt2.Training,
     "gpt2-124m-bf16": lambda: peer_gpt2.Training(torch.bfloat16),
     "adamw-100m": peer_training.AdamW100M,
+    "lstm": peer_lstm.Training,
+    "lstm-200": lambda: peer_lstm.Training(200),
     "resnet50": peer_resnet50.Training,
     "resnet50-channels-last": lambda: peer_resnet50.Training(is_channels_last=True),
 }
