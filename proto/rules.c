@@ -171,23 +171,7 @@ const spec_rule_t spec_rules[] = {
     {"Layer.AddParameter.init", .default_text = "normal, std 0.02", .help = "Initial values."},
 
 #include "proto/rules_image.def"
-    /* sequences */
-    {"Layer.rnn", .help = "Recurrent layer with tanh or relu: [B, T, C] to [B, T, width]; states begin as zeros."},
-    {"Layer.lstm", .help = "Long short-term memory: [B, T, C] to [B, T, width]; states begin as zeros."},
-    {"Layer.gru", .help = "Gated recurrent units: [B, T, C] to [B, T, width]; states begin as zeros."},
-    {"Layer.Rnn.width", NEEDED_WITHIN(1, MAX_SIDE), .unit = "features", .help = "Hidden units of a direction."},
-    {"Layer.Rnn.depth", WITHIN(1, 1024), .help = "Layers, one upon the other."},
-    {"Layer.Rnn.bidirectional", .help = "Whether a second direction, from the end, gives as many features more."},
-    {"Layer.Rnn.bias", .help = "Whether there are biases."},
-    {"Layer.Rnn.dropout", FRACTION, .help = "Share of elements that are dropped between layers in training."},
-    {"Layer.Recurrent.width", NEEDED_WITHIN(1, MAX_SIDE), .unit = "features", .help = "Hidden units of a direction."},
-    {"Layer.Recurrent.depth", WITHIN(1, 1024), .help = "Layers, one upon the other."},
-    {"Layer.Recurrent.bidirectional", .help = "Whether a second direction, from the end, gives as many features more."},
-    {"Layer.Recurrent.bias", .help = "Whether there are biases."},
-    {"Layer.Recurrent.dropout", FRACTION, .help = "Share of elements that are dropped between layers in training."},
-    {"Layer.Recurrent.projection", WITHIN(0, MAX_SIDE), .unit = "features",
-     .help = "lstm: width that outputs and states are projected to, below width; 0: none."},
-    {"Layer.Rnn.activation", .help = "Function of the units."},
+#include "proto/rules_sequence.def"
 
     {"Data.train", NEEDED, .help = "What is learnt from."},
     {"Data.validation", .help = "What the model is measured with."},

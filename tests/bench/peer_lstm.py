@@ -4,6 +4,8 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
+import peer_training
+
 VOCABULARY, BATCH, TIME = 10000, 20, 35
 
 
@@ -24,19 +26,16 @@ class LstmLm(nn.Module):
         return self.decoder(self.drop(self.rnn(self.drop(self.encoder(ids)))[0]))
 
 
-class Training:
+class Training(peer_training.Training):
+    max_norm = 0.25
+
     def __init__(self, width=512):
         self.model = LstmLm(width)
         self.optimizer = torch.optim.SGD(self.model.parameters(), lr=1, fused=True)
-        self.tokens = torch.randint(0, VOCABULARY, (200_000,))
+        self.tokens = torch.randint(0, VOCABULARY, (210_000,))
 
-    def step(self):
-        starts = torch.randint(0, len(self.tokens) - TIME - 1, (BATCH,))
-        x = torch.stack([self.tokens[s:s + TIME] for s in starts])
-        y = torch.stack([self.tokens[s + 1:s + TIME + 1] for s in starts])
-        loss = F.cross_entropy(self.model(x).view(-1, VOCABULARY), y.view(-1))
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 0.25)
-        self.optimizer.step()
-        return loss.item()
+    def batch(self):
+        return peer_training.windows(self.tokens, BATCH, TIME)
+
+    def loss(self, x, y):
+        return F.cross_entropy(self.model(x).view(-1, VOCABULARY), y.view(-1))

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 ADAMW_BYTES = 28  # a parameter: p, g, m, v read; p, m, v written
 SGD_BYTES = 20  # p, g, momentum read; p, momentum written
+PLAIN_SGD_BYTES = 12  # p, g read; p written
 
 
 @dataclass
@@ -71,8 +72,8 @@ def lstm(batch, time, width, hidden, depth, vocabulary, parameters):
     weights = sum(4 * hidden * ((width if i == 0 else hidden) + hidden) for i in range(depth))
     flop = 6 * batch * time * (weights + vocabulary * hidden)
     kept = batch * time * (depth * 6 * hidden + width + vocabulary)
-    return Work(flop, "6 B T (sum 4 H (I + H) + V H)", parameters * (12 + 4 + ADAMW_BYTES) + 16 * kept,
-                "P (8 + 4 + 4 + 28) + 16 B T (6 L H + I + V)")
+    return Work(flop, "6 B T (sum 4 H (I + H) + V H)", parameters * (12 + 4 + PLAIN_SGD_BYTES) + 16 * kept,
+                "P (8 + 4 + 4 + 12) + 16 B T (6 L H + I + V)")
 
 
 LENET = [(1, 32, 3, 28), (32, 64, 3, 14)]
@@ -85,6 +86,7 @@ WORK = {
     "gpt2-124m": gpt(4, 64, 768, 12, 50257, 124_439_808),
     "gpt2-124m-bf16": gpt(4, 64, 768, 12, 50257, 124_439_808, value_bytes=2),
     "resnet50": convolutions(8, resnet50_layers(), 2 * 2048 * 1000, 25_557_032, SGD_BYTES, "B 8"),
+    "lstm": lstm(20, 35, 512, 512, 2, 10000, 14_452_496),
     "adamw-100m": Work(12e8, "12 P", 100e6 * ADAMW_BYTES, "28 P"),
 }
 
