@@ -334,9 +334,7 @@ const reference_func_t reference_table[GD_OP_COUNT] = {
     [GD_OP_CTC] = ref_ctc,
     [GD_OP_CTC_BACKWARD] = ref_ctc_backward,
 #define ROW(enum_x, name_x) [GD_OP_##enum_x] = ref_##name_x,
-    REFERENCE_IMAGE_LIST(ROW)
+    REFERENCE_IMAGE_LIST(ROW) REFERENCE_SEQUENCE_LIST(ROW)
 #undef ROW
-    [GD_OP_RNN] = ref_rnn,
-    [GD_OP_RNN_BACKWARD] = ref_rnn_backward,
     /* clang-format on */
 };

@@ -5,7 +5,13 @@
 
 #include "tests/engine/reference.h"
 
-void ref_rnn(const ref_tensor_t *in, const gd_attrs_t *attrs, ref_tensor_t *out);
-void ref_rnn_backward(const ref_tensor_t *in, const gd_attrs_t *attrs, ref_tensor_t *out);
+/* X(enum, name) */
+#define REFERENCE_SEQUENCE_LIST(X)                                                                                     \
+    X(RNN, rnn)                                                                                                        \
+    X(RNN_BACKWARD, rnn_backward)
+
+#define DECLARE(enum_x, name_x) void ref_##name_x(const ref_tensor_t *in, const gd_attrs_t *attrs, ref_tensor_t *out);
+REFERENCE_SEQUENCE_LIST(DECLARE)
+#undef DECLARE
 
 #endif

@@ -59,7 +59,8 @@ static const wrk_shape_t photo = {.dtype = GD_DTYPE_F32, .n_dims = 3, .size = {3
 static const wrk_shape_t tokens = {.dtype = GD_DTYPE_I64, .n_dims = 1, .size = {64}};
 
 /* torchvision: the weights' pages (num_params); GPT-2, TinyLlama, BERT: what transformers' num_parameters() gives for
- * the published checkpoints; lstm_lm: the sizes of Zaremba et al., 2014; timm: its results table; U-Net: milesial/Pytorch-UNet with transposed convolutions. */
+ * the published checkpoints; lstm_lm: the sizes of Zaremba et al., 2014; timm: its results table; U-Net:
+ * milesial/Pytorch-UNet with transposed convolutions. */
 static void every_model_has_its_published_number_of_parameters(void **state)
 {
     (void)state;
