@@ -11,13 +11,12 @@
             {.in = {{2, {0, 4}}, {1, {4}}}, .n_in = 2},                                                                \
             {.in = {{2, {3, 70}, .lo = 0.5, .hi = 2}, {1, {70}, .lo = 0.5, .hi = 2}}, .n_in = 2},                      \
             {.in = {{2, {3, 4}}, {2, {3, 5}}}, .n_in = 2, .expect = ST_ERR_SHAPE},                                     \
-            {.in = {{2, {3, 4}}, {2, {3, 4}, .dtype = GD_DTYPE_I32, .int_limit = 5}},                                  \
-             .n_in = 2,                                                                                                \
-             .expect = ST_ERR_DTYPE},                                                                                  \
-            {.in = {{2, {3, 4}, .dtype = GD_DTYPE_I32, .int_limit = 5},                                                \
-                    {2, {3, 4}, .dtype = GD_DTYPE_I32, .int_limit = 5}},                                               \
-             .n_in = 2,                                                                                                \
-             .expect = ST_ERR_UNSUPPORTED},                                                                            \
+            {.in = {{2, {3, 4}, .lo = 0.5, .hi = 2}, {2, {3, 4}, .dtype = GD_DTYPE_I32, .lo = 1, .hi = 5}},            \
+             .n_in = 2},                                                                                               \
+            {.in = {{0, {0}, .lo = 0.5, .hi = 2}, {1, {4}, .dtype = GD_DTYPE_U8, .lo = 1, .hi = 5}}, .n_in = 2},       \
+            {.in = {{2, {3, 4}, .lo = 0.5, .hi = 2}, {1, {4}, .dtype = GD_DTYPE_BF16, .lo = 0.5, .hi = 2}},            \
+             .n_in = 2},                                                                                               \
+            {.in = {{2, {3, 4}}}, .n_in = 1, .expect = ST_ERR_INVAL},                                                  \
     }
 
 #define UNARY_SAMPLES(lo_x, hi_x)                                                                                      \
@@ -25,8 +24,10 @@
         {.in = {{2, {3, 4}, .lo = (lo_x), .hi = (hi_x)}}, .n_in = 1},                                                  \
             {.in = {{0, {0}, .lo = (lo_x), .hi = (hi_x)}}, .n_in = 1}, {.in = {{2, {3, 0}}}, .n_in = 1},               \
             {.in = {{2, {3, 67}, .lo = (lo_x), .hi = (hi_x)}}, .n_in = 1},                                             \
-            {.in = {{1, {3}, .dtype = GD_DTYPE_U8, .int_limit = 5}}, .n_in = 1, .expect = ST_ERR_UNSUPPORTED},         \
+            {.in = {{1, {3}}, {1, {3}}}, .n_in = 2, .expect = ST_ERR_INVAL},                                           \
     }
+
+enum { DTYPES_NUMBER = OPS_DTYPES_ALL & ~(1 << GD_DTYPE_BOOL) };
 
 static status_t add_infer(gd_tensor_t *const *in, int n_in, const gd_attrs_t *attrs, gd_meta_t *out)
 {
@@ -53,7 +54,8 @@ const gd_op_t gd_op_add = {
     .n_in = 2,
     .n_in_required = 2,
     .n_out = 1,
-    .dtypes = OPS_DTYPES_FLOAT,
+    .dtypes = OPS_DTYPES_ALL,
+    .promotes = true,
     .autocast = GD_AUTOCAST_WIDEST,
     .infer = add_infer,
     .backward = add_backward,
@@ -99,7 +101,8 @@ const gd_op_t gd_op_sub = {
     .n_in = 2,
     .n_in_required = 2,
     .n_out = 1,
-    .dtypes = OPS_DTYPES_FLOAT,
+    .dtypes = DTYPES_NUMBER,
+    .promotes = true,
     .autocast = GD_AUTOCAST_WIDEST,
     .infer = sub_infer,
     .backward = sub_backward,
@@ -136,7 +139,8 @@ const gd_op_t gd_op_mul = {
     .n_in = 2,
     .n_in_required = 2,
     .n_out = 1,
-    .dtypes = OPS_DTYPES_FLOAT,
+    .dtypes = OPS_DTYPES_ALL,
+    .promotes = true,
     .saves = GD_SAVE_INPUTS,
     .autocast = GD_AUTOCAST_WIDEST,
     .infer = mul_infer,
@@ -149,7 +153,9 @@ static status_t div_infer(gd_tensor_t *const *in, int n_in, const gd_attrs_t *at
 {
     (void)n_in;
     (void)attrs;
-    return gd_meta_broadcast("div", in[0], in[1], out);
+    status_t status = gd_meta_broadcast("div", in[0], in[1], out);
+    out->dtype = gd_dtype_float_of(out->dtype);
+    return status;
 }
 
 /* -(q a) / b, where q = dy / b */
@@ -194,7 +200,8 @@ const gd_op_t gd_op_div = {
     .n_in = 2,
     .n_in_required = 2,
     .n_out = 1,
-    .dtypes = OPS_DTYPES_FLOAT,
+    .dtypes = OPS_DTYPES_ALL,
+    .promotes = true,
     .saves = GD_SAVE_INPUTS,
     .autocast = GD_AUTOCAST_WIDEST,
     .infer = div_infer,
@@ -236,7 +243,7 @@ const gd_op_t gd_op_neg = {
     .n_in = 1,
     .n_in_required = 1,
     .n_out = 1,
-    .dtypes = OPS_DTYPES_FLOAT,
+    .dtypes = DTYPES_NUMBER,
     .infer = gd_infer_like,
     .backward = neg_backward,
     .onnx = "Neg",
@@ -255,10 +262,10 @@ const gd_op_t gd_op_exp = {
     .n_in = 1,
     .n_in_required = 1,
     .n_out = 1,
-    .dtypes = OPS_DTYPES_FLOAT,
+    .dtypes = OPS_DTYPES_ALL,
     .saves = GD_SAVE_OUTPUTS,
     .autocast = GD_AUTOCAST_F32,
-    .infer = gd_infer_like,
+    .infer = gd_infer_float,
     .backward = exp_backward,
     .onnx = "Exp",
     .sample = UNARY_SAMPLES(-3, 3),
@@ -276,10 +283,10 @@ const gd_op_t gd_op_log = {
     .n_in = 1,
     .n_in_required = 1,
     .n_out = 1,
-    .dtypes = OPS_DTYPES_FLOAT,
+    .dtypes = OPS_DTYPES_ALL,
     .saves = GD_SAVE_INPUTS,
     .autocast = GD_AUTOCAST_F32,
-    .infer = gd_infer_like,
+    .infer = gd_infer_float,
     .backward = log_backward,
     .onnx = "Log",
     .sample = UNARY_SAMPLES(0.25, 4),
@@ -303,9 +310,9 @@ const gd_op_t gd_op_sqrt = {
     .n_in = 1,
     .n_in_required = 1,
     .n_out = 1,
-    .dtypes = OPS_DTYPES_FLOAT,
+    .dtypes = OPS_DTYPES_ALL,
     .saves = GD_SAVE_OUTPUTS,
-    .infer = gd_infer_like,
+    .infer = gd_infer_float,
     .backward = sqrt_backward,
     .onnx = "Sqrt",
     .sample = UNARY_SAMPLES(0.25, 4),

@@ -10,6 +10,22 @@ status_t gd_infer_like(gd_tensor_t *const *in, int n_in, const gd_attrs_t *attrs
     return ST_OK;
 }
 
+status_t gd_infer_float(gd_tensor_t *const *in, int n_in, const gd_attrs_t *attrs, gd_meta_t *out)
+{
+    (void)n_in;
+    (void)attrs;
+    gd_meta_set(out, gd_dtype_float_of(in[0]->dtype), in[0]->n_dims, in[0]->shape);
+    return ST_OK;
+}
+
+status_t gd_infer_bool(gd_tensor_t *const *in, int n_in, const gd_attrs_t *attrs, gd_meta_t *out)
+{
+    (void)n_in;
+    (void)attrs;
+    gd_meta_set(out, GD_DTYPE_BOOL, in[0]->n_dims, in[0]->shape);
+    return ST_OK;
+}
+
 status_t gd_infer_same(const char *op, gd_tensor_t *const *in, int n_in, gd_meta_t *out)
 {
     for (int i = 1; i < n_in; i++) {
@@ -68,9 +84,10 @@ status_t gd_sum_to(gd_node_t *node, int i, gd_tensor_t *dy, gd_tensor_t **dx_p)
         *dx_p = gd_tensor_ref(dy);
         return ST_OK;
     }
-    gd_attrs_t attrs = {
-        .i = {mask, 0, 0, dy->dtype != node->grad_dtype[i] ? gd_attr_of_dtype(node->grad_dtype[i]) : 0}};
-    if (node->into[i] != NULL) {
+    /* the sum of 16-bit floats for an f32 leaf is written as f32; other dtypes are cast on the way on */
+    const bool is_widened = dy->dtype != node->grad_dtype[i] && gd_dtype_widen(dy->dtype) == node->grad_dtype[i];
+    gd_attrs_t attrs = {.i = {mask, 0, 0, is_widened ? gd_attr_of_dtype(node->grad_dtype[i]) : 0}};
+    if (node->into[i] != NULL && (is_widened || dy->dtype == node->grad_dtype[i])) {
         return sum_write(node, i, dy, &attrs, n_kept, kept);
     }
     gd_tensor_t *sum = NULL;

@@ -12,6 +12,13 @@ enum {
     OPS_DTYPES_FLOAT = 1 << GD_DTYPE_F32 | 1 << GD_DTYPE_F64 | 1 << GD_DTYPE_BF16 | 1 << GD_DTYPE_F16
 };
 
+/* The names as ids, for functions made from lists of names. */
+enum {
+#define GD_OP(ENUM, name) gd_op_id_##name = GD_OP_##ENUM,
+#include "ops/ops.def"
+#undef GD_OP
+};
+
 void gd_meta_set(gd_meta_t *meta_p, gd_dtype_t dtype, int n_dims, const int64_t *shape);
 /* "<op>: [2, 3] and [4]: <why>"; b may be NULL. Returns code. */
 status_t gd_op_fail_shapes(status_t code, const char *op, const gd_tensor_t *a, const gd_tensor_t *b, const char *why);
@@ -19,6 +26,14 @@ status_t gd_op_fail_shapes(status_t code, const char *op, const gd_tensor_t *a, 
 status_t gd_op_check_axis(const char *op, const gd_tensor_t *x, int64_t *axis);
 /* One input, one output, same shape and dtype. */
 status_t gd_infer_like(gd_tensor_t *const *in, int n_in, const gd_attrs_t *attrs, gd_meta_t *out);
+/* The same with the dtype of a floating result, or bool. */
+status_t gd_infer_float(gd_tensor_t *const *in, int n_in, const gd_attrs_t *attrs, gd_meta_t *out);
+status_t gd_infer_bool(gd_tensor_t *const *in, int n_in, const gd_attrs_t *attrs, gd_meta_t *out);
+/* The dtype of a result that is a float: dtype itself, or f32 from integers and bool. */
+static inline gd_dtype_t gd_dtype_float_of(gd_dtype_t dtype)
+{
+    return gd_dtype_is_float(dtype) ? dtype : GD_DTYPE_F32;
+}
 /* Inputs of the same shape and dtype (backward kernels). */
 status_t gd_infer_same(const char *op, gd_tensor_t *const *in, int n_in, gd_meta_t *out);
 

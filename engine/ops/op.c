@@ -81,14 +81,24 @@ status_t gd_op_check_axis(const char *op, const gd_tensor_t *x, int64_t *axis)
     return ST_OK;
 }
 
+static gd_dtype_t common_dtype(const gd_tensor_t *const *in, int n_in)
+{
+    gd_dtype_t dtypes[GD_MAX_IN];
+    int n_dims[GD_MAX_IN];
+    int n = 0;
+    for (int i = 0; i < n_in; i++) {
+        if (in[i] != NULL) {
+            dtypes[n] = in[i]->dtype;
+            n_dims[n++] = in[i]->n_dims;
+        }
+    }
+    return gd_dtype_result(dtypes, n_dims, n);
+}
+
 status_t gd_meta_broadcast(const char *op, const gd_tensor_t *a, const gd_tensor_t *b, gd_meta_t *meta_p)
 {
-    if (a->dtype != b->dtype) {
-        return ST_FAIL(ST_ERR_DTYPE, "%s: %s and %s: dtypes must be equal", op, gd_dtype_name(a->dtype),
-                       gd_dtype_name(b->dtype));
-    }
     int n_dims = a->n_dims > b->n_dims ? a->n_dims : b->n_dims;
-    meta_p->dtype = a->dtype;
+    meta_p->dtype = a->dtype == b->dtype ? a->dtype : common_dtype((const gd_tensor_t *const[]){a, b}, 2);
     meta_p->n_dims = n_dims;
     meta_p->offset = 0;
     for (int i = 0; i < n_dims; i++) {
@@ -116,8 +126,11 @@ static status_t inputs_check(const gd_op_t *op, gd_tensor_t *const *in, int n_in
         }
     }
     unsigned dtypes = op->dtypes != 0 ? op->dtypes : DTYPES_DEFAULT;
-    if (n_in > 0 && (dtypes >> in[0]->dtype & 1u) == 0) {
-        return ST_FAIL(ST_ERR_UNSUPPORTED, "%s: no kernel for %s on the cpu", op->name, gd_dtype_name(in[0]->dtype));
+    if (n_in > 0) {
+        gd_dtype_t dtype = op->promotes ? common_dtype((const gd_tensor_t *const *)in, n_in) : in[0]->dtype;
+        if ((dtypes >> dtype & 1u) == 0) {
+            return ST_FAIL(ST_ERR_UNSUPPORTED, "%s: no kernel for %s on the cpu", op->name, gd_dtype_name(dtype));
+        }
     }
     return ST_OK;
 }

@@ -10,6 +10,7 @@
 #include "tests/engine/reference_loss.h"
 #include "tests/engine/reference_nn.h"
 #include "tests/engine/reference_sequence.h"
+#include "tests/engine/reference_tensor.h"
 
 void ref_index(const ref_tensor_t *t, int64_t flat, int64_t *index_p)
 {
@@ -73,6 +74,11 @@ static void ref_expand(const ref_tensor_t *in, const gd_attrs_t *attrs, ref_tens
     }
 }
 
+double ref_as(gd_dtype_t dtype, double value)
+{
+    return dtype == GD_DTYPE_BOOL ? value != 0 : dtype == GD_DTYPE_U8 ? value - 256 * floor(value / 256) : value;
+}
+
 /* A reference of an elementwise op: a and b are the operands (b is 0 for one), f the attributes. */
 #define REF_MAP(name_x, n_in_x, expression_x)                                                                          \
     static void ref_##name_x(const ref_tensor_t *in, const gd_attrs_t *attrs, ref_tensor_t *out)                       \
@@ -85,7 +91,7 @@ static void ref_expand(const ref_tensor_t *in, const gd_attrs_t *attrs, ref_tens
             const double a = ref_at(&in[0], out->n_dims, index);                                                       \
             const double b = (n_in_x) > 1 ? ref_at(&in[1], out->n_dims, index) : 0;                                    \
             (void)b;                                                                                                   \
-            out->data[flat] = (expression_x);                                                                          \
+            out->data[flat] = ref_as(out->dtype, (expression_x));                                                      \
         }                                                                                                              \
     }
 
@@ -334,7 +340,7 @@ const reference_func_t reference_table[GD_OP_COUNT] = {
     [GD_OP_CTC] = ref_ctc,
     [GD_OP_CTC_BACKWARD] = ref_ctc_backward,
 #define ROW(enum_x, name_x) [GD_OP_##enum_x] = ref_##name_x,
-    REFERENCE_IMAGE_LIST(ROW) REFERENCE_SEQUENCE_LIST(ROW)
+    REFERENCE_TENSOR_LIST(ROW) REFERENCE_IMAGE_LIST(ROW) REFERENCE_SEQUENCE_LIST(ROW)
 #undef ROW
     /* clang-format on */
 };

@@ -22,6 +22,8 @@ extern const reference_func_t reference_table[GD_OP_COUNT];
 
 /* Element of t at index[n_dims] of a shape with n_dims dimensions that t is broadcast to. */
 double ref_at(const ref_tensor_t *t, int n_dims, const int64_t *index);
+/* value as dtype keeps it: bool asks for ≠ 0, u8 wraps. */
+double ref_as(gd_dtype_t dtype, double value);
 /* Index of the flat element. */
 void ref_index(const ref_tensor_t *t, int64_t flat, int64_t *index_p);
 

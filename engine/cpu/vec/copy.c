@@ -11,9 +11,6 @@
 #include "cpu/vec/kernels.h"
 #include "gradd/tensor.h"
 
-/* x[n] with stride → y[n] with stride */
-typedef void (*convert_func_t)(const void *x, int64_t sx, void *y, int64_t sy, int64_t n);
-
 #define DEFINE_CONVERT(name_x, from_x, to_x, expression_x)                                                             \
     static void name_x(const void *x, int64_t sx, void *y, int64_t sy, int64_t n)                                      \
     {                                                                                                                  \
@@ -43,6 +40,20 @@ DEFINE_CONVERT(f16_to_f32_run, uint16_t, float, f16_to_f32(x_))
 DEFINE_CONVERT(f32_to_f64, float, double, (double)x_)
 DEFINE_CONVERT(f64_to_f32, double, float, (float)x_)
 DEFINE_CONVERT(u8_to_f32, uint8_t, float, (float)x_)
+DEFINE_CONVERT(i32_to_f32, int32_t, float, (float)x_)
+DEFINE_CONVERT(i64_to_f32, int64_t, float, (float)x_)
+DEFINE_CONVERT(bf16_to_f64, uint16_t, double, (double)bf16_to_f32(x_))
+DEFINE_CONVERT(f16_to_f64, uint16_t, double, (double)f16_to_f32(x_))
+DEFINE_CONVERT(u8_to_f64, uint8_t, double, (double)x_)
+DEFINE_CONVERT(i32_to_f64, int32_t, double, (double)x_)
+DEFINE_CONVERT(i64_to_f64, int64_t, double, (double)x_)
+DEFINE_CONVERT(u8_to_i64, uint8_t, int64_t, x_)
+DEFINE_CONVERT(i32_to_i64, int32_t, int64_t, x_)
+DEFINE_CONVERT(i64_to_i32, int64_t, int32_t, (int32_t)x_)
+DEFINE_CONVERT(i64_to_u8, int64_t, uint8_t, (uint8_t)x_)
+DEFINE_CONVERT(i64_to_bool, int64_t, uint8_t, x_ != 0)
+DEFINE_CONVERT(f32_to_bool, float, uint8_t, x_ != 0.0f)
+DEFINE_CONVERT(f64_to_bool, double, uint8_t, x_ != 0.0)
 
 /* Saturates, so that no value is undefined; a NaN gives 0. */
 static inline int64_t double_to_i64(double x)
@@ -150,7 +161,7 @@ static void convert_any(const void *x, int64_t sx, int32_t from, void *y, int64_
     }
 }
 
-static convert_func_t convert_find(int32_t from, int32_t to)
+gd_cpu_convert_func_t CPU_FN(convert_find)(int32_t from, int32_t to)
 {
     if (from == to) {
         switch (gd_dtype_size((gd_dtype_t)from)) {
@@ -166,12 +177,20 @@ static convert_func_t convert_find(int32_t from, int32_t to)
     }
     static const struct {
         int32_t from, to;
-        convert_func_t convert;
+        gd_cpu_convert_func_t convert;
     } known[] = {
         {GD_DTYPE_F32, GD_DTYPE_BF16, f32_to_bf16}, {GD_DTYPE_BF16, GD_DTYPE_F32, bf16_to_f32_run},
         {GD_DTYPE_F32, GD_DTYPE_F16, f32_to_f16},   {GD_DTYPE_F16, GD_DTYPE_F32, f16_to_f32_run},
         {GD_DTYPE_F32, GD_DTYPE_F64, f32_to_f64},   {GD_DTYPE_F64, GD_DTYPE_F32, f64_to_f32},
-        {GD_DTYPE_U8, GD_DTYPE_F32, u8_to_f32},
+        {GD_DTYPE_U8, GD_DTYPE_F32, u8_to_f32},     {GD_DTYPE_BOOL, GD_DTYPE_F32, u8_to_f32},
+        {GD_DTYPE_I32, GD_DTYPE_F32, i32_to_f32},   {GD_DTYPE_I64, GD_DTYPE_F32, i64_to_f32},
+        {GD_DTYPE_BF16, GD_DTYPE_F64, bf16_to_f64}, {GD_DTYPE_F16, GD_DTYPE_F64, f16_to_f64},
+        {GD_DTYPE_U8, GD_DTYPE_F64, u8_to_f64},     {GD_DTYPE_BOOL, GD_DTYPE_F64, u8_to_f64},
+        {GD_DTYPE_I32, GD_DTYPE_F64, i32_to_f64},   {GD_DTYPE_I64, GD_DTYPE_F64, i64_to_f64},
+        {GD_DTYPE_U8, GD_DTYPE_I64, u8_to_i64},     {GD_DTYPE_BOOL, GD_DTYPE_I64, u8_to_i64},
+        {GD_DTYPE_I32, GD_DTYPE_I64, i32_to_i64},   {GD_DTYPE_I64, GD_DTYPE_I32, i64_to_i32},
+        {GD_DTYPE_I64, GD_DTYPE_U8, i64_to_u8},     {GD_DTYPE_I64, GD_DTYPE_BOOL, i64_to_bool},
+        {GD_DTYPE_F32, GD_DTYPE_BOOL, f32_to_bool}, {GD_DTYPE_F64, GD_DTYPE_BOOL, f64_to_bool},
     };
     for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++) {
         if (known[i].from == from && known[i].to == to) {
@@ -187,11 +206,11 @@ typedef struct copy {
     unsigned char *y;
     int32_t from, to;
     int64_t size_x, size_y;
-    convert_func_t convert;
-    convert_func_t move; /* of x's element size */
-    gd_cpu_grid_t outer; /* of a transposing copy: the dimensions besides the two that are turned */
-    int turned;          /* the dimension that is dense in x */
-    int64_t n_tiles;     /* along it */
+    gd_cpu_convert_func_t convert;
+    gd_cpu_convert_func_t move; /* of x's element size */
+    gd_cpu_grid_t outer;        /* of a transposing copy: the dimensions besides the two that are turned */
+    int turned;                 /* the dimension that is dense in x */
+    int64_t n_tiles;            /* along it */
 } copy_t;
 
 static void copy_block(void *arg, int64_t begin, int64_t end)
@@ -303,8 +322,8 @@ CPU_KERNEL(cast)
     copy.to = args->out[0].dtype;
     copy.size_x = (int64_t)gd_dtype_size((gd_dtype_t)copy.from);
     copy.size_y = (int64_t)gd_dtype_size((gd_dtype_t)copy.to);
-    copy.convert = convert_find(copy.from, copy.to);
-    copy.move = convert_find(copy.from, copy.from);
+    copy.convert = CPU_FN(convert_find)(copy.from, copy.to);
+    copy.move = CPU_FN(convert_find)(copy.from, copy.from);
     copy.turned = copy.convert != NULL ? turned_find(&copy.grid) : -1;
     if (copy.turned >= 0) {
         outer_make(&copy);

@@ -7,6 +7,10 @@
 #define GRADD_CPU_VEC_KERNELS_H
 
 #include "cpu/kernels.h"
+#include "cpu/map.h"
+
+/* copy.c: the conversion of a run of elements; NULL where there is none but convert_any. */
+gd_cpu_convert_func_t CPU_FN(convert_find)(int32_t from, int32_t to);
 
 /* elementwise.c */
 CPU_KERNEL(add);
@@ -19,6 +23,51 @@ CPU_KERNEL(exp);
 CPU_KERNEL(log);
 CPU_KERNEL(sqrt);
 CPU_KERNEL(pow);
+CPU_KERNEL(power_scalar); /* part of pow */
+/* unary.c */
+CPU_KERNEL(abs);
+CPU_KERNEL(sign);
+CPU_KERNEL(square);
+CPU_KERNEL(floor);
+CPU_KERNEL(ceil);
+CPU_KERNEL(round);
+CPU_KERNEL(trunc);
+CPU_KERNEL(sin);
+CPU_KERNEL(cos);
+CPU_KERNEL(tan);
+CPU_KERNEL(exp2);
+CPU_KERNEL(expm1);
+CPU_KERNEL(log1p);
+CPU_KERNEL(log2);
+CPU_KERNEL(log10);
+CPU_KERNEL(erf);
+CPU_KERNEL(rsqrt);
+CPU_KERNEL(reciprocal);
+CPU_KERNEL(isnan);
+CPU_KERNEL(isinf);
+CPU_KERNEL(isfinite);
+CPU_KERNEL(logical_not);
+CPU_KERNEL(clamp);
+CPU_KERNEL(unary_backward);
+/* binary.c */
+CPU_KERNEL(maximum);
+CPU_KERNEL(minimum);
+CPU_KERNEL(power);
+CPU_KERNEL(fmod);
+CPU_KERNEL(remainder);
+CPU_KERNEL(atan2);
+CPU_KERNEL(eq);
+CPU_KERNEL(ne);
+CPU_KERNEL(lt);
+CPU_KERNEL(le);
+CPU_KERNEL(gt);
+CPU_KERNEL(ge);
+CPU_KERNEL(logical_and);
+CPU_KERNEL(logical_or);
+CPU_KERNEL(logical_xor);
+CPU_KERNEL(where);
+CPU_KERNEL(fmod_any); /* fmod and remainder without their check */
+CPU_KERNEL(remainder_any);
 /* activation.c */
 CPU_KERNEL(relu);
 CPU_KERNEL(relu_backward);

@@ -89,6 +89,7 @@ typedef struct gd_op {
     int n_in_required;
     int n_out; /* outputs past the first are auxiliary: saved statistics, indices; no gradient flows through them */
     unsigned dtypes; /* bit per gd_dtype_t of the first input that the op computes in; 0: f32 and f64 */
+    bool promotes;   /* inputs may have several dtypes, and .dtypes is about what they have in common */
     unsigned saves;
     gd_autocast_t autocast;
     bool is_view; /* no kernel: infer gives strides and offset */
@@ -133,7 +134,7 @@ status_t gd_op_apply(gd_op_id_t id, gd_tensor_t *const *in, int n_in, const gd_a
 /* The same with the first output computed into a given contiguous tensor of the right shape and dtype; no graph. */
 status_t gd_op_apply_into(gd_op_id_t id, gd_tensor_t *const *in, int n_in, const gd_attrs_t *attrs, gd_tensor_t *out);
 
-/* Helpers for infer functions. */
+/* Helpers for infer functions. gd_meta_broadcast: the shape that a and b broadcast to, and their common dtype. */
 void gd_meta_like(const gd_tensor_t *t, gd_meta_t *meta_p);
 status_t gd_meta_broadcast(const char *op, const gd_tensor_t *a, const gd_tensor_t *b, gd_meta_t *meta_p);
 

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * ops: the ops as functions, thin wrappers over gd_op_apply. Each records a graph where gradients are enabled.
- * y_p receives a new reference. Binary ops broadcast by NumPy's rules and need equal dtypes.
+ * y_p receives a new reference. Binary ops broadcast and promote dtypes by PyTorch's rules: see gradd/pointwise.h.
  * Shape letters: B batch, T time, C channels, V vocabulary, H heads (height for images), W width, N rows, K inner.
  */
 #ifndef GRADD_OPS_H
 #define GRADD_OPS_H
 
+#include "gradd/pointwise.h"
 #include "gradd/tensor.h"
 
 /* Views (reshape copies when it must). One size of reshape may be -1. permute: order[n_dims] of x. slice: negative

@@ -25,6 +25,18 @@ typedef enum gd_device { GD_DEVICE_CPU, GD_DEVICE_CUDA, GD_DEVICE_COUNT } gd_dev
 const char *gd_dtype_name(gd_dtype_t dtype);
 size_t gd_dtype_size(gd_dtype_t dtype);
 bool gd_dtype_is_float(gd_dtype_t dtype);
+typedef enum gd_dtype_category { GD_CATEGORY_BOOL, GD_CATEGORY_INT, GD_CATEGORY_FLOAT } gd_dtype_category_t;
+gd_dtype_category_t gd_dtype_category(gd_dtype_t dtype);
+/*
+ * What two dtypes have in common, as in PyTorch: the one of the higher category (bool < integers < floats); of two
+ * integers the wider (u8 with i32: i32); of two floats the wider, bf16 with f16 being f32.
+ */
+gd_dtype_t gd_dtype_promote(gd_dtype_t a, gd_dtype_t b);
+/*
+ * The common dtype of several operands, as in torch.result_type: 0-d ones count only where their category is higher
+ * than that of all others. So f32 [3] with f64 [] is f32, i32 [3] with f64 [] is f64, u8 [3] with i64 [] is u8.
+ */
+gd_dtype_t gd_dtype_result(const gd_dtype_t *dtypes, const int *n_dims, int n);
 /* ST_ERR_NOT_FOUND for an unknown name. */
 status_t gd_dtype_from_name(const char *name, gd_dtype_t *dtype_p);
 
