@@ -5,7 +5,7 @@
 
 #include "proto/spec_internal.h"
 
-enum { MAX_CANDIDATES = 64, MAX_MESSAGES = 192 };
+enum { MAX_CANDIDATES = 256, MAX_MESSAGES = 192 };
 
 const char *spec_type_name(const ProtobufCFieldDescriptor *field, const spec_rule_t *rule)
 {

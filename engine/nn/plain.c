@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* plain: modules without parameters: pooling, dropout, flatten, activations, containers. */
-#include "gradd/context.h"
+/* plain: modules without parameters: pooling, flatten, containers. */
 #include "gradd/nn.h"
 
 static status_t plain_new(const gd_module_ops_t *ops, gd_module_t **module_p)
@@ -83,46 +82,6 @@ status_t gd_global_avg_pool2d_new(gd_module_t **module_p)
     return plain_new(&global_avg_pool2d_ops, module_p);
 }
 
-/* ---- dropout ---- */
-
-typedef struct dropout {
-    gd_module_t base;
-    double p;
-} dropout_t;
-
-static status_t dropout_forward(gd_module_t *self, gd_tensor_t *x, gd_tensor_t **y_p)
-{
-    double p = ((dropout_t *)self)->p;
-    if (p > 0 && gd_training_is_on()) {
-        return gd_dropout(x, p, gd_rng_key(self->layer, 0), y_p);
-    }
-    *y_p = gd_tensor_ref(x);
-    return ST_OK;
-}
-
-static void dropout_describe(const gd_module_t *self, strbuf_t *text)
-{
-    strbuf_appendf(text, "p %g", ((const dropout_t *)self)->p);
-}
-
-static const gd_module_ops_t dropout_ops = {
-    .kind = "dropout", .forward = dropout_forward, .describe = dropout_describe};
-
-status_t gd_dropout_new(double p, gd_module_t **module_p)
-{
-    if (!(p >= 0 && p < 1)) {
-        return ST_FAIL(ST_ERR_RANGE, "dropout: p %g is not in [0, 1)", p);
-    }
-    gd_module_t *module = NULL;
-    status_t status = gd_module_new(&dropout_ops, sizeof(dropout_t), &module);
-    if (status != ST_OK) {
-        return status;
-    }
-    ((dropout_t *)module)->p = p;
-    *module_p = module;
-    return ST_OK;
-}
-
 /* ---- flatten ---- */
 
 static status_t flatten_forward(gd_module_t *self, gd_tensor_t *x, gd_tensor_t **y_p)
@@ -143,61 +102,6 @@ static const gd_module_ops_t flatten_ops = {.kind = "flatten", .forward = flatte
 status_t gd_flatten_new(gd_module_t **module_p)
 {
     return plain_new(&flatten_ops, module_p);
-}
-
-/* ---- activations ---- */
-
-static status_t relu_forward(gd_module_t *self, gd_tensor_t *x, gd_tensor_t **y_p)
-{
-    (void)self;
-    return gd_relu(x, y_p);
-}
-
-static status_t gelu_forward(gd_module_t *self, gd_tensor_t *x, gd_tensor_t **y_p)
-{
-    (void)self;
-    return gd_gelu(x, false, y_p);
-}
-
-static status_t gelu_tanh_forward(gd_module_t *self, gd_tensor_t *x, gd_tensor_t **y_p)
-{
-    (void)self;
-    return gd_gelu(x, true, y_p);
-}
-
-static status_t tanh_forward(gd_module_t *self, gd_tensor_t *x, gd_tensor_t **y_p)
-{
-    (void)self;
-    return gd_tanh(x, y_p);
-}
-
-static status_t sigmoid_forward(gd_module_t *self, gd_tensor_t *x, gd_tensor_t **y_p)
-{
-    (void)self;
-    return gd_sigmoid(x, y_p);
-}
-
-static status_t silu_forward(gd_module_t *self, gd_tensor_t *x, gd_tensor_t **y_p)
-{
-    (void)self;
-    return gd_silu(x, y_p);
-}
-
-static const gd_module_ops_t activation_ops[GD_ACTIVATION_COUNT] = {
-    [GD_ACTIVATION_RELU] = {.kind = "relu", .forward = relu_forward},
-    [GD_ACTIVATION_GELU] = {.kind = "gelu", .forward = gelu_forward},
-    [GD_ACTIVATION_GELU_TANH] = {.kind = "gelu_tanh", .forward = gelu_tanh_forward},
-    [GD_ACTIVATION_TANH] = {.kind = "tanh", .forward = tanh_forward},
-    [GD_ACTIVATION_SIGMOID] = {.kind = "sigmoid", .forward = sigmoid_forward},
-    [GD_ACTIVATION_SILU] = {.kind = "silu", .forward = silu_forward},
-};
-
-status_t gd_activation_new(gd_activation_t activation, gd_module_t **module_p)
-{
-    if ((unsigned)activation >= GD_ACTIVATION_COUNT) {
-        return ST_FAIL(ST_ERR_INVAL, "%d is no activation", (int)activation);
-    }
-    return plain_new(&activation_ops[activation], module_p);
 }
 
 /* ---- containers ---- */

@@ -233,9 +233,13 @@ static void ref_dropout(const ref_tensor_t *in, const gd_attrs_t *attrs, ref_ten
 {
     for (int64_t i = 0; i < in->numel; i++) {
         uint32_t word[4];
-        gd_philox(&attrs->rng, (uint32_t)(i / 4), word);
-        bool is_kept = (double)gd_rng_unit(word[i % 4]) >= attrs->f[0];
+        int64_t draw = attrs->i[0] > 1 ? i / attrs->i[0] : i;
+        gd_philox(&attrs->rng, (uint32_t)(draw / 4), word);
+        bool is_kept = (double)gd_rng_unit(word[draw % 4]) >= attrs->f[0];
         out->data[i] = is_kept ? in->data[i] / (1 - attrs->f[0]) : 0;
+        if (attrs->i[1] != 0) {
+            out->data[i] = is_kept ? in->data[i] * attrs->f[1] + attrs->f[2] : attrs->f[3];
+        }
     }
 }
 

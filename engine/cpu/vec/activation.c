@@ -108,96 +108,77 @@ CPU_KERNEL(gelu_backward)
     return args->attrs->i[0] != 0 ? CPU_FN(gelu_tanh_backward)(args) : CPU_FN(gelu_exact_backward)(args);
 }
 
-typedef struct dropout {
-    const void *x;
-    void *y;
-    int64_t n;
-    gd_rng_key_t key;
-    double keep_scale;
-    uint32_t threshold; /* of 24 bits: kept where word >> 8 is at least this */
-    int32_t dtype;
-} dropout_t;
-
-enum { DROPOUT_STRETCH = 256 }; /* elements whose masks are drawn together */
-
-/*
- * mask[i] = 1 or 0 for elements first … first + DROPOUT_STRETCH - 1; first is a multiple of 4. gd_philox, word by word
- * over DROPOUT_STRETCH / 4 blocks, so that each line is a vector loop.
- */
-static void mask_draw(const dropout_t *d, int64_t first, uint32_t mask[DROPOUT_STRETCH])
+/* log(1 + x) for x in [0, 1]: 2 artanh(s), s = x / (2 + x) ≤ 1/3, by its series. */
+static inline float log1p_unit(float x)
 {
-    enum { N = DROPOUT_STRETCH / 4 };
-    uint32_t c[4][N];
-    uint32_t k0 = (uint32_t)d->key.seed;
-    uint32_t k1 = (uint32_t)(d->key.seed >> 32) ^ (d->key.purpose * 0x9E3779B9u);
-    const uint32_t block = (uint32_t)(first / 4);
-    for (uint32_t i = 0; i < N; i++) {
-        c[0][i] = block + i;
-        c[1][i] = d->key.layer;
-        c[2][i] = d->key.microbatch;
-        c[3][i] = d->key.step;
-    }
-    for (int round = 0; round < 10; round++) {
-#pragma omp simd
-        for (int i = 0; i < N; i++) {
-            const uint64_t p0 = (uint64_t)0xD2511F53u * c[0][i];
-            const uint64_t p1 = (uint64_t)0xCD9E8D57u * c[2][i];
-            c[0][i] = (uint32_t)(p1 >> 32) ^ c[1][i] ^ k0;
-            c[1][i] = (uint32_t)p1;
-            c[2][i] = (uint32_t)(p0 >> 32) ^ c[3][i] ^ k1;
-            c[3][i] = (uint32_t)p0;
-        }
-        k0 += 0x9E3779B9u;
-        k1 += 0xBB67AE85u;
-    }
-    for (int i = 0; i < N; i++) {
-        for (int j = 0; j < 4; j++) {
-            mask[4 * i + j] = (c[j][i] >> 8) >= d->threshold;
-        }
-    }
+    const float s = x / (2.0f + x);
+    const float z = s * s;
+    float p = 1.0f / 15;
+    p = p * z + 1.0f / 13;
+    p = p * z + 1.0f / 11;
+    p = p * z + 1.0f / 9;
+    p = p * z + 1.0f / 7;
+    p = p * z + 1.0f / 5;
+    p = p * z + 1.0f / 3;
+    return 2.0f * (p * z * s + s);
 }
 
-static void dropout_block(void *arg, int64_t begin, int64_t end)
+/* exp(x) - 1: near 0 vec_exp's polynomial without its 1. */
+static inline float expm1_f32(float x)
 {
-    const dropout_t *d = arg;
-    uint32_t mask[DROPOUT_STRETCH];
-    for (int64_t i = begin; i < end; i += DROPOUT_STRETCH) {
-        const int64_t n = end - i < DROPOUT_STRETCH ? end - i : DROPOUT_STRETCH;
-        mask_draw(d, i, mask);
-        if (d->dtype == GD_DTYPE_F64) {
-            const double *x = (const double *)d->x + i;
-            double *y = (double *)d->y + i;
-            for (int64_t j = 0; j < n; j++) {
-                y[j] = mask[j] != 0 ? x[j] * d->keep_scale : 0.0;
-            }
-        } else {
-            float buffer[DROPOUT_STRETCH];
-            const float *x = half_row(d->x, d->dtype, i, n, buffer);
-            float *y = half_row_open(d->y, d->dtype, i, buffer);
-            const float scale = (float)d->keep_scale;
-#pragma omp simd
-            for (int64_t j = 0; j < n; j++) {
-                y[j] = mask[j] != 0 ? x[j] * scale : 0.0f;
-            }
-            half_row_put(y, d->y, d->dtype, i, n);
-        }
-    }
+    float p = 1.9875691500e-4f;
+    p = p * x + 1.3981999507e-3f;
+    p = p * x + 8.3334519073e-3f;
+    p = p * x + 4.1665795894e-2f;
+    p = p * x + 1.6666665459e-1f;
+    p = p * x + 5.0000001201e-1f;
+    const float small = p * (x * x) + x;
+    return fabsf(x) < 0.34f ? small : vec_exp(x) - 1.0f;
 }
 
-CPU_KERNEL(dropout)
-{
-    const gd_view_t *x = &args->in[0];
-    if (!gd_dtype_is_float((gd_dtype_t)x->dtype)) {
-        return gd_cpu_fail_dtype("dropout", x->dtype);
-    }
-    const double p = args->attrs->f[0];
-    dropout_t d = {.x = x->data,
-                   .y = args->out[0].data,
-                   .n = gd_view_numel(x),
-                   .key = args->attrs->rng,
-                   .keep_scale = 1.0 / (1.0 - p),
-                   .threshold = (uint32_t)ceil(p * 0x1.0p24),
-                   .dtype = x->dtype};
-    gd_cpu_parallel(args->n_threads, d.n, GD_CPU_MAP_GRAIN, dropout_block, &d);
-    return ST_OK;
-}
+#define T float
+#define NAME(name_x) name_x##_value_f32
+#define EXP vec_exp
+#define EXPM1 expm1_f32
+#define LOG1P log1p_unit
+#define TANH vec_tanh
+#define ABS fabsf
+#include "cpu/vec/activation_body.h"
+#undef T
+#undef NAME
+#undef EXP
+#undef EXPM1
+#undef LOG1P
+#undef TANH
+#undef ABS
+
+#define T double
+#define NAME(name_x) name_x##_value_f64
+#define EXP exp
+#define EXPM1 expm1
+#define LOG1P log1p
+#define TANH tanh
+#define ABS fabs
+#include "cpu/vec/activation_body.h"
+
+#define DEFINE_ACTIVATION(name_x)                                                                                      \
+    DEFINE_UNARY_KERNEL(name_x, name_x##_value_f32(a_, (float)attrs->f[0], (float)attrs->f[1]),                        \
+                        name_x##_value_f64(a_, attrs->f[0], attrs->f[1]))                                              \
+    DEFINE_BINARY_KERNEL(name_x##_backward,                                                                            \
+                         a_ *name_x##_derivative_value_f32(b_, (float)attrs->f[0], (float)attrs->f[1]),                \
+                         a_ *name_x##_derivative_value_f64(b_, attrs->f[0], attrs->f[1]))
+DEFINE_ACTIVATION(leaky_relu)
+DEFINE_ACTIVATION(elu)
+DEFINE_ACTIVATION(selu)
+DEFINE_ACTIVATION(celu)
+DEFINE_ACTIVATION(hardtanh)
+DEFINE_ACTIVATION(hardsigmoid)
+DEFINE_ACTIVATION(hardswish)
+DEFINE_ACTIVATION(softplus)
+DEFINE_ACTIVATION(softsign)
+DEFINE_ACTIVATION(softshrink)
+DEFINE_ACTIVATION(hardshrink)
+DEFINE_ACTIVATION(tanhshrink)
+DEFINE_ACTIVATION(log_sigmoid)
+DEFINE_ACTIVATION(mish)
+DEFINE_ACTIVATION(threshold)

@@ -79,6 +79,7 @@ CPU_KERNEL(sigmoid);
 CPU_KERNEL(sigmoid_backward);
 CPU_KERNEL(silu);
 CPU_KERNEL(silu_backward);
+/* dropout.c */
 CPU_KERNEL(dropout);
 /* softmax.c */
 CPU_KERNEL(softmax);
@@ -133,5 +134,41 @@ CPU_KERNEL(group_norm_backward);
 /* rnn.c */
 CPU_KERNEL(rnn);
 CPU_KERNEL(rnn_backward);
+
+/* activation.c, gate.c */
+CPU_KERNEL(leaky_relu);
+CPU_KERNEL(leaky_relu_backward);
+CPU_KERNEL(elu);
+CPU_KERNEL(elu_backward);
+CPU_KERNEL(selu);
+CPU_KERNEL(selu_backward);
+CPU_KERNEL(celu);
+CPU_KERNEL(celu_backward);
+CPU_KERNEL(hardtanh);
+CPU_KERNEL(hardtanh_backward);
+CPU_KERNEL(hardsigmoid);
+CPU_KERNEL(hardsigmoid_backward);
+CPU_KERNEL(hardswish);
+CPU_KERNEL(hardswish_backward);
+CPU_KERNEL(softplus);
+CPU_KERNEL(softplus_backward);
+CPU_KERNEL(softsign);
+CPU_KERNEL(softsign_backward);
+CPU_KERNEL(softshrink);
+CPU_KERNEL(softshrink_backward);
+CPU_KERNEL(hardshrink);
+CPU_KERNEL(hardshrink_backward);
+CPU_KERNEL(tanhshrink);
+CPU_KERNEL(tanhshrink_backward);
+CPU_KERNEL(log_sigmoid);
+CPU_KERNEL(log_sigmoid_backward);
+CPU_KERNEL(mish);
+CPU_KERNEL(mish_backward);
+CPU_KERNEL(threshold);
+CPU_KERNEL(threshold_backward);
+CPU_KERNEL(glu);
+CPU_KERNEL(glu_backward);
+CPU_KERNEL(prelu);
+CPU_KERNEL(prelu_backward);
 
 #endif

@@ -22,4 +22,27 @@ status_t gd_instance_norm_new(int64_t channels, double epsilon, bool is_affine, 
  */
 status_t gd_batch_norm_new(int n_axes, int64_t channels, double epsilon, double momentum, gd_module_t **module_p);
 
+/* ---- activations, dropout (engine/nn/activations.c); pointwise activations are in gradd/nn.h ---- */
+typedef enum gd_along {
+    GD_ALONG_SOFTMAX,
+    GD_ALONG_LOG_SOFTMAX,
+    GD_ALONG_SOFTMIN,
+    GD_ALONG_GLU,
+    GD_ALONG_COUNT
+} gd_along_t;
+/* axis: of x with its batch; below 0 from the end. */
+status_t gd_along_new(gd_along_t kind, int axis, gd_module_t **module_p);
+/* count 1: one slope; else one for each channel of x[B,C,…]. slope: the first value, in PyTorch 0.25. */
+status_t gd_prelu_new(int64_t count, double slope, gd_module_t **module_p);
+typedef enum gd_dropout_kind {
+    GD_DROPOUT_ELEMENTS,
+    GD_DROPOUT_CHANNELS, /* of x[B,C,…], as in PyTorch's Dropout1d, 2d, 3d */
+    GD_DROPOUT_SAMPLES,  /* stochastic depth (Huang et al., ECCV 2016) */
+    GD_DROPOUT_ALPHA,    /* for selu */
+    GD_DROPOUT_ALPHA_CHANNELS,
+    GD_DROPOUT_COUNT
+} gd_dropout_kind_t;
+/* p in [0, 1): ST_ERR_RANGE. */
+status_t gd_dropout_kind_new(gd_dropout_kind_t kind, double p, gd_module_t **module_p);
+
 #endif

@@ -188,9 +188,27 @@ typedef enum gd_activation {
     GD_ACTIVATION_TANH,
     GD_ACTIVATION_SIGMOID,
     GD_ACTIVATION_SILU,
+    GD_ACTIVATION_RELU6,
+    GD_ACTIVATION_LEAKY_RELU, /* slope 0.01 */
+    GD_ACTIVATION_ELU,        /* alpha 1 */
+    GD_ACTIVATION_SELU,
+    GD_ACTIVATION_CELU,     /* alpha 1 */
+    GD_ACTIVATION_HARDTANH, /* lowest -1, highest 1 */
+    GD_ACTIVATION_HARDSIGMOID,
+    GD_ACTIVATION_HARDSWISH,
+    GD_ACTIVATION_SOFTPLUS, /* beta 1, threshold 20 */
+    GD_ACTIVATION_SOFTSIGN,
+    GD_ACTIVATION_SOFTSHRINK, /* width 0.5 */
+    GD_ACTIVATION_HARDSHRINK, /* width 0.5 */
+    GD_ACTIVATION_TANHSHRINK,
+    GD_ACTIVATION_LOG_SIGMOID,
+    GD_ACTIVATION_MISH,
+    GD_ACTIVATION_THRESHOLD, /* threshold 0, value 0 */
     GD_ACTIVATION_COUNT
 } gd_activation_t;
 status_t gd_activation_new(gd_activation_t activation, gd_module_t **module_p);
+/* With other numbers than the defaults that stand beside the kinds. */
+status_t gd_activation_with_new(gd_activation_t activation, double a, double b, gd_module_t **module_p);
 /* Runs its children in order of being added. */
 status_t gd_sequential_new(gd_module_t **module_p);
 /* x + children in order (x). Shapes must agree: ST_ERR_SHAPE names both. */

@@ -43,10 +43,35 @@ status_t gd_gelu(gd_tensor_t *x, bool tanh_approximation, gd_tensor_t **y_p);
 status_t gd_tanh(gd_tensor_t *x, gd_tensor_t **y_p);
 status_t gd_sigmoid(gd_tensor_t *x, gd_tensor_t **y_p);
 status_t gd_silu(gd_tensor_t *x, gd_tensor_t **y_p);
+/* PyTorch's functions of these names; corners have its derivatives. */
+status_t gd_leaky_relu(gd_tensor_t *x, double slope, gd_tensor_t **y_p);
+status_t gd_elu(gd_tensor_t *x, double alpha, gd_tensor_t **y_p);
+status_t gd_selu(gd_tensor_t *x, gd_tensor_t **y_p);
+status_t gd_celu(gd_tensor_t *x, double alpha, gd_tensor_t **y_p);
+status_t gd_hardtanh(gd_tensor_t *x, double low, double high, gd_tensor_t **y_p); /* relu6: 0, 6 */
+status_t gd_hardsigmoid(gd_tensor_t *x, gd_tensor_t **y_p);
+status_t gd_hardswish(gd_tensor_t *x, gd_tensor_t **y_p);
+status_t gd_softplus(gd_tensor_t *x, double beta, double threshold, gd_tensor_t **y_p);
+status_t gd_softsign(gd_tensor_t *x, gd_tensor_t **y_p);
+status_t gd_softshrink(gd_tensor_t *x, double width, gd_tensor_t **y_p);
+status_t gd_hardshrink(gd_tensor_t *x, double width, gd_tensor_t **y_p);
+status_t gd_tanhshrink(gd_tensor_t *x, gd_tensor_t **y_p);
+status_t gd_log_sigmoid(gd_tensor_t *x, gd_tensor_t **y_p);
+status_t gd_mish(gd_tensor_t *x, gd_tensor_t **y_p);
+status_t gd_threshold(gd_tensor_t *x, double threshold, double value, gd_tensor_t **y_p);
+/* The first half along the axis times the sigmoid of the second. */
+status_t gd_glu(gd_tensor_t *x, int axis, gd_tensor_t **y_p);
+/* x[B,C,…]; weight[1], or one slope for each channel. */
+status_t gd_prelu(gd_tensor_t *x, gd_tensor_t *weight, gd_tensor_t **y_p);
+status_t gd_softmin(gd_tensor_t *x, int axis, gd_tensor_t **y_p);
 status_t gd_softmax(gd_tensor_t *x, int axis, gd_tensor_t **y_p);
 status_t gd_log_softmax(gd_tensor_t *x, int axis, gd_tensor_t **y_p);
 /* y = x · mask / (1 - p), mask from key; x itself when p = 0. The caller decides on training or evaluation. */
 status_t gd_dropout(gd_tensor_t *x, double p, gd_rng_key_t key, gd_tensor_t **y_p);
+/* The same with one draw for each index of the first n_axes axes: 1: whole samples (stochastic depth), 2: channels. */
+status_t gd_dropout_leading(gd_tensor_t *x, int n_axes, double p, gd_rng_key_t key, gd_tensor_t **y_p);
+/* Dropout to selu(-infinity), then scaled so that mean 0 and variance 1 stay (Klambauer et al., NeurIPS 2017). */
+status_t gd_alpha_dropout(gd_tensor_t *x, bool by_channel, double p, gd_rng_key_t key, gd_tensor_t **y_p);
 
 /* a[…,M,K] b[…,K,N] → y[…,M,N]; leading axes broadcast; 2-d and batched; transposed views are taken without a copy. */
 status_t gd_matmul(gd_tensor_t *a, gd_tensor_t *b, gd_tensor_t **y_p);
