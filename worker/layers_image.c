@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* layers_image: the kinds of layers for images and general use: each checks its input's shape, builds, says what it
  * gives. */
-#include "gradd/modules.h"
-#include "worker/model_build.h"
+#include "worker/layers_image.h"
 
 /* [B, C, …] with the given numbers of spatial axes. */
 static status_t channels_check(const model_build_t *build, const Gradd__V1__Layer *layer, const wrk_shape_t *shape,
@@ -81,6 +80,33 @@ static const struct {
     {GRADD__V1__LAYER__KIND_INSTANCE_NORM, instance_norm_build},
     {GRADD__V1__LAYER__KIND_BATCH_NORM1D, batch_norm_build},
     {GRADD__V1__LAYER__KIND_BATCH_NORM3D, batch_norm_build},
+    {GRADD__V1__LAYER__KIND_RELU6, model_activation_build},
+    {GRADD__V1__LAYER__KIND_LEAKY_RELU, model_activation_build},
+    {GRADD__V1__LAYER__KIND_ELU, model_activation_build},
+    {GRADD__V1__LAYER__KIND_SELU, model_activation_build},
+    {GRADD__V1__LAYER__KIND_CELU, model_activation_build},
+    {GRADD__V1__LAYER__KIND_HARDTANH, model_activation_build},
+    {GRADD__V1__LAYER__KIND_HARDSIGMOID, model_activation_build},
+    {GRADD__V1__LAYER__KIND_HARDSWISH, model_activation_build},
+    {GRADD__V1__LAYER__KIND_SOFTPLUS, model_activation_build},
+    {GRADD__V1__LAYER__KIND_SOFTSIGN, model_activation_build},
+    {GRADD__V1__LAYER__KIND_SOFTSHRINK, model_activation_build},
+    {GRADD__V1__LAYER__KIND_HARDSHRINK, model_activation_build},
+    {GRADD__V1__LAYER__KIND_TANHSHRINK, model_activation_build},
+    {GRADD__V1__LAYER__KIND_LOG_SIGMOID, model_activation_build},
+    {GRADD__V1__LAYER__KIND_MISH, model_activation_build},
+    {GRADD__V1__LAYER__KIND_THRESHOLD, model_activation_build},
+    {GRADD__V1__LAYER__KIND_PRELU, model_prelu_build},
+    {GRADD__V1__LAYER__KIND_GLU, model_along_build},
+    {GRADD__V1__LAYER__KIND_SOFTMAX, model_along_build},
+    {GRADD__V1__LAYER__KIND_LOG_SOFTMAX, model_along_build},
+    {GRADD__V1__LAYER__KIND_SOFTMIN, model_along_build},
+    {GRADD__V1__LAYER__KIND_DROPOUT1D, model_dropout_build},
+    {GRADD__V1__LAYER__KIND_DROPOUT2D, model_dropout_build},
+    {GRADD__V1__LAYER__KIND_DROPOUT3D, model_dropout_build},
+    {GRADD__V1__LAYER__KIND_ALPHA_DROPOUT, model_dropout_build},
+    {GRADD__V1__LAYER__KIND_FEATURE_ALPHA_DROPOUT, model_dropout_build},
+    {GRADD__V1__LAYER__KIND_DROP_PATH, model_dropout_build},
 };
 
 model_build_func_t model_image_find(Gradd__V1__Layer__KindCase kind)

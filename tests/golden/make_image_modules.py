@@ -79,9 +79,34 @@ def norms():
     case("batch_norm3d", "- batch_norm3d", nn.BatchNorm3d(3), r(2, 3, 4, 2, 3))
 
 
+def activations():
+    for kind, module in (
+            ("relu6", nn.ReLU6()), ("leaky_relu", nn.LeakyReLU()), ("leaky_relu: {slope: 0.2}", nn.LeakyReLU(0.2)),
+            ("elu", nn.ELU()), ("elu: {alpha: 0.5}", nn.ELU(0.5)), ("selu", nn.SELU()), ("celu: {alpha: 0.7}", nn.CELU(0.7)),
+            ("hardtanh", nn.Hardtanh()), ("hardtanh: {low: -2, high: 0.5}", nn.Hardtanh(-2, 0.5)),
+            ("hardsigmoid", nn.Hardsigmoid()), ("hardswish", nn.Hardswish()), ("softplus", nn.Softplus()),
+            ("softplus: {beta: 3, threshold: 2}", nn.Softplus(3, 2)), ("softsign", nn.Softsign()),
+            ("softshrink", nn.Softshrink()), ("hardshrink: {width: 1}", nn.Hardshrink(1)), ("tanhshrink", nn.Tanhshrink()),
+            ("log_sigmoid", nn.LogSigmoid()), ("mish", nn.Mish()), ("threshold: {threshold: 0.1, value: 2}", nn.Threshold(0.1, 2)),
+            ("glu", nn.GLU()), ("softmax", nn.Softmax(-1)), ("log_softmax", nn.LogSoftmax(-1)),
+            ("softmin", nn.Softmin(-1))):
+        name = "activation_" + "".join(c for c in kind.replace(": ", "_") if c not in "{}.,:")
+        case(name.replace(" ", "_"), "- " + kind, module, 4 * r(4, 3, 22))
+    case("glu_channels", "- glu: {axis: 1}", nn.GLU(1), r(2, 6, 3, 4))
+    case("softmax_channels", "- softmax: {axis: 1}", nn.Softmax(1), r(2, 5, 3, 4))
+    case("prelu", "- prelu", nn.PReLU(), r(3, 4, 5))
+    case("prelu_channels", "- prelu: {per_channel: true}", nn.PReLU(4), r(3, 4, 5, 2))
+    case("prelu_features", "- prelu: {per_channel: true}", nn.PReLU(19), r(5, 19))
+    for kind, module, x in (("dropout1d", nn.Dropout1d(), r(2, 3, 4)), ("dropout2d", nn.Dropout2d(), r(2, 3, 4, 2)),
+                            ("dropout3d", nn.Dropout3d(), r(2, 3, 4, 2, 2)), ("alpha_dropout", nn.AlphaDropout(), r(2, 3)),
+                            ("feature_alpha_dropout", nn.FeatureAlphaDropout(), r(2, 3, 4)), ("drop_path", nn.Identity(), r(4, 3))):
+        case(kind + "_eval", "- " + kind, module, x, training=False)
+
+
 def main():
     base()
     norms()
+    activations()
     write(pathlib.Path(__file__).with_name("image_modules.safetensors"))
 
 
