@@ -16,7 +16,7 @@
 #include "base/mem.h"
 #include "proto/spec_internal.h"
 
-enum { MAX_CANDIDATES = 64 };
+enum { MAX_CANDIDATES = 256 };
 
 static void *allocator_alloc(void *data, size_t size)
 {
@@ -338,7 +338,7 @@ static const ProtobufCFieldDescriptor *find_field(spec_context_t *context, const
 {
     const char *names[MAX_CANDIDATES];
     int n_names = 0;
-    for (unsigned i = 0; i < descriptor->n_fields && n_names < MAX_CANDIDATES; i++) {
+    for (unsigned i = 0; i < descriptor->n_fields; i++) {
         const ProtobufCFieldDescriptor *field = &descriptor->fields[i];
         if (is_hidden(descriptor, field)) {
             continue;
@@ -346,7 +346,9 @@ static const ProtobufCFieldDescriptor *find_field(spec_context_t *context, const
         if (strcmp(field->name, key) == 0) {
             return field;
         }
-        names[n_names++] = field->name;
+        if (n_names < MAX_CANDIDATES) {
+            names[n_names++] = field->name;
+        }
     }
     char hint[128];
     spec_suggest(key, names, n_names, hint);
@@ -499,7 +501,7 @@ static void read_union(spec_context_t *context, const ProtobufCMessageDescriptor
                     node->first->next->key);
         return;
     }
-    char list[512] = "";
+    char list[4096] = "";
     for (unsigned i = 0; i < descriptor->n_fields; i++) {
         size_t length = strlen(list);
         if (!is_hidden(descriptor, &descriptor->fields[i])) {
