@@ -3,7 +3,8 @@
 """Writes the benchmarks' data into a folder: make_data.py FOLDER.
 
 64 images of noise [3, 224, 224] with labels as IDX files, and a text of 50,257 different characters in random order, so
-that as characters it has GPT-2's vocabulary; one of 10,000 for the benchmark lstm. Files that are there stay.
+that as characters it has GPT-2's vocabulary; one of 10,000 for the benchmark lstm; a text of random bytes. Files that
+are there stay.
 """
 import os
 import random
@@ -46,11 +47,15 @@ def lstm_text():
     return noise_text(4, CODE_POINTS[:WORDS])
 
 
+def byte_text():
+    return [random.Random(5).randbytes(1_000_000)]
+
+
 def main():
     folder = sys.argv[1]
     os.makedirs(folder, exist_ok=True)
     for name, pieces in (("images-idx4-ubyte", images), ("labels-idx1-ubyte", labels), ("gpt2.txt", gpt2_text),
-                         ("lstm.txt", lstm_text)):
+                         ("lstm.txt", lstm_text), ("bytes.txt", byte_text)):
         write(os.path.join(folder, name), pieces)
 
 

@@ -3,7 +3,8 @@
 """A side of interleave.py that measures nothing: fake_side.py NUMBER... [--memory N] [--fail-at RUN] [--hang-at RUN].
 
 Run after run the steps take the numbers in turn; at the run of that number (from 1) it fails or hangs. With --machine a
-run is answered with the numbers themselves.
+run is answered with the numbers themselves. `fake_side.py growth` with growth.py's settings: the steps take a time in
+proportion to the width's square, depth, batch and context.
 """
 import argparse
 import itertools
@@ -11,7 +12,15 @@ import sys
 import time
 
 
+def growth_ms(arguments):
+    values = dict(argument.split("=") for argument in arguments if "=" in argument)
+    numbers = {key.split(".")[-1]: int(value) for key, value in values.items()}
+    return 1e-6 * numbers["width"]**2 * numbers["layers"] * numbers["batch"] * numbers["context"]
+
+
 def main():
+    if sys.argv[1] == "growth":
+        sys.argv[1:] = [str(growth_ms(sys.argv[2:]))]
     parser = argparse.ArgumentParser()
     parser.add_argument("numbers", type=float, nargs="+")
     parser.add_argument("--memory", type=float, default=-1)

@@ -100,4 +100,23 @@ expect "interleave.py: other: ours: "
 [ ! -e "$work/out.json" ] || fail "rows without ours"
 ! interleave other --ours "$work/nothing" --peer "good=$(side 2)" || fail "ours missing passes"
 expect "No such file or directory"
+# growth
+python3 tests/bench/growth.py --ours "python3 tests/scripts/fake_side.py" --seconds 0.001 --out "$work" \
+    --axes width depth --json "$work/out.json" >"$work/log" 2>&1 || fail "growth"
+row "growth width" 'row["ours"] == 2 and 1.8 < row["peer"] < 2 and len(row["points"]) == 5 and row["unit"] == "slope"'
+row "growth depth" 'row["ours"] == 1 and row["points"][0]["seconds"] > 0'
+expect "slope of time 2.00, of the arithmetic 1.93"
+expect " x 4.00   x 3.94"
+if grep -q "no picture" "$work/log"; then [ ! -e "$work/growth.png" ]; else [ -s "$work/growth.png" ]; fi || fail "picture"
+
+# the formulas at known sizes
+python3 - <<'END' || fail "formulas"
+import sys
+sys.path.insert(0, "tests/bench")
+from work import WORK, TARGETS, gpt_parameters, resnet50_layers
+assert gpt_parameters(768, 12, 50257, 1024, 1) == 124_439_808
+products = sum(c * o * k * k * s * s for c, o, k, s in resnet50_layers()) + 2048 * 1000
+assert abs(products / 4.089e9 - 1) < 1e-3, products  # as torchvision says
+assert set(TARGETS) - {"gpt2-124m-bf16 memory"} == set(WORK)
+END
 echo "all right"
