@@ -484,9 +484,12 @@ static void check_data(checker_t *checker, bool has_files)
     if (job->evaluation != NULL && data->validation == NULL) {
         complain(checker, "evaluation", "needs data.validation");
     }
-    if (job->generate != NULL && data->train != NULL && data->train->kind_case != GRADD__V1__DATASET__KIND__NOT_SET &&
-        data->train->kind_case != GRADD__V1__DATASET__KIND_TEXT) {
-        complain(checker, "generate", "only for text data");
+    const Gradd__V1__Dataset *train = data->train;
+    bool is_text = train == NULL || train->kind_case == GRADD__V1__DATASET__KIND__NOT_SET ||
+                   train->kind_case == GRADD__V1__DATASET__KIND_TEXT ||
+                   (train->kind_case == GRADD__V1__DATASET__KIND_TOKENS && train->tokens->tokenizer != NULL);
+    if (job->generate != NULL && !is_text) {
+        complain(checker, "generate", "only for text data, or tokens with a tokenizer");
     }
 }
 

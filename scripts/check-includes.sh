@@ -48,6 +48,7 @@ home_of() {
         sqlite3.h) echo "daemon/store*.c" ;;
         openssl/*) echo "engine/base/hash.c" ;;
         zlib.h) echo "worker/data/* engine/io/zip*.c" ;;
+        pcre2.h) echo "worker/data/pattern.c" ;;
         jansson.h) echo "engine/io/* worker/* daemon/*" ;;
         cmocka.h) echo "tests/*" ;;
         *) echo "" ;;

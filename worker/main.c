@@ -26,6 +26,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "worker/attach.h"
+#include "worker/data/tokenizer.h"
 #include "worker/files.h"
 #include "worker/goodbye.h"
 #include "worker/probe.h"
@@ -50,9 +51,13 @@ typedef struct worker {
 
 static int usage_print(FILE *out, int code)
 {
-    (void)fprintf(out, "usage: mpirun … grad-worker     a rank of a job; started by gradd, with its environment\n"
-                       "       grad-worker --probe     this host's devices as JSON\n"
-                       "       grad-worker --version | --help\n");
+    (void)fprintf(out,
+                  "usage: mpirun … grad-worker     a rank of a job; started by gradd, with its environment\n"
+                  "       grad-worker --probe     this host's devices as JSON\n"
+                  "       grad-worker --tokenize tokenizer.json [FILE]   FILE's tokens, or standard input's; one a "
+                  "line\n"
+                  "       grad-worker --detokenize tokenizer.json [FILE]   and back\n"
+                  "       grad-worker --version | --help\n");
     return code;
 }
 
@@ -65,6 +70,84 @@ static int environment_int(const char *name, int fallback)
     char *end = NULL;
     long value = strtol(text, &end, 10);
     return *end == '\0' && value >= 0 && value <= INT32_MAX ? (int)value : -1;
+}
+
+/* ---- text and tokens ---- */
+
+static status_t input_read(const char *path, strbuf_t *text)
+{
+    FILE *file = path != NULL ? fopen(path, "rb") : stdin;
+    char piece[65536];
+    size_t n = 0;
+    if (file == NULL) {
+        return ST_FAIL(status_from_errno(errno), "%s: %s", path, strerror(errno));
+    }
+    while ((n = fread(piece, 1, sizeof(piece), file)) > 0) {
+        strbuf_append_bytes(text, piece, n);
+    }
+    status_t status = ferror(file) != 0 ? ST_FAIL(ST_ERR_IO, "%s: %s", path != NULL ? path : "stdin", strerror(errno))
+                      : text->is_failed ? ST_FAIL(ST_ERR_NOMEM, "the text")
+                                        : ST_OK;
+    if (path != NULL) {
+        (void)fclose(file);
+    }
+    return status;
+}
+
+static status_t tokens_print(const wrk_tokenizer_t *tokenizer, const strbuf_t *text)
+{
+    int64_t *tokens = NULL;
+    int64_t n = 0;
+    status_t status = wrk_tokens_encode(tokenizer, strbuf_text(text), text->length, &tokens, &n);
+    for (int64_t i = 0; i < n; i++) {
+        (void)printf("%lld\n", (long long)tokens[i]);
+    }
+    mem_free(tokens);
+    return status;
+}
+
+static status_t text_print(const wrk_tokenizer_t *tokenizer, const strbuf_t *numbers)
+{
+    strbuf_t text = {0};
+    strbuf_t tokens = {0}; /* of int64_t */
+    const char *at = strbuf_text(numbers);
+    for (at += strspn(at, " \t\n"); *at != '\0'; at += strspn(at, " \t\n")) {
+        char *end = NULL;
+        int64_t token = strtoll(at, &end, 10);
+        if (end == at || token < 0 || token >= wrk_tokenizer_size(tokenizer)) {
+            strbuf_release(&tokens);
+            return ST_FAIL(ST_ERR_DATA, "offset %zu: \"%.20s\" is not a token's number, 0 … %lld",
+                           (size_t)(at - strbuf_text(numbers)), at, (long long)wrk_tokenizer_size(tokenizer) - 1);
+        }
+        strbuf_append_bytes(&tokens, &token, sizeof(token));
+        at = end;
+    }
+    wrk_tokenizer_decode(tokenizer, (const int64_t *)(const void *)strbuf_text(&tokens),
+                         (int64_t)(tokens.length / sizeof(int64_t)), &text);
+    bool is_failed = tokens.is_failed || text.is_failed;
+    (void)fwrite(strbuf_text(&text), 1, text.length, stdout);
+    strbuf_release(&tokens);
+    strbuf_release(&text);
+    return is_failed ? ST_FAIL(ST_ERR_NOMEM, "the text") : ST_OK;
+}
+
+static int tokenizer_run(const char *path, const char *input, bool is_back)
+{
+    wrk_tokenizer_t *tokenizer = NULL;
+    strbuf_t text = {0};
+    status_t status = wrk_tokenizer_open(path, &tokenizer);
+    if (status == ST_OK) {
+        status = input_read(input, &text);
+    }
+    if (status == ST_OK) {
+        status = is_back ? text_print(tokenizer, &text) : tokens_print(tokenizer, &text);
+    }
+    if (status != ST_OK) {
+        (void)fprintf(stderr, "grad-worker: %s\n", status_message());
+    }
+    strbuf_release(&text);
+    wrk_tokenizer_close(tokenizer);
+    return status == ST_OK ? EXIT_OK : EXIT_RETRY;
 }
 
 /* ---- who ends a rank ---- */
@@ -227,6 +310,9 @@ int main(int argc, char **argv)
         (void)fputs(status == ST_OK ? strbuf_text(&json) : status_message(), status == ST_OK ? stdout : stderr);
         strbuf_release(&json);
         return status == ST_OK ? EXIT_OK : EXIT_RETRY;
+    }
+    if (argc >= 3 && argc <= 4 && (strcmp(argv[1], "--tokenize") == 0 || strcmp(argv[1], "--detokenize") == 0)) {
+        return tokenizer_run(argv[2], argc == 4 ? argv[3] : NULL, strcmp(argv[1], "--detokenize") == 0);
     }
     if (argc != 1) {
         return usage_print(stderr, EXIT_USAGE);

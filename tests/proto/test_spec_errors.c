@@ -277,7 +277,7 @@ static void data_that_is_not_there_is_missed_at_submit(void **state)
                     "job.yaml:3:25: data.train.idx.images: /etc/no/images.gz: no such file\n"
                     "job.yaml:3:47: data.train.idx.labels: /etc/passwd/x: no such file\n"
                     "job.yaml:4:15: data.validation: must be of the same kind as data.train\n"
-                    "job.yaml:6:11: generate: only for text data\n");
+                    "job.yaml:6:11: generate: only for text data, or tokens with a tokenizer\n");
     assert_problems(MODEL "data:\n"
                           "  train: {text: {path: \"nothing-*.txt\"}}\n" TRAINING,
                     "job.yaml:3:17: data.train.text: context is needed, for the model has no position_embedding\n"

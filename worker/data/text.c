@@ -14,6 +14,7 @@
 #include "base/mem.h"
 #include "worker/data/paths.h"
 #include "worker/data/source.h"
+#include "worker/data/tokenizer.h"
 
 enum { N_CODE_POINTS = 0x110000, N_BYTES = 256, READ_PIECE = 1 << 30, MAX_UTF8 = 4 };
 
@@ -22,7 +23,8 @@ typedef struct text_dataset {
     void *tokens; /* [n_tokens] of the part */
     int token_bytes;
     int64_t context;
-    int32_t *code_point; /* [n_classes] ascending; NULL: bytes */
+    int32_t *code_point; /* [n_classes] ascending; NULL: bytes, or the tokenizer's tokens */
+    wrk_tokenizer_t *tokenizer;
     char *path;
 } text_dataset_t;
 
@@ -317,12 +319,42 @@ static status_t bytes_load(text_dataset_t *text, const Gradd__V1__Text *spec, co
     return status;
 }
 
+/* The tokens of all files, and those of the part kept. */
+static status_t tokenizer_load(text_dataset_t *text, const Gradd__V1__Text *spec, const text_bytes_t *bytes)
+{
+    wrk_ids_t ids = {0};
+    int64_t from = 0;
+    int64_t to = 0;
+    status_t status = ST_OK;
+    for (int f = 0; f < bytes->paths.n_items && status == ST_OK; f++) {
+        status = wrk_tokenizer_encode(text->tokenizer, (const char *)bytes->data + bytes->start[f],
+                                      (size_t)(file_end(bytes, f) - bytes->start[f]), &ids);
+        if (status != ST_OK) {
+            status = status_add_context(status, "%s", bytes->paths.item[f]);
+        }
+    }
+    text->base.n_classes = wrk_tokenizer_size(text->tokenizer);
+    text->token_bytes = text->base.n_classes <= UINT16_MAX + 1 ? 2 : 4;
+    if (status == ST_OK) {
+        status = part_get(text, spec, ids.n, &from, &to);
+    }
+    if (status == ST_OK) {
+        status = tokens_alloc(text, to - from);
+    }
+    for (int64_t i = from; i < to && status == ST_OK; i++) {
+        token_set(text->tokens, text->token_bytes, i - from, ids.item[i]);
+    }
+    wrk_ids_release(&ids);
+    return status;
+}
+
 static void text_close(wrk_dataset_t *dataset)
 {
     text_dataset_t *text = (text_dataset_t *)dataset;
     mem_free(text->tokens);
     mem_free(text->code_point);
     mem_free(text->path);
+    wrk_tokenizer_close(text->tokenizer);
     wrk_dataset_release(dataset);
     mem_free(text);
 }
@@ -343,17 +375,25 @@ static status_t text_read(const wrk_dataset_t *dataset, int64_t index, wrk_scrat
     return ST_OK;
 }
 
+static const char *kind_name(const text_dataset_t *text)
+{
+    return text->tokenizer != NULL ? "tokens" : text->code_point != NULL ? "characters" : "bytes";
+}
+
 static status_t text_check_classes(const wrk_dataset_t *dataset, int64_t n_classes)
 {
     const text_dataset_t *text = (const text_dataset_t *)dataset;
     return ST_FAIL(ST_ERR_DATA, "%s: a vocabulary of %lld %s; the model has %lld", text->path,
-                   (long long)dataset->n_classes, text->code_point != NULL ? "characters" : "bytes",
-                   (long long)n_classes);
+                   (long long)dataset->n_classes, kind_name(text), (long long)n_classes);
 }
 
 static void text_decode(const wrk_dataset_t *dataset, const int64_t *tokens, int64_t n, strbuf_t *out)
 {
     const text_dataset_t *text = (const text_dataset_t *)dataset;
+    if (text->tokenizer != NULL) {
+        wrk_tokenizer_decode(text->tokenizer, tokens, n, out);
+        return;
+    }
     for (int64_t i = 0; i < n; i++) {
         char bytes[MAX_UTF8] = {(char)tokens[i]};
         if (tokens[i] >= 0 && tokens[i] < dataset->n_classes) {
@@ -385,6 +425,9 @@ static status_t text_encode(const wrk_dataset_t *dataset, const char *bytes, siz
     const text_dataset_t *text = (const text_dataset_t *)dataset;
     int64_t n_tokens = 0;
     status_t status = ST_OK;
+    if (text->tokenizer != NULL) {
+        return wrk_tokens_encode(text->tokenizer, bytes, length, tokens_p, n_tokens_p);
+    }
     int64_t *tokens = mem_calloc(length > 0 ? length : 1, sizeof(*tokens));
     if (tokens == NULL) {
         return ST_FAIL(ST_ERR_NOMEM, "tokens of %zu bytes", length);
@@ -443,38 +486,58 @@ static status_t spec_check(const Gradd__V1__Text *spec, const wrk_dataset_option
     return ST_OK;
 }
 
+/* A validation set has to number its tokens as the training set does. */
+static status_t like_check(const text_dataset_t *text, const text_dataset_t *other, bool has_characters)
+{
+    const char *own = text->tokenizer != NULL ? "tokens" : has_characters ? "characters" : "bytes";
+    if (other != NULL && strcmp(own, kind_name(other)) != 0) {
+        return ST_FAIL(ST_ERR_INVAL, "%s: text.tokens is %s, but the training data's is %s", text->path, own,
+                       kind_name(other));
+    }
+    if (other != NULL && text->tokenizer != NULL && wrk_tokenizer_size(text->tokenizer) != other->base.n_classes) {
+        return ST_FAIL(ST_ERR_INVAL, "%s: text.tokenizer has %lld tokens, the training data's %lld", text->path,
+                       (long long)wrk_tokenizer_size(text->tokenizer), (long long)other->base.n_classes);
+    }
+    return ST_OK;
+}
+
+static status_t text_load(text_dataset_t *text, const Gradd__V1__Text *spec, const text_dataset_t *other)
+{
+    bool has_characters = spec->tokenizer == NULL && spec->tokens == GRADD__V1__TEXT__TOKENS__characters;
+    text_bytes_t bytes = {0};
+    status_t status = spec->tokenizer != NULL ? wrk_tokenizer_open(spec->tokenizer, &text->tokenizer) : ST_OK;
+    if (status == ST_OK) {
+        status = like_check(text, other, has_characters);
+    }
+    if (status == ST_OK) {
+        status = bytes_read(spec->path, &bytes);
+    }
+    if (status == ST_OK) {
+        status = text->tokenizer != NULL ? tokenizer_load(text, spec, &bytes)
+                 : has_characters        ? characters_load(text, spec, other, &bytes)
+                                         : bytes_load(text, spec, &bytes);
+    }
+    bytes_release(&bytes);
+    return status;
+}
+
 status_t wrk_text_open(const Gradd__V1__Text *spec, const wrk_dataset_options_t *options, wrk_dataset_t **dataset_p)
 {
     int64_t context = 0;
-    bool has_characters = spec->tokens == GRADD__V1__TEXT__TOKENS__characters;
-    const text_dataset_t *other = NULL;
     status_t status = spec_check(spec, options, &context);
     if (status != ST_OK) {
         return status;
     }
-    if (options->like != NULL && options->like->ops == &text_ops) {
-        other = (const text_dataset_t *)options->like;
-        if (has_characters != (other->code_point != NULL)) {
-            return ST_FAIL(ST_ERR_INVAL, "%s: text.tokens is %s, but the training data's is %s", spec->path,
-                           has_characters ? "characters" : "bytes", has_characters ? "bytes" : "characters");
-        }
-    }
+    bool is_same_kind = options->like != NULL && options->like->ops == &text_ops;
     text_dataset_t *text = mem_zalloc(sizeof(*text));
-    char *path = mem_strdup(spec->path);
-    text_bytes_t bytes = {0};
-    if (text == NULL || path == NULL) {
-        mem_free(text);
-        mem_free(path);
+    if (text == NULL) {
         return ST_FAIL(ST_ERR_NOMEM, "dataset");
     }
     text->base.ops = &text_ops;
-    text->path = path;
     text->context = context;
-    status = bytes_read(spec->path, &bytes);
-    if (status == ST_OK) {
-        status = has_characters ? characters_load(text, spec, other, &bytes) : bytes_load(text, spec, &bytes);
-    }
-    bytes_release(&bytes);
+    text->path = mem_strdup(spec->path);
+    status = text->path != NULL ? text_load(text, spec, is_same_kind ? (const text_dataset_t *)options->like : NULL)
+                                : ST_FAIL(ST_ERR_NOMEM, "dataset");
     if (status != ST_OK) {
         text_close(&text->base);
         return status;

@@ -15,6 +15,7 @@
 #include "base/mem.h"
 #include "worker/data/paths.h"
 #include "worker/data/source.h"
+#include "worker/data/tokenizer.h"
 
 enum { HEADER_WORDS = 256, HEADER_BYTES = 1024 };
 
@@ -38,7 +39,8 @@ typedef struct tokens_dataset {
     int n_shards;
     int64_t from; /* where the part begins in the stream */
     int64_t context;
-    bool is_checked; /* every token of the part was seen to be below n_classes */
+    wrk_tokenizer_t *tokenizer; /* NULL: none */
+    bool is_checked;            /* every token of the part was seen to be below n_classes */
 } tokens_dataset_t;
 
 static uint32_t word_get(const uint8_t *bytes)
@@ -136,6 +138,7 @@ static void tokens_close(wrk_dataset_t *dataset)
         }
     }
     mem_free(tokens->shards);
+    wrk_tokenizer_close(tokens->tokenizer);
     wrk_paths_release(&tokens->paths);
     wrk_dataset_release(dataset);
     mem_free(tokens);
@@ -208,10 +211,29 @@ static status_t tokens_check_classes(const wrk_dataset_t *dataset, int64_t n_cla
                    (long long)dataset->n_classes, (long long)n_classes);
 }
 
+static status_t tokens_encode(const wrk_dataset_t *dataset, const char *text, size_t length, int64_t **tokens_p,
+                              int64_t *n_tokens_p)
+{
+    return wrk_tokens_encode(((const tokens_dataset_t *)dataset)->tokenizer, text, length, tokens_p, n_tokens_p);
+}
+
+static void tokens_decode(const wrk_dataset_t *dataset, const int64_t *list, int64_t n, strbuf_t *text)
+{
+    wrk_tokenizer_decode(((const tokens_dataset_t *)dataset)->tokenizer, list, n, text);
+}
+
 static const wrk_dataset_ops_t tokens_ops = {
     .close = tokens_close,
     .read = tokens_read,
     .check_classes = tokens_check_classes,
+};
+/* With a tokenizer. */
+static const wrk_dataset_ops_t text_ops = {
+    .close = tokens_close,
+    .read = tokens_read,
+    .check_classes = tokens_check_classes,
+    .encode_text = tokens_encode,
+    .decode_text = tokens_decode,
 };
 
 static status_t part_set(tokens_dataset_t *tokens, const Gradd__V1__Tokens *spec, int64_t n)
@@ -233,12 +255,13 @@ static status_t part_set(tokens_dataset_t *tokens, const Gradd__V1__Tokens *spec
     return ST_OK;
 }
 
-/* The vocabulary's size: what the job says, or one more than the largest token, which takes a pass over all. */
+/* The vocabulary's size: what the job says, the tokenizer's, or one more than the largest token, which takes a pass
+ * over all. */
 static void classes_count(tokens_dataset_t *tokens, const Gradd__V1__Tokens *spec)
 {
     int64_t largest = 0;
-    if (spec->vocabulary > 0) {
-        tokens->base.n_classes = spec->vocabulary;
+    if (spec->vocabulary > 0 || tokens->tokenizer != NULL) {
+        tokens->base.n_classes = spec->vocabulary > 0 ? spec->vocabulary : wrk_tokenizer_size(tokens->tokenizer);
         return;
     }
     for (int s = 0; s < tokens->n_shards; s++) {
@@ -267,9 +290,12 @@ status_t wrk_tokens_open(const Gradd__V1__Tokens *spec, const wrk_dataset_option
     if (tokens == NULL) {
         return ST_FAIL(ST_ERR_NOMEM, "dataset");
     }
-    tokens->base.ops = &tokens_ops;
+    tokens->base.ops = spec->tokenizer != NULL ? &text_ops : &tokens_ops;
     tokens->context = context;
-    status_t status = shards_open(tokens, spec, &n_tokens);
+    status_t status = spec->tokenizer != NULL ? wrk_tokenizer_open(spec->tokenizer, &tokens->tokenizer) : ST_OK;
+    if (status == ST_OK) {
+        status = shards_open(tokens, spec, &n_tokens);
+    }
     if (status == ST_OK) {
         status = part_set(tokens, spec, n_tokens);
     }

@@ -1,0 +1,116 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Trains small tokenizers with Hugging Face's `tokenizers` and writes what they make of nasty texts.
+
+usage: make_tokenizer.py tinyshakespeare.txt
+
+tokenizer-gpt2.json    byte-level, GPT-2's pattern
+tokenizer-llama3.json  byte-level, Llama 3's pattern, ignore_merges, merges as pairs
+tokenizer-llama2.json  characters, byte_fallback, spaces as U+2581
+tokenizer-ids.txt      a line a text: tokenizer, the text in hexadecimal, its tokens; "-" stands for none
+"""
+import json
+import os
+import random
+import sys
+
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+LLAMA3 = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
+    r"|\s+(?!\S)|\s+"
+)
+TEXTS = [
+    "", " ", "  ", "\n", "\n\n\n", " \n \n", "\t\ttabs\t", "hello", " hello", "  hello", "hello  ", "Hello, World!",
+    "it's we'll I'VE they'd o'clock 'tis '''", "IT'S WE'LL \u017f'\u017f",
+    "0 1 12 123 1234 12345 3.14159 1,000,000 \u0661\u0662\u0663 \u00bd \u2167 x2y",
+    "\u65e5\u672c\u8a9e\u306e\u30c6\u30ad\u30b9\u30c8\u3002\u4e2d\u6587\uff0c\ud55c\uad6d\uc5b4",
+    "\U0001F600 \U0001F468\u200d\U0001F469\u200d\U0001F467\u200d\U0001F466 \U0001F1E9\U0001F1EA \u2764\ufe0f",
+    "e\u0301 a\u0308\u0323 \u0928\u092e\u0938\u094d\u0924\u0947 \u0e01\u0e33\u0e25\u0e31\u0e07",
+    "\u00a0nbsp\u00a0 \u3000wide\u3000 \u2003em\u2028line\u2029par\u0085nel\u180evowel\u200bzero\ufeffbom",
+    "a\r\nb\rc\n\rd \r\n \r\n", "trailing spaces   \nand   inner", "\x00\x01\x02\x7f\x1c\x1d\x1e\x1f",
+    "<|endoftext|>", "before<|endoftext|>after", "<|endoftext|><|endoftext|> <|endoftext", "x<|pad|>y<|padded|>z",
+    "snake_case camelCase kebab-case $x += 1; // \u00e7a va? \u00bfqu\u00e9? \u2026", "\u0130stanbul \u0131 \u1e9e \u00df \ufb01",
+    "\u0399\u0395\u03a3 \u0440\u0443\u0441\u0441\u043a\u0438\u0439 \u05e9\u05dc\u05d5\u05dd \u0645\u0631\u062d\u0628\u0627",
+    "a" * 300, " " * 300, "ab " * 100, "\u2581under\u2581score", "<0x41><unk>", "\ud7ff\ue000\uffff\U0010ffff",
+]
+
+
+def texts(corpus):
+    generator = random.Random(7)
+    alphabet = "aeiou tnshrdl  '\n\r\t.,0123456789\u00e9\u00df\u4e2d\U0001F600\u0301\u00a0\u3000" + corpus[:80]
+    made = list(TEXTS) + [corpus[i : i + 200] for i in range(0, 200000, 20011)]
+    for _ in range(60):
+        made.append("".join(generator.choice(alphabet) for _ in range(generator.randrange(1, 60))))
+    return made
+
+
+def train_bytes(corpus, size, pre_tokenizer):
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizer
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.train_from_iterator(
+        [corpus],
+        trainers.BpeTrainer(
+            vocab_size=size,
+            special_tokens=["<|endoftext|>", "<|pad|>", "<|padded|>"],
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        ),
+    )
+    return tokenizer
+
+
+def train_characters(corpus, size):
+    tokenizer = Tokenizer(models.BPE(unk_token="<unk>", fuse_unk=True, byte_fallback=True))
+    tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("\u2581"), normalizers.Replace(" ", "\u2581")])
+    tokenizer.decoder = decoders.Sequence(
+        [decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
+    special = ["<unk>", "<s>", "</s>"] + [f"<0x{i:02X}>" for i in range(256)]
+    # whole lines would become one token each: train on words
+    words = [" ".join(corpus.split()[i : i + 1]) for i in range(40000)]
+    tokenizer.train_from_iterator(
+        words, trainers.BpeTrainer(vocab_size=size, special_tokens=special, show_progress=False)
+    )
+    state = json.loads(tokenizer.to_str())
+    state["added_tokens"] = [t for t in state["added_tokens"] if not t["content"].startswith("<0x")]
+    return Tokenizer.from_str(json.dumps(state))
+
+
+def write(name, tokenizer, corpus, lines, pairs):
+    state = json.loads(tokenizer.to_str())
+    if not pairs:
+        state["model"]["merges"] = [" ".join(m) if isinstance(m, list) else m for m in state["model"]["merges"]]
+    with open(os.path.join(HERE, f"tokenizer-{name}.json"), "w", encoding="utf-8") as file:
+        json.dump(state, file, ensure_ascii=False, separators=(",", ":"))
+        file.write("\n")
+    tokenizer = Tokenizer.from_file(os.path.join(HERE, f"tokenizer-{name}.json"))
+    for text in texts(corpus):
+        ids = tokenizer.encode(text, add_special_tokens=False).ids
+        lines.append(f"{name} {text.encode().hex() or '-'} {' '.join(map(str, ids)) or '-'}")
+
+
+def main():
+    with open(sys.argv[1], encoding="utf-8") as file:
+        corpus = file.read()
+    lines = []
+    write("gpt2", train_bytes(corpus, 640, pre_tokenizers.ByteLevel(add_prefix_space=False)), corpus, lines, False)
+    split = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(LLAMA3), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    llama3 = train_bytes(corpus, 480, split)
+    state = json.loads(llama3.to_str())
+    state["model"]["ignore_merges"] = True
+    write("llama3", Tokenizer.from_str(json.dumps(state)), corpus, lines, True)
+    write("llama2", train_characters(corpus, 560), corpus, lines, False)
+    with open(os.path.join(HERE, "tokenizer-ids.txt"), "w", encoding="utf-8") as file:
+        file.write("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()

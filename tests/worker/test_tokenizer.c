@@ -1,0 +1,263 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The byte-pair tokenizer: the tokens of Hugging Face's `tokenizers`, decoding as the inverse, and files that are not
+ * taken. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "tests/worker/dataset_specs.h"
+#include "worker/data/tokenizer.h"
+
+enum { MAX_TEXT = 4096, MAX_LINE = 65536, N_NAMES = 3 };
+
+static const char *const names[N_NAMES] = {"gpt2", "llama3", "llama2"};
+
+static wrk_tokenizer_t *golden_open(const char *name)
+{
+    char file[64];
+    wrk_tokenizer_t *tokenizer = NULL;
+    (void)snprintf(file, sizeof(file), "tokenizer-%s.json", name);
+    assert_ok(wrk_tokenizer_open(fixture_golden(file), &tokenizer));
+    return tokenizer;
+}
+
+static size_t hex_read(const char *hex, char *text)
+{
+    size_t n = 0;
+    for (; hex[0] != '-' && hex[2 * n] != '\0'; n++) {
+        char digits[3] = {hex[2 * n], hex[2 * n + 1], '\0'};
+        assert_true(n < MAX_TEXT);
+        text[n] = (char)strtol(digits, NULL, 16);
+    }
+    return n;
+}
+
+/* Whether decoding gives the text: byte-level models give back anything. */
+static void back_expect(const wrk_tokenizer_t *tokenizer, const char *text, size_t length)
+{
+    int64_t *tokens = NULL;
+    int64_t n = 0;
+    strbuf_t back = {0};
+    assert_ok(wrk_tokens_encode(tokenizer, text, length, &tokens, &n));
+    wrk_tokenizer_decode(tokenizer, tokens, n, &back);
+    assert_int_equal(back.length, length);
+    assert_memory_equal(strbuf_text(&back), text, length);
+    strbuf_release(&back);
+    mem_free(tokens);
+}
+
+static void line_check(wrk_tokenizer_t *const *tokenizers, char *line)
+{
+    static char text[MAX_TEXT];
+    char *rest = NULL;
+    const char *name = strtok_r(line, " \n", &rest);
+    const char *hex = strtok_r(NULL, " \n", &rest);
+    wrk_ids_t ids = {0};
+    int which = 0;
+    while (strcmp(names[which], name) != 0) {
+        which++;
+    }
+    size_t length = hex_read(hex, text);
+    assert_ok(wrk_tokenizer_encode(tokenizers[which], text, length, &ids));
+    int64_t n = 0;
+    for (const char *id = strtok_r(NULL, " \n", &rest); id != NULL && id[0] != '-'; id = strtok_r(NULL, " \n", &rest)) {
+        if (n >= ids.n || ids.item[n] != atoi(id)) {
+            fail_msg("%s: \"%s\": token %lld is %d, not %s", name, hex, (long long)n, n < ids.n ? ids.item[n] : -1, id);
+        }
+        n++;
+    }
+    assert_int_equal(ids.n, n);
+    wrk_ids_release(&ids);
+    if (which < 2) {
+        back_expect(tokenizers[which], text, length);
+    }
+}
+
+static void tokens_are_those_of_hugging_face(void **state)
+{
+    (void)state;
+    static char line[MAX_LINE];
+    wrk_tokenizer_t *tokenizers[N_NAMES];
+    int n_lines = 0;
+    for (int i = 0; i < N_NAMES; i++) {
+        tokenizers[i] = golden_open(names[i]);
+    }
+    FILE *file = fopen(fixture_golden("tokenizer-ids.txt"), "r");
+    assert_non_null(file);
+    while (fgets(line, sizeof(line), file) != NULL) {
+        line_check(tokenizers, line);
+        n_lines++;
+    }
+    assert_int_equal(fclose(file), 0);
+    assert_true(n_lines >= 300);
+    for (int i = 0; i < N_NAMES; i++) {
+        wrk_tokenizer_close(tokenizers[i]);
+    }
+}
+
+static void any_bytes_come_back(void **state)
+{
+    (void)state;
+    static char bytes[2000];
+    uint32_t seed = 1;
+    for (int which = 0; which < 2; which++) {
+        wrk_tokenizer_t *tokenizer = golden_open(names[which]);
+        for (int round = 0; round < 200; round++) {
+            size_t length = (size_t)round * 10;
+            for (size_t i = 0; i < length; i++) {
+                seed = seed * 1664525U + 1013904223U;
+                bytes[i] = (char)(seed >> 24);
+            }
+            back_expect(tokenizer, bytes, length);
+        }
+        back_expect(tokenizer, "caf\xc3", 4);
+        back_expect(tokenizer, "a\xffz \xf0\x9f\x98", 7);
+        wrk_tokenizer_close(tokenizer);
+    }
+}
+
+static void llama2_text_comes_back(void **state)
+{
+    (void)state;
+    static const char *const texts[] = {"hello there", "a  b", "\xe6\x97\xa5\xe6\x9c\xac \xf0\x9f\x98\x80", "x"};
+    wrk_tokenizer_t *tokenizer = golden_open("llama2");
+    for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
+        back_expect(tokenizer, texts[i], strlen(texts[i]));
+    }
+    wrk_tokenizer_close(tokenizer);
+}
+
+/* One word of two million letters takes n log n, not n². */
+static void a_word_without_end_is_encoded_in_time(void **state)
+{
+    (void)state;
+    enum { LENGTH = 2000000 };
+    char *text = mem_alloc(LENGTH);
+    assert_non_null(text);
+    wrk_tokenizer_t *tokenizer = golden_open("gpt2");
+    memset(text, 'e', LENGTH);
+    int64_t start = clock_now_ns();
+    back_expect(tokenizer, text, LENGTH);
+    assert_true(clock_now_ns() - start < INT64_C(20000000000));
+    mem_free(text);
+    wrk_tokenizer_close(tokenizer);
+}
+
+static void tokenizer_refused(const char *json, status_t code, const char *message)
+{
+    wrk_tokenizer_t *tokenizer = NULL;
+    const char *path = file_write_text("tokenizer.json", json);
+    status_t status = wrk_tokenizer_open(path, &tokenizer);
+    if (status == ST_OK) {
+        wrk_tokenizer_close(tokenizer);
+    }
+    fixture_assert_fails(status, code, message, json, __FILE__, __LINE__);
+}
+
+static void files_that_are_not_understood_are_refused(void **state)
+{
+    (void)state;
+#define MODEL "\"model\": {\"type\": \"BPE\", \"vocab\": {\"a\": 0, \"b\": 1, \"ab\": 2}, \"merges\": [\"a b\"]}"
+    static const struct {
+        const char *json;
+        status_t code;
+        const char *message;
+    } cases[] = {
+        {"", ST_ERR_CORRUPT, "tokenizer.json: line 1"},
+        {"{\"model\": ", ST_ERR_CORRUPT, "line 1, column 10"},
+        {"[]", ST_ERR_CORRUPT, "not the file of a tokenizer"},
+        {"{\"model\": {\"type\": \"WordPiece\"}}", ST_ERR_UNSUPPORTED, "model.type: \"WordPiece\"; BPE is read"},
+        {"{\"model\": {\"type\": \"BPE\", \"vocab\": {}, \"merges\": []}}", ST_ERR_CORRUPT, "model.vocab"},
+        {"{\"model\": {\"type\": \"BPE\", \"vocab\": {\"a\": -1}, \"merges\": []}}", ST_ERR_CORRUPT,
+         "model.vocab: \"a\": not a token's number"},
+        {"{\"model\": {\"type\": \"BPE\", \"vocab\": {\"a\": 99999999999}, \"merges\": []}}", ST_ERR_CORRUPT, "\"a\""},
+        {"{\"model\": {\"type\": \"BPE\", \"vocab\": {\"a\": 1, \"b\": 1}, \"merges\": []}}", ST_ERR_CORRUPT,
+         "number 1 is another token's too"},
+        {"{\"model\": {\"type\": \"BPE\", \"vocab\": {\"a\": 0}, \"merges\": [\"a x\"]}}", ST_ERR_CORRUPT,
+         "model.merges[0]: \"a\", \"x\" or both together are not in model.vocab"},
+        {"{\"model\": {\"type\": \"BPE\", \"vocab\": {\"a\": 0}, \"merges\": [[\"a\"]]}}", ST_ERR_CORRUPT,
+         "model.merges[0]: two texts are wanted"},
+        {"{\"model\": {\"type\": \"BPE\", \"vocab\": {\"a\": 0}, \"merges\": [], \"end_of_word_suffix\": \"</w>\"}}",
+         ST_ERR_UNSUPPORTED, "model.end_of_word_suffix"},
+        {"{\"normalizer\": {\"type\": \"NFC\"}, " MODEL "}", ST_ERR_UNSUPPORTED, "normalizer: \"NFC\""},
+        {"{\"pre_tokenizer\": {\"type\": \"Whitespace\"}, " MODEL "}", ST_ERR_UNSUPPORTED,
+         "pre_tokenizer.type: \"Whitespace\""},
+        {"{\"pre_tokenizer\": {\"type\": \"Split\", \"pattern\": {\"Regex\": \"(a\"}, \"behavior\": "
+         "\"Isolated\"}, " MODEL "}",
+         ST_ERR_PARSE, "pre_tokenizer: the pattern \"(a\": offset 2"},
+        {"{\"added_tokens\": [{\"id\": 0, \"content\": \"a\", \"lstrip\": true}], " MODEL "}", ST_ERR_UNSUPPORTED,
+         "added_tokens[0].lstrip"},
+        {"{\"added_tokens\": [{\"id\": 0, \"content\": \"\"}], " MODEL "}", ST_ERR_CORRUPT, "added_tokens[0].content"},
+        {"{\"decoder\": {\"type\": \"WordPiece\"}, " MODEL "}", ST_ERR_UNSUPPORTED, "decoder.type: \"WordPiece\""},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        tokenizer_refused(cases[i].json, cases[i].code, cases[i].message);
+    }
+}
+
+static void a_pattern_without_end_is_an_error(void **state)
+{
+    (void)state;
+    wrk_tokenizer_t *tokenizer = NULL;
+    wrk_ids_t ids = {0};
+    char text[64];
+    memset(text, 'a', sizeof(text));
+    assert_ok(wrk_tokenizer_open(
+        file_write_text("t.json",
+                        "{\"pre_tokenizer\": {\"type\": \"Split\", \"pattern\": {\"Regex\": \"(a+)+(a+)+[bc]\"}, "
+                        "\"behavior\": \"Isolated\"}, " MODEL "}"),
+        &tokenizer));
+    assert_fails(wrk_tokenizer_encode(tokenizer, text, sizeof(text), &ids), ST_ERR_DATA, "match limit exceeded");
+    assert_fails(wrk_tokenizer_encode(tokenizer, "abc", 3, &ids), ST_ERR_DATA, "\"c\" has no token");
+    wrk_ids_release(&ids);
+    wrk_tokenizer_close(tokenizer);
+}
+
+static void text_and_tokens_take_a_tokenizer(void **state)
+{
+    (void)state;
+    wrk_dataset_t *dataset = NULL;
+    char yaml[512];
+    strbuf_t text = {0};
+    int64_t x[20];
+    int64_t zero = 0;
+    char path[256];
+    (void)snprintf(path, sizeof(path), "%s", fixture_golden("tokenizer-gpt2.json"));
+    (void)file_write_text("a.txt", "First Citizen: Before we proceed any further, hear me speak. All: Speak, speak. "
+                                   "First Citizen: You are all resolved rather to die than to famish?");
+    (void)snprintf(yaml, sizeof(yaml), "text: {path: a.txt, tokenizer: %s, context: 20}", path);
+    assert_ok(dataset_open(yaml, NULL, &dataset));
+    assert_true(wrk_dataset_is_text(dataset));
+    assert_int_equal(wrk_dataset_n_classes(dataset), 640);
+    assert_ok(wrk_dataset_read(dataset, &zero, 1, x, NULL));
+    wrk_dataset_decode(dataset, x, 20, &text);
+    assert_memory_equal(strbuf_text(&text), "First Citizen: Before we", 20);
+    assert_true(text.length > 30);
+    strbuf_release(&text);
+    wrk_dataset_close(dataset);
+
+    (void)file_write("a.bin", "\1\0\2\0\3\0\4\0", 8);
+    (void)snprintf(yaml, sizeof(yaml), "tokens: {path: a.bin, tokenizer: %s, context: 2}", path);
+    assert_ok(dataset_open(yaml, NULL, &dataset));
+    assert_true(wrk_dataset_is_text(dataset));
+    wrk_dataset_decode(dataset, (int64_t[]){0, 39}, 2, &text);
+    assert_string_equal(strbuf_text(&text), "<|endoftext|>E");
+    strbuf_release(&text);
+    wrk_dataset_close(dataset);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(tokens_are_those_of_hugging_face),
+        TEST(any_bytes_come_back),
+        TEST(llama2_text_comes_back),
+        TEST(a_word_without_end_is_encoded_in_time),
+        TEST(files_that_are_not_understood_are_refused),
+        TEST(a_pattern_without_end_is_an_error),
+        TEST(text_and_tokens_take_a_tokenizer),
+    };
+    return cmocka_run_group_tests_name("tokenizer", tests, NULL, NULL);
+}

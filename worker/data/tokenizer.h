@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * tokenizer: byte-pair encoding as Hugging Face's `tokenizers` does it, read from its tokenizer.json.
+ *
+ * Text goes through four stages: added tokens are cut out; the rest is normalised; then cut into words by patterns;
+ * each word's symbols are merged in the order of the merges' ranks (Sennrich et al., ACL 2016). Known are model BPE:
+ * merges as text or pairs, ignore_merges, byte_fallback, unk_token, fuse_unk normalizer      Prepend, Replace of a
+ * text, Sequence pre_tokenizer   ByteLevel (GPT-2's pattern), Split by a text or regular expression (isolated), Digits,
+ * Sequence decoder         ByteLevel; Replace, ByteFallback, Fuse and Strip as Llama 2 has them added_tokens    the
+ * longest that begins first; not single_word, lstrip, rstrip Anything else is ST_ERR_UNSUPPORTED, naming the member of
+ * the file: a wrong token is worse than none. The post_processor is not applied: no token is put around a text.
+ *
+ * With a byte-level model any bytes can be encoded, and decoding gives them back; bytes that are no UTF-8 are words of
+ * their own. Owned handle that never changes: any number of threads may use it.
+ */
+#ifndef GRADD_WORKER_DATA_TOKENIZER_H
+#define GRADD_WORKER_DATA_TOKENIZER_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/status.h"
+#include "base/strbuf.h"
+
+typedef struct wrk_tokenizer wrk_tokenizer_t;
+
+/* A growing list of tokens. Embedded: {0}, wrk_ids_release. */
+typedef struct wrk_ids {
+    int32_t *item;
+    int64_t n, n_allocated;
+} wrk_ids_t;
+void wrk_ids_release(wrk_ids_t *ids);
+
+/* ST_ERR_CORRUPT (no JSON, or not a tokenizer's) and ST_ERR_UNSUPPORTED name the file and the member. */
+status_t wrk_tokenizer_open(const char *path, wrk_tokenizer_t **tokenizer_p);
+/* NULL is fine. */
+void wrk_tokenizer_close(wrk_tokenizer_t *tokenizer);
+/* Largest token + 1. */
+int64_t wrk_tokenizer_size(const wrk_tokenizer_t *tokenizer);
+
+/* Appends the text's tokens. ST_ERR_DATA names a character that has none. */
+status_t wrk_tokenizer_encode(const wrk_tokenizer_t *tokenizer, const char *text, size_t length, wrk_ids_t *ids);
+/* The same as 64-bit numbers. *tokens_p: mem_free. */
+status_t wrk_tokens_encode(const wrk_tokenizer_t *tokenizer, const char *text, size_t length, int64_t **tokens_p,
+                           int64_t *n_tokens_p);
+/* Appends the bytes of tokens, nothing for one that isn't there. */
+void wrk_tokenizer_decode(const wrk_tokenizer_t *tokenizer, const int64_t *tokens, int64_t n, strbuf_t *text);
+
+#endif

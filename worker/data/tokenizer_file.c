@@ -1,0 +1,481 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* tokenizer_file: tokenizer.json of Hugging Face's `tokenizers` → tables. What isn't known is refused by its name. */
+#include <jansson.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "worker/data/source.h"
+#include "worker/data/tokenizer_internal.h"
+
+enum { MAX_FILE_BYTES = 128 << 20, MAX_ADDED = 1 << 16 };
+
+/* regex of ByteLevel with use_regex: tokenizers/src/pre_tokenizers/byte_level.rs */
+static const char GPT2_PATTERN[] = "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
+
+static const char *text_of(const json_t *object, const char *key)
+{
+    const char *text = json_string_value(json_object_get(object, key));
+    return text != NULL ? text : "";
+}
+
+static bool is_true(const json_t *object, const char *key, bool fallback)
+{
+    const json_t *value = json_object_get(object, key);
+    return json_is_boolean(value) ? json_is_true(value) : fallback;
+}
+
+/* Missing, null, false, "" or 0. */
+static bool is_absent(const json_t *object, const char *key)
+{
+    const json_t *value = json_object_get(object, key);
+    return value == NULL || json_is_null(value) || json_is_false(value) ||
+           (json_is_string(value) && json_string_length(value) == 0) ||
+           (json_is_number(value) && json_number_value(value) == 0);
+}
+
+static status_t copy_text(const char *text, char **copy_p)
+{
+    *copy_p = mem_strdup(text);
+    return *copy_p != NULL ? ST_OK : ST_FAIL(ST_ERR_NOMEM, "a text of %zu bytes", strlen(text));
+}
+
+/* ---- vocabulary ---- */
+
+/* The bytes of a token's text: in a byte-level vocabulary those that GPT-2's alphabet stands for. */
+static status_t piece_set(wrk_tokenizer_t *tokenizer, int64_t id, const char *text, bool is_added)
+{
+    wrk_piece_t *piece = &tokenizer->pieces[id];
+    size_t length = strlen(text);
+    char *bytes = mem_strdup(text);
+    if (bytes == NULL) {
+        return ST_FAIL(ST_ERR_NOMEM, "token %lld", (long long)id);
+    }
+    bool is_word = !is_added && length > 0;
+    if (is_word && tokenizer->is_byte_level) {
+        size_t n = 0;
+        for (const char *at = text; *at != '\0' && is_word;) {
+            int byte = wrk_alphabet_byte(&at);
+            is_word = byte >= 0;
+            bytes[n] = (char)byte;
+            n += is_word;
+        }
+        if (is_word) {
+            length = n;
+        } else {
+            memcpy(bytes, text, length + 1); /* what can't come out of a word stands for itself */
+        }
+    }
+    mem_free((void *)(uintptr_t)piece->bytes);
+    *piece = (wrk_piece_t){bytes, (uint32_t)length, is_word};
+    return ST_OK;
+}
+
+static status_t id_check(const json_t *value, const char *what)
+{
+    json_int_t id = json_integer_value(value);
+    return json_is_integer(value) && id >= 0 && id < TOKENIZER_MAX_SIZE
+               ? ST_OK
+               : ST_FAIL(ST_ERR_CORRUPT, "%s: not a token's number (0 … %d)", what, (int)TOKENIZER_MAX_SIZE - 1);
+}
+
+/* How many tokens there are, by the largest number. */
+static status_t size_find(wrk_tokenizer_t *tokenizer, json_t *vocab, const json_t *added)
+{
+    const char *key = NULL;
+    json_t *value = NULL;
+    size_t i = 0;
+    if (!json_is_object(vocab) || json_object_size(vocab) == 0) {
+        return ST_FAIL(ST_ERR_CORRUPT, "model.vocab: an object with tokens and their numbers is wanted");
+    }
+    json_object_foreach(vocab, key, value)
+    {
+        char what[96];
+        (void)snprintf(what, sizeof(what), "model.vocab: \"%.60s\"", key);
+        if (id_check(value, what) != ST_OK) {
+            return ST_ERR_CORRUPT;
+        }
+        int64_t id = json_integer_value(value);
+        tokenizer->size = id >= tokenizer->size ? id + 1 : tokenizer->size;
+    }
+    json_array_foreach(added, i, value)
+    {
+        char what[64];
+        (void)snprintf(what, sizeof(what), "added_tokens[%zu].id", i);
+        if (id_check(json_object_get(value, "id"), what) != ST_OK) {
+            return ST_ERR_CORRUPT;
+        }
+        int64_t id = json_integer_value(json_object_get(value, "id"));
+        tokenizer->size = id >= tokenizer->size ? id + 1 : tokenizer->size;
+    }
+    tokenizer->pieces = mem_calloc((size_t)tokenizer->size, sizeof(*tokenizer->pieces));
+    return tokenizer->pieces != NULL ? ST_OK : ST_FAIL(ST_ERR_NOMEM, "%lld tokens", (long long)tokenizer->size);
+}
+
+static status_t vocab_read(wrk_tokenizer_t *tokenizer, json_t *vocab)
+{
+    const char *key = NULL;
+    json_t *value = NULL;
+    status_t status = ST_OK;
+    json_object_foreach(vocab, key, value)
+    {
+        int64_t id = json_integer_value(value);
+        if (tokenizer->pieces[id].bytes != NULL) {
+            status = ST_FAIL(ST_ERR_CORRUPT, "model.vocab: \"%.60s\": number %lld is another token's too", key,
+                             (long long)id);
+        } else {
+            status = piece_set(tokenizer, id, key, false);
+        }
+        if (status != ST_OK) {
+            return status;
+        }
+    }
+    return wrk_words_build(tokenizer);
+}
+
+static status_t added_read(wrk_tokenizer_t *tokenizer, const json_t *added)
+{
+    static const char *const refused[] = {"single_word", "lstrip", "rstrip"};
+    json_t *token = NULL;
+    size_t i = 0;
+    size_t n = json_array_size(added);
+    if (n > MAX_ADDED) {
+        return ST_FAIL(ST_ERR_UNSUPPORTED, "added_tokens: %zu; at most %d", n, (int)MAX_ADDED);
+    }
+    tokenizer->added = mem_calloc(n, sizeof(*tokenizer->added));
+    if (tokenizer->added == NULL) {
+        return ST_FAIL(ST_ERR_NOMEM, "%zu added tokens", n);
+    }
+    json_array_foreach(added, i, token)
+    {
+        const char *content = text_of(token, "content");
+        for (size_t k = 0; k < sizeof(refused) / sizeof(refused[0]); k++) {
+            if (!is_absent(token, refused[k])) {
+                return ST_FAIL(ST_ERR_UNSUPPORTED, "added_tokens[%zu].%s", i, refused[k]);
+            }
+        }
+        if (!is_absent(token, "normalized") && tokenizer->n_rewrites > 0) {
+            return ST_FAIL(ST_ERR_UNSUPPORTED, "added_tokens[%zu].normalized: with a normalizer", i);
+        }
+        if (content[0] == '\0') {
+            return ST_FAIL(ST_ERR_CORRUPT, "added_tokens[%zu].content: a text is wanted", i);
+        }
+        int32_t id = (int32_t)json_integer_value(json_object_get(token, "id"));
+        if (tokenizer->pieces[id].bytes == NULL || !tokenizer->pieces[id].is_word) {
+            status_t status = piece_set(tokenizer, id, content, true);
+            if (status != ST_OK) {
+                return status;
+            }
+        }
+        char *text = NULL;
+        status_t status = copy_text(content, &text);
+        if (status != ST_OK) {
+            return status;
+        }
+        tokenizer->added[tokenizer->n_added++] = (wrk_added_t){text, strlen(text), id};
+    }
+    wrk_added_sort(tokenizer);
+    return ST_OK;
+}
+
+/* ---- merges ---- */
+
+/* Token of a merge's part, whose text is `length` bytes of the file's alphabet; its bytes are appended. -1: none. */
+static int32_t part_find(const wrk_tokenizer_t *tokenizer, const char *text, size_t length, strbuf_t *bytes)
+{
+    size_t first = bytes->length;
+    for (const char *at = text; at < text + length;) {
+        const char *before = at;
+        int byte = tokenizer->is_byte_level ? wrk_alphabet_byte(&at) : (unsigned char)*at++;
+        if (byte < 0 || at > text + length || at == before) {
+            return -1;
+        }
+        strbuf_append_char(bytes, (char)byte);
+    }
+    return bytes->is_failed ? -1 : wrk_words_find(tokenizer, strbuf_text(bytes) + first, bytes->length - first);
+}
+
+static status_t merge_read(wrk_tokenizer_t *tokenizer, const json_t *merge, size_t rank, strbuf_t *bytes)
+{
+    const char *left = NULL;
+    const char *right = NULL;
+    size_t left_length = 0;
+    if (json_is_string(merge)) { /* "a b": the last space may not be a part, as `tokenizers` writes none there */
+        left = json_string_value(merge);
+        const char *space = strchr(left, ' ');
+        right = space != NULL ? space + 1 : NULL;
+        left_length = space != NULL ? (size_t)(space - left) : 0;
+        right = right != NULL && strchr(right, ' ') == NULL ? right : NULL;
+    } else if (json_array_size(merge) == 2) {
+        left = json_string_value(json_array_get(merge, 0));
+        right = json_string_value(json_array_get(merge, 1));
+        left_length = left != NULL ? strlen(left) : 0;
+    }
+    if (left == NULL || right == NULL) {
+        return ST_FAIL(ST_ERR_CORRUPT, "model.merges[%zu]: two texts are wanted, in a list or with a space between",
+                       rank);
+    }
+    strbuf_clear(bytes);
+    int32_t a = part_find(tokenizer, left, left_length, bytes);
+    int32_t b = part_find(tokenizer, right, strlen(right), bytes);
+    int32_t both = a >= 0 && b >= 0 ? wrk_words_find(tokenizer, strbuf_text(bytes), bytes->length) : -1;
+    if (both < 0) {
+        return ST_FAIL(ST_ERR_CORRUPT, "model.merges[%zu]: \"%.*s\", \"%.60s\" or both together are not in model.vocab",
+                       rank, (int)(left_length < 60 ? left_length : 60), left, right);
+    }
+    wrk_merges_add(tokenizer, a, b, (uint32_t)rank, both);
+    return ST_OK;
+}
+
+static status_t merges_read(wrk_tokenizer_t *tokenizer, const json_t *merges)
+{
+    json_t *merge = NULL;
+    size_t rank = 0;
+    strbuf_t bytes = {0};
+    if (!json_is_array(merges)) {
+        return ST_FAIL(ST_ERR_CORRUPT, "model.merges: a list is wanted");
+    }
+    status_t status = wrk_merges_reserve(tokenizer, (int64_t)json_array_size(merges));
+    json_array_foreach(merges, rank, merge)
+    {
+        if (status == ST_OK) {
+            status = merge_read(tokenizer, merge, rank, &bytes);
+        }
+    }
+    strbuf_release(&bytes);
+    return status;
+}
+
+/* The token of each byte. */
+static void bytes_find(wrk_tokenizer_t *tokenizer)
+{
+    for (int byte = 0; byte < 256; byte++) {
+        char name[8];
+        char own = (char)byte;
+        (void)snprintf(name, sizeof(name), "<0x%02X>", byte);
+        tokenizer->byte_ids[byte] = tokenizer->is_byte_level       ? wrk_words_find(tokenizer, &own, 1)
+                                    : tokenizer->has_byte_fallback ? wrk_words_find(tokenizer, name, strlen(name))
+                                                                   : -1;
+    }
+}
+
+static status_t model_read(wrk_tokenizer_t *tokenizer, const json_t *root)
+{
+    static const char *const refused[] = {"dropout", "continuing_subword_prefix", "end_of_word_suffix"};
+    const json_t *model = json_object_get(root, "model");
+    const json_t *added = json_object_get(root, "added_tokens");
+    const char *type = text_of(model, "type");
+    if (!json_is_object(model)) {
+        return ST_FAIL(ST_ERR_CORRUPT, "model: not the file of a tokenizer");
+    }
+    if (strcmp(type, "BPE") != 0 && !(type[0] == '\0' && json_object_get(model, "merges") != NULL)) {
+        return ST_FAIL(ST_ERR_UNSUPPORTED, "model.type: \"%.40s\"; BPE is read", type);
+    }
+    for (size_t i = 0; i < sizeof(refused) / sizeof(refused[0]); i++) {
+        if (!is_absent(model, refused[i])) {
+            return ST_FAIL(ST_ERR_UNSUPPORTED, "model.%s", refused[i]);
+        }
+    }
+    tokenizer->ignores_merges = is_true(model, "ignore_merges", false);
+    tokenizer->has_byte_fallback = is_true(model, "byte_fallback", false);
+    tokenizer->is_unknown_fused = is_true(model, "fuse_unk", false);
+    status_t status = size_find(tokenizer, json_object_get(model, "vocab"), added);
+    if (status == ST_OK) {
+        status = vocab_read(tokenizer, json_object_get(model, "vocab"));
+    }
+    if (status == ST_OK) {
+        status = added_read(tokenizer, added);
+    }
+    if (status == ST_OK) {
+        status = merges_read(tokenizer, json_object_get(model, "merges"));
+    }
+    if (status != ST_OK) {
+        return status;
+    }
+    bytes_find(tokenizer);
+    const char *unknown = text_of(model, "unk_token");
+    tokenizer->unknown = unknown[0] != '\0' ? wrk_words_find(tokenizer, unknown, strlen(unknown)) : -1;
+    return unknown[0] != '\0' && tokenizer->unknown < 0
+               ? ST_FAIL(ST_ERR_CORRUPT, "model.unk_token: \"%.60s\" is not in model.vocab", unknown)
+               : ST_OK;
+}
+
+/* ---- normaliser, pre-tokenizers, decoder ---- */
+
+/* Calls `read` for a component, or for each one of a Sequence. */
+static status_t each_component(wrk_tokenizer_t *tokenizer, const json_t *component, const char *list, const char *name,
+                               status_t (*read)(wrk_tokenizer_t *, const json_t *, const char *))
+{
+    json_t *part = NULL;
+    size_t i = 0;
+    status_t status = ST_OK;
+    if (component == NULL || json_is_null(component)) {
+        return ST_OK;
+    }
+    if (strcmp(text_of(component, "type"), "Sequence") != 0) {
+        return read(tokenizer, component, name);
+    }
+    json_array_foreach(json_object_get(component, list), i, part)
+    {
+        char place[64];
+        (void)snprintf(place, sizeof(place), "%s.%s[%zu]", name, list, i);
+        if (status == ST_OK) {
+            status = read(tokenizer, part, place);
+        }
+    }
+    return status;
+}
+
+static status_t rewrite_read(wrk_tokenizer_t *tokenizer, const json_t *part, const char *name)
+{
+    const char *type = text_of(part, "type");
+    const char *wanted = text_of(json_object_get(part, "pattern"), "String");
+    bool is_prepend = strcmp(type, "Prepend") == 0;
+    if (!is_prepend && (strcmp(type, "Replace") != 0 || wanted[0] == '\0')) {
+        return ST_FAIL(ST_ERR_UNSUPPORTED, "%s: \"%.40s\"; Prepend and Replace of a text are known", name, type);
+    }
+    if (tokenizer->n_rewrites == TOKENIZER_MAX_STEPS) {
+        return ST_FAIL(ST_ERR_UNSUPPORTED, "%s: more than %d steps", name, (int)TOKENIZER_MAX_STEPS);
+    }
+    wrk_rewrite_t *rewrite = &tokenizer->rewrites[tokenizer->n_rewrites++];
+    status_t status = copy_text(text_of(part, is_prepend ? "prepend" : "content"), &rewrite->text);
+    return status == ST_OK && !is_prepend ? copy_text(wanted, &rewrite->wanted) : status;
+}
+
+static status_t step_read(wrk_tokenizer_t *tokenizer, const json_t *part, const char *name)
+{
+    const char *type = text_of(part, "type");
+    const json_t *pattern = json_object_get(part, "pattern");
+    const char *text = NULL;
+    bool is_literal = false;
+    if (tokenizer->n_steps == TOKENIZER_MAX_STEPS || tokenizer->is_byte_level) {
+        return ST_FAIL(ST_ERR_UNSUPPORTED, "%s: a step behind ByteLevel, or more than %d", name,
+                       (int)TOKENIZER_MAX_STEPS);
+    }
+    wrk_step_t *step = &tokenizer->steps[tokenizer->n_steps];
+    if (strcmp(type, "ByteLevel") == 0) {
+        step->kind = WRK_STEP_BYTES;
+        step->has_prefix_space = is_true(part, "add_prefix_space", true);
+        text = is_true(part, "use_regex", true) ? GPT2_PATTERN : NULL;
+        tokenizer->is_byte_level = true;
+    } else if (strcmp(type, "Digits") == 0) {
+        text = is_true(part, "individual_digits", false) ? "\\p{N}" : "\\p{N}+";
+    } else if (strcmp(type, "Split") == 0) {
+        is_literal = json_object_get(pattern, "String") != NULL;
+        text = text_of(pattern, is_literal ? "String" : "Regex");
+        if (strcmp(text_of(part, "behavior"), "Isolated") != 0 || text[0] == '\0') {
+            return ST_FAIL(ST_ERR_UNSUPPORTED, "%s.behavior: \"%.40s\"; Isolated is known", name,
+                           text_of(part, "behavior"));
+        }
+    } else {
+        return ST_FAIL(ST_ERR_UNSUPPORTED, "%s.type: \"%.40s\"; ByteLevel, Split, Digits and Sequence are known", name,
+                       type);
+    }
+    tokenizer->n_steps++;
+    status_t status = text != NULL ? wrk_pattern_open(text, is_literal, &step->pattern) : ST_OK;
+    return status == ST_OK ? ST_OK : status_add_context(status, "%s", name);
+}
+
+static status_t decoder_read(wrk_tokenizer_t *tokenizer, const json_t *part, const char *name)
+{
+    const char *type = text_of(part, "type");
+    const char *from = text_of(json_object_get(part, "pattern"), "String");
+    if (strcmp(type, "ByteLevel") == 0 && tokenizer->is_byte_level) {
+        return ST_OK;
+    }
+    if (strcmp(type, "ByteFallback") == 0 && !tokenizer->is_byte_level) {
+        tokenizer->decodes_bytes = true;
+        return ST_OK;
+    }
+    if (strcmp(type, "Fuse") == 0) {
+        return ST_OK;
+    }
+    if (strcmp(type, "Strip") == 0 && strcmp(text_of(part, "content"), " ") == 0 && is_absent(part, "stop")) {
+        json_int_t start = json_integer_value(json_object_get(part, "start"));
+        tokenizer->decode_strip = start > 0 && start < TOKENIZER_MAX_TEXT ? (int)start : 0;
+        return ST_OK;
+    }
+    if (strcmp(type, "Replace") == 0 && from[0] != '\0' && tokenizer->decode_from == NULL) {
+        status_t status = copy_text(from, &tokenizer->decode_from);
+        return status == ST_OK ? copy_text(text_of(part, "content"), &tokenizer->decode_to) : status;
+    }
+    return ST_FAIL(ST_ERR_UNSUPPORTED, "%s.type: \"%.40s\"", name, type);
+}
+
+/* ---- the file ---- */
+
+static status_t root_read(wrk_tokenizer_t *tokenizer, const json_t *root)
+{
+    status_t status =
+        each_component(tokenizer, json_object_get(root, "normalizer"), "normalizers", "normalizer", rewrite_read);
+    if (status == ST_OK) {
+        status = each_component(tokenizer, json_object_get(root, "pre_tokenizer"), "pretokenizers", "pre_tokenizer",
+                                step_read);
+    }
+    if (status == ST_OK) {
+        status = model_read(tokenizer, root);
+    }
+    if (status == ST_OK) {
+        status = each_component(tokenizer, json_object_get(root, "decoder"), "decoders", "decoder", decoder_read);
+    }
+    return status;
+}
+
+status_t wrk_tokenizer_open(const char *path, wrk_tokenizer_t **tokenizer_p)
+{
+    void *text = NULL;
+    size_t capacity = 0;
+    int64_t length = 0;
+    json_error_t error;
+    wrk_tokenizer_t *tokenizer = mem_zalloc(sizeof(*tokenizer));
+    if (tokenizer == NULL) {
+        return ST_FAIL(ST_ERR_NOMEM, "tokenizer");
+    }
+    status_t status = copy_text(path, &tokenizer->path);
+    if (status == ST_OK) {
+        status = wrk_source_read(path, MAX_FILE_BYTES, &text, &capacity, &length);
+    }
+    json_t *root = status == ST_OK ? json_loadb(text, (size_t)length, JSON_REJECT_DUPLICATES, &error) : NULL;
+    mem_free(text);
+    if (status == ST_OK && root == NULL) {
+        status = ST_FAIL(ST_ERR_CORRUPT, "%s: line %d, column %d: %s", path, error.line, error.column, error.text);
+    } else if (status == ST_OK) {
+        status = root_read(tokenizer, root);
+        status = status == ST_OK ? ST_OK : status_add_context(status, "%s", path);
+    }
+    json_decref(root);
+    if (status != ST_OK) {
+        wrk_tokenizer_close(tokenizer);
+        return status;
+    }
+    *tokenizer_p = tokenizer;
+    return ST_OK;
+}
+
+void wrk_tokenizer_close(wrk_tokenizer_t *tokenizer)
+{
+    if (tokenizer == NULL) {
+        return;
+    }
+    for (int64_t i = 0; tokenizer->pieces != NULL && i < tokenizer->size; i++) {
+        mem_free((void *)(uintptr_t)tokenizer->pieces[i].bytes);
+    }
+    for (int64_t i = 0; i < tokenizer->n_added; i++) {
+        mem_free((void *)(uintptr_t)tokenizer->added[i].text);
+    }
+    for (int i = 0; i < tokenizer->n_steps; i++) {
+        wrk_pattern_close(tokenizer->steps[i].pattern);
+    }
+    for (int i = 0; i < tokenizer->n_rewrites; i++) {
+        mem_free(tokenizer->rewrites[i].wanted);
+        mem_free(tokenizer->rewrites[i].text);
+    }
+    mem_free(tokenizer->pieces);
+    mem_free(tokenizer->words);
+    mem_free(tokenizer->merges);
+    mem_free(tokenizer->added);
+    mem_free(tokenizer->decode_from);
+    mem_free(tokenizer->decode_to);
+    mem_free(tokenizer->path);
+    mem_free(tokenizer);
+}
