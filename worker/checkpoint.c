@@ -291,6 +291,7 @@ status_t wrk_checkpoint_find(wrk_checkpoint_store_t *store, wrk_note_func_t note
 /* ---- tensors ---- */
 
 #define PLATEAU_FORMAT "%.17g %.17g %lld %lld"
+#define SCALER_FORMAT "%.17g %lld %lld"
 
 typedef struct entry_list {
     gd_safetensors_entry_t *items;
@@ -354,14 +355,23 @@ static status_t optimizer_write(const char *path, const wrk_checkpoint_state_t *
     entry_list_t list = {0};
     char steps[32];
     char plateau[128];
-    const char *const metadata[][2] = {
-        {"step_count", steps}, {"producer", "gradd " GRADD_VERSION}, {"plateau", plateau}};
+    char scaler[128];
+    const bool has_plateau = of->plateau != NULL;
+    const char *const metadata[][2] = {{"step_count", steps},
+                                       {"producer", "gradd " GRADD_VERSION},
+                                       {has_plateau ? "plateau" : "loss_scale", has_plateau ? plateau : scaler},
+                                       {"loss_scale", scaler}};
+    const int n_metadata = 2 + has_plateau + (of->scaler != NULL);
     const gd_flat_t *flat = of->flat;
     gd_optimizer_t *optimizer = of->optimizer;
     status_t status = ST_OK;
     if (of->plateau != NULL) {
         (void)snprintf(plateau, sizeof(plateau), PLATEAU_FORMAT, of->plateau->scale, of->plateau->best,
                        (long long)of->plateau->n_bad, (long long)of->plateau->cooldown);
+    }
+    if (of->scaler != NULL) {
+        (void)snprintf(scaler, sizeof(scaler), SCALER_FORMAT, of->scaler->scale, (long long)of->scaler->n_good,
+                       (long long)of->scaler->n_skipped);
     }
     (void)snprintf(steps, sizeof(steps), "%lld", (long long)gd_optimizer_step_count(optimizer));
     for (int i = 0; i < gd_optimizer_n_states(optimizer); i++) {
@@ -379,7 +389,7 @@ static status_t optimizer_write(const char *path, const wrk_checkpoint_state_t *
         }
     }
     if (status == ST_OK) {
-        status = gd_safetensors_write(path, list.items, list.n, metadata, of->plateau != NULL ? 3 : 2, hex_p);
+        status = gd_safetensors_write(path, list.items, list.n, metadata, n_metadata, hex_p);
     }
     entries_release(&list);
     return status;
@@ -597,6 +607,24 @@ static status_t plateau_load(const load_t *load, gd_plateau_t *plateau)
     return ST_OK;
 }
 
+/* A checkpoint of a job without a loss scale, resumed with one: the scale is the initial one. */
+static status_t scaler_load(const load_t *load, gd_grad_scaler_t *scaler)
+{
+    const char *text = gd_safetensors_metadata(load->file, "loss_scale");
+    double scale = 0;
+    long long n_good = 0;
+    long long n_skipped = 0;
+    if (text == NULL) {
+        return ST_OK;
+    }
+    if (sscanf(text, "%lg %lld %lld", &scale, &n_good, &n_skipped) != 3 || !(scale > 0) || n_good < 0 ||
+        n_skipped < 0) {
+        return ST_FAIL(ST_ERR_CORRUPT, "the checkpoint's %s has \"%s\" as its loss scale", load->file_name, text);
+    }
+    *scaler = (gd_grad_scaler_t){.scale = scale, .n_good = n_good, .n_skipped = n_skipped};
+    return ST_OK;
+}
+
 static status_t optimizer_load(const load_t *load, int64_t step, const wrk_checkpoint_state_t *of)
 {
     status_t status = ST_OK;
@@ -627,7 +655,10 @@ static status_t optimizer_load(const load_t *load, int64_t step, const wrk_check
                        load->file_name, steps != NULL ? steps : "", (long long)step);
     }
     gd_optimizer_set_step_count(optimizer, n_steps);
-    return of->plateau != NULL ? plateau_load(load, of->plateau) : ST_OK;
+    if (of->scaler != NULL) {
+        status = scaler_load(load, of->scaler);
+    }
+    return status == ST_OK && of->plateau != NULL ? plateau_load(load, of->plateau) : status;
 }
 
 status_t wrk_checkpoint_load(wrk_checkpoint_store_t *store, const wrk_checkpoint_t *checkpoint,

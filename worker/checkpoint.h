@@ -8,7 +8,7 @@
  *       step-00000250/
  *         model.safetensors        parameters and buffers by full name, in their own shapes
  *         optimizer.safetensors    "<state>.<parameter name>" in the state's shape, "average.<parameter name>";
- *                                  metadata: step_count and, where the schedule has one, plateau
+ *                                  metadata: step_count; plateau and loss_scale where the job has them
  *         average.safetensors      when asked for: the model with averaged parameters, for readers; not read here
  *         manifest.json            everything below, with the SHA-256 of the two files
  *       .tmp-<attempt>-<what>      being written or being removed; never read
@@ -31,6 +31,7 @@
 
 #include "base/hash.h"
 #include "base/status.h"
+#include "gradd/amp.h"
 #include "gradd/optim.h"
 
 enum { WRK_MAX_FINGERPRINT = 256, WRK_MAX_CHECKPOINTS = 64, WRK_CHECKPOINT_FORMAT = 1 };
@@ -54,7 +55,8 @@ typedef struct wrk_checkpoint_state {
     gd_module_t *model;
     gd_flat_t *flat;
     gd_optimizer_t *optimizer;
-    gd_plateau_t *plateau; /* NULL: the schedule has none */
+    gd_plateau_t *plateau;    /* NULL: the schedule has none */
+    gd_grad_scaler_t *scaler; /* NULL: the loss isn't scaled */
     bool has_average_file;
 } wrk_checkpoint_state_t;
 

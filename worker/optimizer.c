@@ -391,3 +391,24 @@ double wrk_optimizer_lr(const wrk_session_t *session)
 {
     return gd_schedule_lr(&session->schedule, session->step) * session->plateau.scale;
 }
+
+status_t wrk_precision_open(wrk_session_t *session)
+{
+    static const gd_dtype_t dtypes[] = {[GRADD__V1__TRAINING__PRECISION__f32] = GD_DTYPE_F32,
+                                        [GRADD__V1__TRAINING__PRECISION__bf16] = GD_DTYPE_BF16,
+                                        [GRADD__V1__TRAINING__PRECISION__f16] = GD_DTYPE_F16};
+    const Gradd__V1__Training *training = session->job->training;
+    const Gradd__V1__LossScale *scale = training->loss_scale;
+    gd_grad_scaler_options_t *options = &session->scaler_options;
+    (void)gd_autocast_set(dtypes[training->precision]);
+    gd_grad_scaler_defaults(options);
+    session->scaler.scale = 1;
+    session->has_scaler = scale != NULL || training->precision == GRADD__V1__TRAINING__PRECISION__f16;
+    if (scale != NULL) {
+        *options = (gd_grad_scaler_options_t){.init_scale = scale->init,
+                                              .growth_factor = scale->growth,
+                                              .backoff_factor = scale->backoff,
+                                              .growth_interval = scale->interval};
+    }
+    return session->has_scaler ? gd_grad_scaler_init(&session->scaler, options) : ST_OK;
+}

@@ -13,6 +13,7 @@ typedef struct restored {
     int64_t is_found;
     int64_t optimizer_steps;
     gd_plateau_t plateau;
+    gd_grad_scaler_t scaler;
     wrk_checkpoint_t checkpoint;
 } restored_t;
 
@@ -28,6 +29,7 @@ static wrk_checkpoint_state_t session_state(wrk_session_t *session)
                                     .flat = session->flat,
                                     .optimizer = session->optimizer,
                                     .plateau = session->has_plateau ? &session->plateau : NULL,
+                                    .scaler = session->has_scaler ? &session->scaler : NULL,
                                     .has_average_file = average != NULL && average->save};
 }
 
@@ -81,6 +83,7 @@ static status_t root_restore(wrk_session_t *session, restored_t *restored)
     restored->is_found = 1;
     restored->optimizer_steps = gd_optimizer_step_count(session->optimizer);
     restored->plateau = session->plateau;
+    restored->scaler = session->scaler;
     return status;
 }
 
@@ -158,6 +161,7 @@ status_t wrk_session_resume(wrk_session_t *session)
     gd_flat_touch(session->flat);
     gd_optimizer_set_step_count(session->optimizer, restored.optimizer_steps);
     session->plateau = restored.plateau;
+    session->scaler = restored.scaler;
     session->step = restored.checkpoint.step;
     session->wall_seconds = restored.checkpoint.wall_seconds;
     if (session->rank == 0) {

@@ -8,7 +8,6 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
-#include "gradd/amp.h"
 #include "gradd/autograd.h"
 #include "gradd/ops.h"
 #include "worker/model.h"
@@ -255,15 +254,13 @@ static status_t parts_open(wrk_session_t *session)
     }
     session->context_before = gd_context_set_current(session->context);
     (void)gd_anomaly_set(session->job->training->anomaly);
-    /* the mode of all that this thread computes: training, evaluation, sampling */
-    (void)gd_autocast_set(session->job->training->precision == GRADD__V1__TRAINING__PRECISION__bf16 ? GD_DTYPE_BF16
-                                                                                                    : GD_DTYPE_F32);
+    status = wrk_precision_open(session);
     strbuf_t text = {0};
     gd_numerics_fingerprint(&text);
     (void)snprintf(session->fingerprint, sizeof(session->fingerprint), "%s gradd-%s", strbuf_text(&text),
                    GRADD_VERSION);
     strbuf_release(&text);
-    if (session->rank == 0) {
+    if (status == ST_OK && session->rank == 0) {
         int keep = session->job->checkpoint != NULL ? session->job->checkpoint->keep : 3;
         status = wrk_checkpoint_store_open(session->options.directory, session->options.attempt, keep, &session->store);
     }

@@ -5,6 +5,7 @@
 #define GRADD_WORKER_SESSION_INTERNAL_H
 
 #include "collectives/tree.h"
+#include "gradd/amp.h"
 #include "gradd/context.h"
 #include "gradd/optim.h"
 #include "worker/data/dataset.h"
@@ -48,6 +49,9 @@ struct wrk_session {
     gd_plateau_options_t plateau_options;
     gd_plateau_t plateau;
     bool has_plateau;
+    gd_grad_scaler_options_t scaler_options;
+    gd_grad_scaler_t scaler;
+    bool has_scaler;
     wrk_checkpoint_store_t *store; /* rank 0 only */
 
     int64_t batch;        /* samples a step */
@@ -94,6 +98,8 @@ status_t wrk_session_loss(const wrk_session_t *session, gd_tensor_t *x, gd_tenso
 
 /* optimizer.c: the job's optimizer, groups of parameters, schedule and average, over session->flat. */
 status_t wrk_optimizer_open(wrk_session_t *session);
+/* optimizer.c: training.precision: the mode of all that this thread computes, and the scale of the loss. */
+status_t wrk_precision_open(wrk_session_t *session);
 /* Learning rate of the step that comes next. */
 double wrk_optimizer_lr(const wrk_session_t *session);
 /* Frees what a schedule's parts lie in. */

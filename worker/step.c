@@ -22,11 +22,12 @@ static status_t microbatch_run(wrk_session_t *session, int64_t m, wrk_record_t *
     record->n_targets = session->micro * session->n_targets;
     status = gd_flat_set_gradients(session->flat, coll_tree_slot(session->tree));
     if (status == ST_OK) {
-        status = wrk_session_loss(session, session->x, session->y, 1.0 / n_targets,
+        status = wrk_session_loss(session, session->x, session->y, session->scaler.scale / n_targets,
                                   session->job->training->label_smoothing, &loss, &record->n_correct);
     }
     if (status == ST_OK) {
         status = gd_tensor_item(loss, &record->loss);
+        record->loss /= session->scaler.scale;
     }
     if (status == ST_OK) {
         status = gd_backward(loss, NULL, false);
@@ -57,7 +58,7 @@ static status_t records_apply(wrk_session_t *session, double *loss_p, int64_t *n
             return status;
         }
     }
-    if (!isfinite(loss)) {
+    if (!isfinite(loss) && !session->has_scaler) {
         return ST_FAIL(ST_ERR_NONFINITE, "the loss of step %lld is %f", (long long)(session->step + 1), loss);
     }
     *loss_p = loss;
@@ -79,20 +80,67 @@ static void step_report(wrk_session_t *session, double loss, int64_t n_correct, 
     }
     double seconds = (double)(now - session->window_ns) * 1e-9 / (double)session->window_steps;
     double rate = seconds > 0 ? (double)session->batch / seconds : 0;
+    int64_t step = session->step;
     int64_t wall = clock_wall_ns();
-    wrk_point_t points[] = {
-        {"loss", session->step, loss, wall},
-        {"learning_rate", session->step, lr, wall},
-        {"gradient_norm", session->step, norm, wall},
-        {"step_seconds", session->step, seconds, wall},
-        {session->is_stream ? "tokens_per_second" : "samples_per_second", session->step,
-         session->is_stream ? rate * (double)session->n_targets : rate, wall},
-        {"training_accuracy", session->step, (double)n_correct / (double)(session->batch * session->n_targets), wall},
+    const struct {
+        bool is_left_out;
+        wrk_point_t point;
+    } rows[] = {
+        {!isfinite(loss), {"loss", step, loss, wall}},
+        {false, {"learning_rate", step, lr, wall}},
+        {!isfinite(norm), {"gradient_norm", step, norm, wall}},
+        {false, {"step_seconds", step, seconds, wall}},
+        {false,
+         {session->is_stream ? "tokens_per_second" : "samples_per_second", step,
+          session->is_stream ? rate * (double)session->n_targets : rate, wall}},
+        {session->is_stream || !session->has_accuracy,
+         {"training_accuracy", step, (double)n_correct / (double)(session->batch * session->n_targets), wall}},
+        {!session->has_scaler, {"loss_scale", step, session->scaler.scale, wall}},
+        {!session->has_scaler, {"skipped_steps", step, (double)session->scaler.n_skipped, wall}},
     };
-    int n_points = (int)(sizeof(points) / sizeof(points[0])) - (session->is_stream || !session->has_accuracy ? 1 : 0);
+    wrk_point_t points[sizeof(rows) / sizeof(rows[0])];
+    int n_points = 0;
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        if (!rows[i].is_left_out) {
+            points[n_points++] = rows[i].point;
+        }
+    }
     wrk_session_points(session, points, n_points);
     session->window_ns = now;
     session->window_steps = 0;
+}
+
+/*
+ * The norm of the gradients, unscaled, with what training.clip_value does to them; infinite or NaN where one of them
+ * isn't finite, before clipping, which would hide it.
+ */
+static double gradients_measure(const wrk_session_t *session, float *gradients)
+{
+    const int64_t numel = session->flat->numel;
+    const double clip_value = session->job->training->clip_value;
+    double norm = clip_value > 0 && !session->has_scaler ? 0 : gd_flat_norm(gradients, numel);
+    if (clip_value > 0 && isfinite(norm)) {
+        gd_clip_value(gradients, numel, clip_value * session->scaler.scale);
+        norm = gd_flat_norm(gradients, numel);
+    }
+    return norm / session->scaler.scale;
+}
+
+/* Whether the step's gradients are used; an error: never will be. */
+static status_t gradients_judge(wrk_session_t *session, double norm, double loss, bool *is_taken_p)
+{
+    static const double LEAST_SCALE = 1e-10;
+    if (!session->has_scaler) {
+        *is_taken_p = true;
+        return isfinite(norm) ? ST_OK
+                              : ST_FAIL(ST_ERR_NONFINITE, "the gradient norm of step %lld is %f (loss %g)",
+                                        (long long)(session->step + 1), norm, loss);
+    }
+    *is_taken_p = gd_grad_scaler_update(&session->scaler, &session->scaler_options, isfinite(norm));
+    return session->scaler.scale >= LEAST_SCALE
+               ? ST_OK
+               : ST_FAIL(ST_ERR_NONFINITE, "at step %lld the gradients aren't finite at any loss scale (loss %g)",
+                         (long long)(session->step + 1), loss);
 }
 
 status_t wrk_session_train_step(wrk_session_t *session, wrk_command_t *command_p)
@@ -123,16 +171,17 @@ status_t wrk_session_train_step(wrk_session_t *session, wrk_command_t *command_p
     if (status != ST_OK) {
         return status;
     }
-    gd_clip_value(gradients, session->flat->numel, session->job->training->clip_value);
-    double norm = gd_flat_norm(gradients, session->flat->numel);
-    if (!isfinite(norm)) {
-        return ST_FAIL(ST_ERR_NONFINITE, "the gradient norm of step %lld is %f (loss %g)",
-                       (long long)(session->step + 1), norm, loss);
-    }
+    bool is_taken = false;
+    double loss_scale = session->scaler.scale;
+    double norm = gradients_measure(session, gradients);
     double lr = wrk_optimizer_lr(session);
-    gd_optimizer_next(session->optimizer);
-    status = gd_optimizer_update(session->optimizer, gradients, lr,
-                                 gd_clip_scale(norm, session->job->training->clip_norm), 0, session->flat->numel);
+    status = gradients_judge(session, norm, loss, &is_taken);
+    if (status == ST_OK && is_taken) {
+        /* what undoes the loss scale and what clips are one factor in the optimizer's only pass */
+        double scale = gd_clip_scale(norm, session->job->training->clip_norm) / loss_scale;
+        gd_optimizer_next(session->optimizer);
+        status = gd_optimizer_update(session->optimizer, gradients, lr, scale, 0, session->flat->numel);
+    }
     if (status != ST_OK) {
         return status;
     }
