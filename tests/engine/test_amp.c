@@ -280,7 +280,7 @@ static void dtypes_follow_the_rows(void **state)
     }
 }
 
-static void without_autocast_mixed_dtypes_are_refused(void **state)
+static void without_autocast_products_of_mixed_dtypes_are_refused(void **state)
 {
     (void)state;
     gd_tensor_t *x = filled(4, 8, 0, false);
@@ -288,7 +288,7 @@ static void without_autocast_mixed_dtypes_are_refused(void **state)
     assert_ok(gd_cast(x, GD_DTYPE_BF16, &half));
 
     assert_fails(gd_linear(half, x, NULL, &y), ST_ERR_DTYPE, "linear: x bf16, weight f32");
-    assert_fails(gd_add(half, x, &y), ST_ERR_DTYPE, "add: bf16 and f32");
+    assert_fails(gd_matmul(half, x, &y), ST_ERR_DTYPE, "matmul: bf16 and f32");
 
     (void)gd_tensor_unref(half);
     (void)gd_tensor_unref(x);
@@ -461,7 +461,7 @@ int main(void)
         TEST(a_scaler_refuses_options_out_of_range),
         TEST(scopes_nest_and_are_put_back),
         TEST(dtypes_follow_the_rows),
-        TEST(without_autocast_mixed_dtypes_are_refused),
+        TEST(without_autocast_products_of_mixed_dtypes_are_refused),
         TEST(a_parameter_is_cast_once_until_it_changes),
         TEST(weight_gradients_are_summed_in_f32),
         TEST(gradients_of_parameters_can_be_asked_for),
