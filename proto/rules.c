@@ -42,6 +42,16 @@ const spec_rule_t spec_rules[] = {
     {"Model.with", .flags = SPEC_MAP, .help = "Values that replace the model file's parameters of the same name."},
     {"Model.parameters", .flags = SPEC_MAP, .help = "Names with values, for ${name} in the layers."},
     {"Model.layers", .help = "Layers in their order."},
+    {"Model.weights", .help = "Initial parameters and buffers, by name from a safetensors file; or the file alone."},
+    {"Weights.file", .flags = SPEC_REQUIRED | SPEC_FILE_PATH | SPEC_SHORT,
+     .help = "A safetensors file with PyTorch's names and layouts (a state_dict), bf16, f16, f32 or f64."},
+    {"Weights.strict",
+     .help = "Whether every parameter must be in the file and nothing else; otherwise the rest begins as without it."},
+    {"Weights.strip", .default_text = "nothing",
+     .help = "What the file's names begin with and the model's don't, such as \"transformer.\"."},
+    {"Weights.add", .default_text = "nothing", .help = "What the model's names begin with and the file's don't."},
+    {"Weights.ignore", .n_max = 256, .default_text = "none",
+     .help = "Patterns of names in the file that are passed over: * ? [a-z]; * also stands for dots."},
     {"Parameter.name", .flags = SPEC_HIDDEN, .help = "Key in the map of parameters."},
     {"Parameter.value", .flags = SPEC_HIDDEN, .help = "Value in the map of parameters."},
 
@@ -450,4 +460,15 @@ const ProtobufCFieldDescriptor *spec_list_field(const ProtobufCMessageDescriptor
     const ProtobufCFieldDescriptor *field = protobuf_c_message_descriptor_get_field_by_name(message, "layers");
     bool takes_list = field != NULL && strcmp(spec_message_name(message), "Model") != 0;
     return takes_list && field->label == PROTOBUF_C_LABEL_REPEATED ? field : NULL;
+}
+
+const ProtobufCFieldDescriptor *spec_short_field(const ProtobufCMessageDescriptor *message)
+{
+    for (unsigned i = 0; i < message->n_fields; i++) {
+        const spec_rule_t *rule = spec_rule_find(message, &message->fields[i]);
+        if (rule != NULL && (rule->flags & SPEC_SHORT) != 0) {
+            return &message->fields[i];
+        }
+    }
+    return NULL;
 }

@@ -424,6 +424,14 @@ static void check_path(checker_t *checker, const char *field, const char *path,
     }
 }
 
+static void check_weights(checker_t *checker, bool has_files)
+{
+    const Gradd__V1__Model *model = checker->job->model;
+    if (has_files && model != NULL && model->weights != NULL) {
+        check_path(checker, "model.weights.file", model->weights->file, file_problem);
+    }
+}
+
 /* What fields of the same name mean in every kind of dataset. */
 static void check_dataset_field(checker_t *checker, const char *path, const char *fields,
                                 const ProtobufCFieldDescriptor *field, const spec_rule_t *rule, bool has_files)
@@ -646,6 +654,7 @@ void spec_check(spec_context_t *context, spec_job_t *job, bool has_data_files)
     check_model(checker);
     check_defaults(checker);
     check_name(checker);
+    check_weights(checker, has_data_files);
     check_data(checker, has_data_files);
     check_training(checker);
     mem_free(checker);

@@ -118,6 +118,7 @@ enum {
     SPEC_HAS_MAX = 64,
     SPEC_MAP = 128,           /* repeated Parameter, in YAML a map */
     SPEC_FILE_PATH = 256,     /* made absolute against the job's directory */
+    SPEC_SHORT = 512,         /* in YAML the value alone may stand for the whole message */
     SPEC_MANY_FILES = 1 << 16 /* a folder, or a file name with * and ? too */
 };
 
@@ -142,6 +143,8 @@ const char *spec_rule_range(const spec_rule_t *rule, char buffer[96]);
 const char *spec_message_name(const ProtobufCMessageDescriptor *message);
 /* True for a message whose fields are a oneof: in YAML {kind: {…}} or the kind alone. */
 bool spec_is_union(const ProtobufCMessageDescriptor *message);
+/* The field whose value alone may stand for the message; NULL: none. */
+const ProtobufCFieldDescriptor *spec_short_field(const ProtobufCMessageDescriptor *message);
 /* The repeated field "layers", if it has one: a list may stand for the message. */
 const ProtobufCFieldDescriptor *spec_list_field(const ProtobufCMessageDescriptor *message);
 

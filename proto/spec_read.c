@@ -551,6 +551,11 @@ void spec_read(spec_context_t *context, const ProtobufCMessageDescriptor *descri
         return;
     }
     const ProtobufCFieldDescriptor *list = spec_list_field(descriptor);
+    const ProtobufCFieldDescriptor *alone = spec_short_field(descriptor);
+    if (node->kind == SPEC_NODE_SCALAR && !node->is_null && alone != NULL) {
+        read_field(context, descriptor, alone, node, message);
+        return;
+    }
     if (node->kind == SPEC_NODE_LIST && list != NULL) {
         read_field(context, descriptor, list, node, message);
         for (unsigned i = 0; i < descriptor->n_fields; i++) {

@@ -177,6 +177,9 @@ static void append_message(strbuf_t *json, const ProtobufCMessageDescriptor *mes
         strbuf_append(json, ",\n    ");
     } else if (list != NULL) {
         strbuf_append(json, "{\"type\": \"array\", \"minItems\": 1, \"items\": {\"$ref\": \"#/$defs/Layer\"}},\n    ");
+    } else if (spec_short_field(message) != NULL) {
+        append_value(json, spec_short_field(message), spec_rule_find(message, spec_short_field(message)));
+        strbuf_append(json, ",\n    ");
     } else if (!needs_fields(message)) {
         strbuf_append(json, "{\"type\": \"null\"},\n    ");
     }

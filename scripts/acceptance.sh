@@ -15,6 +15,8 @@ usage: scripts/acceptance.sh [--quick] [--no-build] [NAME...]
   bench        our training step against PyTorch's
   reflection   a gRPC client that isn't ours
   bad-input    every kind of bad input, with its whole message
+  weights      ResNet-50 and GPT-2 weights written by PyTorch, loaded by name: the logits' largest difference
+  losses       the same initial weights and batches in PyTorch: largest difference of the first 50 losses
   soak         random deaths over one job (not in the list that runs by default)
 
 Without names: all but the last. Nothing else should run on the machine. Exit code 0 only if all that was asked for
@@ -28,13 +30,13 @@ END
 quick=no
 build=yes
 names=()
-all=(bare-root shakespeare layouts mnist latency bench reflection bad-input)
+all=(bare-root shakespeare layouts mnist latency bench reflection bad-input weights losses)
 while [ $# -gt 0 ]; do
     case "$1" in
         --quick) quick=yes ;;
         --no-build) build=no ;;
         -h | --help) usage; exit 0 ;;
-        bare-root | shakespeare | layouts | mnist | latency | bench | reflection | bad-input | soak) names+=("$1") ;;
+        bare-root | shakespeare | layouts | mnist | latency | bench | reflection | bad-input | weights | losses | soak) names+=("$1") ;;
         *) echo "acceptance.sh: no such line: $1" >&2; usage >&2; exit 2 ;;
     esac
     shift
@@ -73,6 +75,7 @@ line_of() {
             ;;
         reflection) command=(tests/e2e/reflection.sh) limit="SUCCEEDED" ;;
         bad-input) command=(tests/e2e/bad_input.sh) limit="exact messages" ;;
+        weights | losses) command=(scripts/parity.sh "$1") limit="<= 1e-4" ;;
         soak) command=(tests/fault/soak.sh) limit="one SHA-256" ;;
     esac
 }

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "gradd/state.h"
 #include "worker/model_build.h"
 
 enum { MAX_DEPTH = 64 };
@@ -559,6 +560,17 @@ status_t wrk_model_build(const spec_job_t *job, gd_dtype_t dtype, int n_dims, co
         input.size[d] = shape[d];
     }
     return wrk_model_build_layers(job->model, &input, model_p, NULL);
+}
+
+status_t wrk_model_load_weights(const Gradd__V1__Weights *weights, gd_module_t *model, strbuf_t *report)
+{
+    const gd_load_options_t options = {.strip = weights->strip,
+                                       .add = weights->add,
+                                       .ignore = (const char *const *)weights->ignore,
+                                       .n_ignore = (int)weights->n_ignore,
+                                       .allows_gaps = !weights->strict};
+    status_t status = gd_module_load(model, weights->file, &options, report);
+    return status == ST_OK ? ST_OK : status_add_context(status, "model.weights");
 }
 
 /* The first position_embedding's count in what a message holds: lists of layers, and lists of branches. */

@@ -38,6 +38,9 @@ status_t wrk_model_build_layers(const Gradd__V1__Model *model, const wrk_shape_t
 status_t wrk_model_build(const spec_job_t *job, gd_dtype_t dtype, int n_dims, const int64_t *shape,
                          gd_module_t **model_p);
 
+/* Sets parameters and buffers from the file of model.weights: see gd_module_load, also for report. */
+status_t wrk_model_load_weights(const Gradd__V1__Weights *weights, gd_module_t *model, strbuf_t *report);
+
 /* What the model's first position_embedding counts: the context of text samples where the data names none; 0: none. */
 int64_t wrk_model_context(const spec_job_t *job);
 

@@ -6,6 +6,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "worker/model.h"
 #include "worker/session_internal.h"
 
 /* What the ranks are told about the restored state. */
@@ -110,6 +111,40 @@ static status_t state_broadcast(wrk_session_t *session)
     return status == ST_OK ? gd_module_visit(session->model, buffer_broadcast, session->group) : status;
 }
 
+/* model.weights, read by rank 0: all begin with the same, whatever other hosts have in that file. */
+static status_t root_weights_load(const wrk_session_t *session)
+{
+    strbuf_t report = {0};
+    status_t status = wrk_model_load_weights(session->job->model->weights, session->model, &report);
+    char *line = report.data;
+    while (line != NULL && *line != '\0') { /* the message holds the first few, the log all */
+        size_t length = strcspn(line, "\n");
+        log_info("model.weights: %.*s", (int)length, line);
+        line += length + (line[length] != '\0');
+    }
+    if (status == ST_OK && report.length > 0) {
+        wrk_session_note(session, strbuf_text(&report));
+    }
+    strbuf_release(&report);
+    return status;
+}
+
+static status_t weights_load(wrk_session_t *session)
+{
+    status_t status = wrk_agree(session->group, session->rank == 0 ? root_weights_load(session) : ST_OK);
+    if (status == ST_OK) {
+        int64_t size_bytes = session->flat->numel * (int64_t)sizeof(float);
+        status = coll_broadcast(session->group, session->flat->parameters, size_bytes, 0);
+    }
+    if (status == ST_OK) {
+        status = gd_module_visit(session->model, buffer_broadcast, session->group);
+    }
+    if (status == ST_OK && session->rank == 0) {
+        log_info("initial parameters from %s", session->job->model->weights->file);
+    }
+    return status;
+}
+
 /* One job runs on one kind of machine: ranks whose numerics differ would not repeat their bits elsewhere. */
 static status_t fingerprints_compare(wrk_session_t *session)
 {
@@ -150,6 +185,9 @@ status_t wrk_session_resume(wrk_session_t *session)
     }
     if (status == ST_OK) {
         status = coll_broadcast(session->group, &restored, sizeof(restored), 0);
+    }
+    if (status == ST_OK && !restored.is_found && session->job->model->weights != NULL) {
+        return weights_load(session);
     }
     if (status != ST_OK || !restored.is_found) {
         return status;

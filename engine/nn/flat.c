@@ -88,7 +88,7 @@ static status_t segment_alias(gd_flat_t *flat, const gd_flat_segment_t *segment,
         status = gd_tensor_copy(alias, old);
     }
     if (status == ST_OK) {
-        status = gd_tensor_set_requires_grad(alias, true);
+        status = gd_tensor_set_requires_grad(alias, gd_tensor_requires_grad(old));
     }
     if (status != ST_OK) {
         (void)gd_tensor_unref(alias);

@@ -309,12 +309,13 @@ status_t gd_module_set_paths(gd_module_t *root)
     return path_set(root, &empty);
 }
 
-static status_t visit_below(gd_module_t *module, strbuf_t *name, gd_parameter_visit_func_t visit, void *arg)
+static status_t visit_below(gd_module_t *module, strbuf_t *name, bool has_shared, gd_parameter_visit_func_t visit,
+                            void *arg)
 {
     size_t length = name->length;
     for (int i = 0; i < module->n_parameters; i++) {
         gd_parameter_t *parameter = &module->parameters[i];
-        if (parameter->is_shared) {
+        if (parameter->is_shared && !has_shared) {
             continue;
         }
         strbuf_append(name, parameter->name);
@@ -327,7 +328,7 @@ static status_t visit_below(gd_module_t *module, strbuf_t *name, gd_parameter_vi
     }
     for (int i = 0; i < module->n_children; i++) {
         strbuf_appendf(name, "%s%s", module->child_names[i], module->child_names[i][0] != '\0' ? "." : "");
-        status_t status = visit_below(module->children[i], name, visit, arg);
+        status_t status = visit_below(module->children[i], name, has_shared, visit, arg);
         if (status != ST_OK) {
             return status;
         }
@@ -341,7 +342,15 @@ static status_t visit_below(gd_module_t *module, strbuf_t *name, gd_parameter_vi
 status_t gd_module_visit(gd_module_t *root, gd_parameter_visit_func_t visit, void *arg)
 {
     strbuf_t name = {0};
-    status_t status = visit_below(root, &name, visit, arg);
+    status_t status = visit_below(root, &name, false, visit, arg);
+    strbuf_release(&name);
+    return status;
+}
+
+status_t gd_module_visit_shared(gd_module_t *root, gd_parameter_visit_func_t visit, void *arg)
+{
+    strbuf_t name = {0};
+    status_t status = visit_below(root, &name, true, visit, arg);
     strbuf_release(&name);
     return status;
 }

@@ -240,6 +240,7 @@ static status_t classes_fill(gd_optimizer_t *optimizer, const gd_optimizer_optio
             class.is_frozen = group->is_frozen;
             class.is_adamw |= options->kind == GD_OPTIMIZER_MUON && group->is_adamw;
         }
+        class.is_frozen |= !gd_tensor_requires_grad(segment->parameter);
         optimizer->class_of[i] = class_find(optimizer, &class);
     }
     for (int k = 0; k < options->n_groups; k++) {

@@ -147,6 +147,8 @@ status_t gd_module_initialise(gd_module_t *root, uint64_t seed);
 typedef status_t (*gd_parameter_visit_func_t)(const char *full_name, gd_parameter_t *parameter, gd_module_t *owner,
                                               void *arg);
 status_t gd_module_visit(gd_module_t *root, gd_parameter_visit_func_t visit, void *arg);
+/* The same with shared parameters under each of their names. */
+status_t gd_module_visit_shared(gd_module_t *root, gd_parameter_visit_func_t visit, void *arg);
 
 /*
  * Batch statistics. In training, batch_norm leaves its batch's mean and variance (biased) in the module. The size of

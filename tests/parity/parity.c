@@ -1,0 +1,281 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * parity: gradd's side of the comparisons with PyTorch.
+ *
+ *   parity forward JOB.yaml IN.safetensors OUT.safetensors
+ *
+ * writes "logits", what the job's model gives for "x" with its model.weights.
+ *
+ *   parity train JOB.yaml FOLDER STEPS [KEY=VALUE...]
+ *
+ * trains the first STEPS steps in this process and leaves in FOLDER: init.safetensors (the initial parameters),
+ * batches.safetensors ("x.0", "y.0", "x.1" … of each step), losses (one a line), and the job's folder with a
+ * checkpoint.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "gradd/context.h"
+#include "gradd/safetensors.h"
+#include "gradd/state.h"
+#include "worker/data/dataset.h"
+#include "worker/model.h"
+#include "worker/session.h"
+
+enum { MAX_SET = 32 };
+
+static status_t job_load(const char *path, char **sets, int n_set, spec_job_t **job_p)
+{
+    static char text[SPEC_MAX_TEXT_BYTES];
+    char directory[512];
+    FILE *file = fopen(path, "r");
+    if (file == NULL) {
+        return ST_FAIL(ST_ERR_NOT_FOUND, "%s can't be read", path);
+    }
+    const size_t length = fread(text, 1, sizeof(text), file);
+    (void)fclose(file);
+    const char *slash = strrchr(path, '/');
+    (void)snprintf(directory, sizeof(directory), "%.*s", slash != NULL ? (int)(slash - path) : 1,
+                   slash != NULL ? path : ".");
+    spec_pair_t set[MAX_SET];
+    for (int i = 0; i < n_set; i++) {
+        char *equals = strchr(sets[i], '=');
+        if (equals == NULL || n_set > MAX_SET) {
+            return ST_FAIL(ST_ERR_INVAL, "KEY=VALUE is wanted, not %s, at most %d times", sets[i], (int)MAX_SET);
+        }
+        *equals = '\0';
+        set[i] = (spec_pair_t){sets[i], equals + 1};
+    }
+    const spec_source_t source = {
+        .text = text, .text_length = length, .file_name = path, .directory = directory, .set = set, .n_set = n_set};
+    spec_problems_t problems = {0};
+    status_t status = spec_job_parse(&source, job_p, &problems);
+    spec_problems_release(&problems);
+    return status;
+}
+
+/* ---- forward ---- */
+
+static status_t logits_write(const char *path, const gd_tensor_t *logits)
+{
+    gd_safetensors_entry_t entry = {.name = "logits",
+                                    .dtype = gd_tensor_dtype(logits),
+                                    .n_dims = gd_tensor_n_dims(logits),
+                                    .data = gd_tensor_data(logits)};
+    memcpy(entry.shape, gd_tensor_shape(logits), (size_t)entry.n_dims * sizeof(int64_t));
+    return gd_safetensors_write(path, &entry, 1, NULL, 0, NULL);
+}
+
+static status_t forward_run(const spec_job_t *job, const gd_safetensors_entry_t *input, const char *to)
+{
+    gd_module_t *model = NULL;
+    gd_tensor_t *x = NULL;
+    gd_tensor_t *logits = NULL;
+    strbuf_t report = {0};
+    status_t status = wrk_model_build(job, input->dtype, input->n_dims - 1, input->shape + 1, &model);
+    if (status == ST_OK) {
+        status = gd_module_set_paths(model);
+    }
+    if (status == ST_OK) {
+        status = wrk_model_load_weights(job->model->weights, model, &report);
+        (void)fputs(strbuf_text(&report), stderr);
+        strbuf_release(&report);
+    }
+    if (status == ST_OK) {
+        status = gd_tensor_from_data(input->dtype, input->n_dims, input->shape, input->data, &x);
+    }
+    if (status == ST_OK) {
+        (void)gd_training_set(false);
+        (void)gd_grad_set_enabled(false);
+        status = gd_module_forward(model, x, &logits);
+    }
+    if (status == ST_OK) {
+        status = logits_write(to, logits);
+    }
+    (void)gd_tensor_unref(logits);
+    (void)gd_tensor_unref(x);
+    (void)gd_module_unref(model);
+    return status;
+}
+
+static status_t forward_command(const spec_job_t *job, const char *from, const char *to)
+{
+    gd_safetensors_t *file = NULL;
+    gd_context_t *context = NULL;
+    gd_context_t *before = NULL;
+    const gd_context_options_t options = {.n_threads = job->resources->threads};
+    if (job->model->weights == NULL) {
+        return ST_FAIL(ST_ERR_INVAL, "the job has no model.weights");
+    }
+    status_t status = gd_safetensors_open(from, &file);
+    if (status == ST_OK) {
+        status = gd_context_open(&options, &context);
+    }
+    if (status == ST_OK) {
+        before = gd_context_set_current(context);
+        const gd_safetensors_entry_t *x = gd_safetensors_find(file, "x");
+        status =
+            x != NULL && x->n_dims > 1 ? forward_run(job, x, to) : ST_FAIL(ST_ERR_INVAL, "%s has no batch \"x\"", from);
+        (void)gd_context_set_current(before);
+        gd_context_close(context);
+    }
+    gd_safetensors_close(file);
+    return status;
+}
+
+/* ---- train ---- */
+
+static void entry_set(gd_safetensors_entry_t *entry, char *name, int64_t n, const wrk_dataset_field_t *field,
+                      const void *data)
+{
+    *entry = (gd_safetensors_entry_t){
+        .name = name, .dtype = field->dtype, .n_dims = field->n_dims + 1, .shape = {n}, .data = data};
+    memcpy(entry->shape + 1, field->shape, (size_t)field->n_dims * sizeof(int64_t));
+}
+
+/* Every step's batch, in the order of training. */
+static status_t batches_write(const spec_job_t *job, wrk_dataset_t *data, int64_t n_steps, const char *path)
+{
+    const wrk_dataset_field_t *fields[2] = {wrk_dataset_input(data), wrk_dataset_target(data)};
+    const int64_t batch = job->training->batch;
+    wrk_order_t *order = NULL;
+    int64_t *indices = mem_calloc((size_t)batch, sizeof(*indices));
+    char(*names)[24] = mem_calloc((size_t)n_steps * 2, sizeof(*names));
+    gd_safetensors_entry_t *entries = mem_calloc((size_t)n_steps * 2, sizeof(*entries));
+    char *bytes[2] = {mem_alloc((size_t)(n_steps * batch * fields[0]->size_bytes)),
+                      mem_alloc((size_t)(n_steps * batch * fields[1]->size_bytes))};
+    status_t status = wrk_order_open(data, job->seed, batch, &order);
+    for (int64_t s = 0; s < n_steps && status == ST_OK; s++) {
+        void *at[2];
+        for (int k = 0; k < 2; k++) {
+            const int64_t e = 2 * s + k;
+            at[k] = bytes[k] + s * batch * fields[k]->size_bytes;
+            (void)snprintf(names[e], sizeof(names[e]), "%c.%lld", k == 0 ? 'x' : 'y', (long long)s);
+            entry_set(&entries[e], names[e], batch, fields[k], at[k]);
+        }
+        status = wrk_order_get(order, s, 0, batch, indices);
+        if (status == ST_OK) {
+            status = wrk_dataset_read(data, indices, batch, at[0], at[1]);
+        }
+    }
+    if (status == ST_OK) {
+        status = gd_safetensors_write(path, entries, (int)n_steps * 2, NULL, 0, NULL);
+    }
+    if (order != NULL) {
+        wrk_order_close(order);
+    }
+    mem_free(indices);
+    mem_free(names);
+    mem_free(entries);
+    mem_free(bytes[0]);
+    mem_free(bytes[1]);
+    return status;
+}
+
+static status_t start_write(const spec_job_t *job, int64_t n_steps, const char *folder)
+{
+    char path[512];
+    wrk_dataset_t *data = NULL;
+    gd_module_t *model = NULL;
+    const wrk_dataset_options_t options = {.context = (int32_t)wrk_model_context(job), .name = "data.train"};
+    status_t status = wrk_dataset_open(job->data->train, &options, &data);
+    if (status == ST_OK) {
+        (void)snprintf(path, sizeof(path), "%s/batches.safetensors", folder);
+        status = batches_write(job, data, n_steps, path);
+    }
+    if (status == ST_OK) {
+        const wrk_dataset_field_t *input = wrk_dataset_input(data);
+        status = wrk_model_build(job, input->dtype, input->n_dims, input->shape, &model);
+    }
+    if (status == ST_OK) {
+        status = gd_module_initialise(model, job->seed);
+    }
+    if (status == ST_OK) {
+        (void)snprintf(path, sizeof(path), "%s/init.safetensors", folder);
+        status = gd_module_save(model, path);
+    }
+    (void)gd_module_unref(model);
+    wrk_dataset_close(data);
+    return status;
+}
+
+typedef struct run {
+    FILE *losses;
+    const wrk_session_t *session;
+    int64_t n_steps;
+} run_t;
+
+/* After so many steps the session saves and leaves. */
+static wrk_command_t command_take(void *arg)
+{
+    const run_t *run = arg;
+    return wrk_session_step(run->session) + 1 >= run->n_steps ? WRK_COMMAND_PAUSE : WRK_COMMAND_NONE;
+}
+
+static void points_write(void *arg, const wrk_point_t *points, int n)
+{
+    for (int i = 0; i < n; i++) {
+        if (strcmp(points[i].name, "loss") == 0) {
+            (void)fprintf(((run_t *)arg)->losses, "%.17g\n", points[i].value);
+        }
+    }
+}
+
+static status_t train_command(const spec_job_t *job, const char *folder, int64_t n_steps)
+{
+    char path[512];
+    coll_group_t *group = NULL;
+    wrk_session_t *session = NULL;
+    wrk_result_t result;
+    run_t run = {.n_steps = n_steps};
+    status_t status = start_write(job, n_steps, folder);
+    if (status != ST_OK) {
+        return status;
+    }
+    (void)snprintf(path, sizeof(path), "%s/losses", folder);
+    run.losses = fopen(path, "w");
+    if (run.losses == NULL) {
+        return ST_FAIL(ST_ERR_IO, "%s can't be written", path);
+    }
+    status = coll_loopback_open(1, &group);
+    if (status == ST_OK) {
+        (void)snprintf(path, sizeof(path), "%s/job", folder);
+        const wrk_session_options_t options = {
+            .directory = path,
+            .attempt = 1,
+            .events = {.arg = &run, .points = points_write, .take_command = command_take}};
+        status = wrk_session_open(job, group, &options, &session);
+        if (status == ST_OK) {
+            run.session = session;
+            status = wrk_session_run(session, &result);
+            wrk_session_close(session);
+        }
+        coll_group_close(group);
+    }
+    (void)fclose(run.losses);
+    return status;
+}
+
+int main(int argc, char **argv)
+{
+    const bool is_forward = argc == 5 && strcmp(argv[1], "forward") == 0;
+    const bool is_train = argc >= 5 && strcmp(argv[1], "train") == 0 && atoll(argv[4]) > 0;
+    if (!is_forward && !is_train) {
+        (void)fputs("usage: parity forward JOB.yaml IN.safetensors OUT.safetensors\n"
+                    "       parity train JOB.yaml FOLDER STEPS [KEY=VALUE...]\n",
+                    stderr);
+        return 2;
+    }
+    spec_job_t *job = NULL;
+    status_t status = job_load(argv[2], argv + 5, is_train ? argc - 5 : 0, &job);
+    if (status == ST_OK) {
+        status = is_forward ? forward_command(job, argv[3], argv[4]) : train_command(job, argv[3], atoll(argv[4]));
+    }
+    if (status != ST_OK) {
+        (void)fprintf(stderr, "parity: %s: %s\n", status_text(status), status_message());
+    }
+    spec_job_free(job);
+    return status == ST_OK ? 0 : 1;
+}

@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Whole runs: PyTorch's first 50 losses from the same weights on the same batches (tests/golden/make_runs.py). */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "gradd/safetensors.h"
+#include "tests/worker/session_runs.h"
+
+static spec_job_t *job_load(const char *name)
+{
+    static char text[4096];
+    char path[64];
+    char directory[512];
+    (void)snprintf(directory, sizeof(directory), "%s", fixture_golden("runs"));
+    (void)snprintf(path, sizeof(path), "runs/%s.yaml", name);
+    FILE *file = fopen(fixture_golden(path), "r");
+    assert_non_null(file);
+    const size_t length = fread(text, 1, sizeof(text), file);
+    assert_int_equal(fclose(file), 0);
+    spec_source_t source = {.text = text, .text_length = length, .directory = directory};
+    spec_problems_t problems = {0};
+    spec_job_t *job = NULL;
+    assert_ok(spec_job_parse(&source, &job, &problems));
+    spec_problems_release(&problems);
+    return job;
+}
+
+static void compare_with_pytorch(const char *name, int n_ranks)
+{
+    static run_t run;
+    gd_safetensors_t *golden = NULL;
+    spec_job_t *job = job_load(name);
+    assert_ok(gd_safetensors_open(fixture_golden("runs/losses.safetensors"), &golden));
+    const gd_safetensors_entry_t *theirs = gd_safetensors_find(golden, name);
+    assert_non_null(theirs);
+    assert_int_equal(theirs->shape[0], 50);
+    memset(&run, 0, sizeof(run));
+
+    run_ok(job, n_ranks, &run);
+
+    for (int step = 1; step <= 50; step++) {
+        const double ours = run_point(&run, "loss", step);
+        const double wanted = ((const double *)theirs->data)[step - 1];
+        if (!(fabs(ours - wanted) <= 1e-4)) {
+            fail_msg("%s, %d ranks: loss %d is %.9g, PyTorch has %.9g", name, n_ranks, step, ours, wanted);
+        }
+    }
+    run_folder_clear();
+    gd_safetensors_close(golden);
+    spec_job_free(job);
+}
+
+static void a_gpt_has_pytorch_s_losses(void **state)
+{
+    (void)state;
+    compare_with_pytorch("gpt", 1);
+    compare_with_pytorch("gpt", 2);
+}
+
+static void a_resnet_has_pytorch_s_losses(void **state)
+{
+    (void)state;
+    compare_with_pytorch("resnet18", 1);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(a_gpt_has_pytorch_s_losses),
+        TEST(a_resnet_has_pytorch_s_losses),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
