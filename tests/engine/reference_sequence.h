@@ -8,7 +8,12 @@
 /* X(enum, name) */
 #define REFERENCE_SEQUENCE_LIST(X)                                                                                     \
     X(RNN, rnn)                                                                                                        \
-    X(RNN_BACKWARD, rnn_backward)
+    X(RNN_BACKWARD, rnn_backward)                                                                                      \
+    X(SDPA, sdpa)                                                                                                      \
+    X(SDPA_BACKWARD, sdpa_backward)                                                                                    \
+    X(ROPE, rope)                                                                                                      \
+    X(GATED, gated)                                                                                                    \
+    X(GATED_BACKWARD, gated_backward)
 
 #define DECLARE(enum_x, name_x) void ref_##name_x(const ref_tensor_t *in, const gd_attrs_t *attrs, ref_tensor_t *out);
 REFERENCE_SEQUENCE_LIST(DECLARE)

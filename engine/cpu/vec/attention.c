@@ -15,6 +15,7 @@
 
 #include "cpu/vec/half.h"
 #include "cpu/vec/kernels.h"
+#include "cpu/vec/scores.h"
 #include "cpu/vec/tile.h"
 #include "gradd/tensor.h"
 
@@ -52,11 +53,6 @@ typedef struct head {
     float *dk, *dv;             /* [T, padded D] */
     float *out;                 /* [TILE_ROWS, padded D] */
 } head_t;
-
-static int64_t round_up(int64_t n)
-{
-    return (n + SIMD_WIDTH - 1) / SIMD_WIDTH * SIMD_WIDTH;
-}
 
 static attention_t attention_init(const gd_view_t *qkv, const gd_attrs_t *attrs)
 {
@@ -202,41 +198,6 @@ static void scores_compute(const attention_t *a, const float *left, int64_t left
         .c_row = a->padded_length,
     };
     tile_product_run(&product, rows);
-}
-
-/*
- * x[0 … n) = exp(scale x - offset) ≤ 1, and zeros up to end, a whole number of vectors, which may be overwritten.
- * Returns the sum. The edge is cut in registers: a vector that was just written in parts would be slow to load.
- */
-static inline float row_exp(float *x, int64_t n, int64_t end, float scale, float offset)
-{
-    simd_f32_t sum = {0};
-    int64_t j = 0;
-    for (; j + SIMD_WIDTH <= n; j += SIMD_WIDTH) {
-        const simd_f32_t p = simd_exp_negative(scale * simd_load(x + j) - offset);
-        simd_store(x + j, p);
-        sum += p;
-    }
-    if (j < n) {
-        const simd_f32_t p = simd_first(simd_exp_negative(scale * simd_load(x + j) - offset), n - j, 0.0F);
-        simd_store(x + j, p);
-        sum += p;
-        j += SIMD_WIDTH;
-    }
-    for (; j < end; j += SIMD_WIDTH) {
-        simd_store(x + j, (simd_f32_t){0});
-    }
-    return simd_sum_lanes(sum);
-}
-
-/* The largest of x[n], n ≥ 1; x goes on to a whole number of vectors. */
-static inline float row_max(const float *x, int64_t n)
-{
-    simd_f32_t most = simd_first(simd_load(x), n, -INFINITY);
-    for (int64_t j = SIMD_WIDTH; j < n; j += SIMD_WIDTH) {
-        most = simd_max(most, simd_first(simd_load(x + j), n - j, -INFINITY));
-    }
-    return simd_max_lanes(most);
 }
 
 /* One group of rows: y and logsumexp. */

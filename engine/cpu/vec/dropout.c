@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* dropout: masks drawn from the key's Philox stream, by element or by stretches of neighbours; row in
  * engine/ops/dropout.c. */
-#include <math.h>
 #include <stdbool.h>
 
 #include "cpu/map.h"
 #include "cpu/vec/half.h"
 #include "cpu/vec/kernels.h"
+#include "cpu/vec/mask.h"
 
 typedef struct dropout {
     const void *x;
@@ -20,53 +20,14 @@ typedef struct dropout {
     int32_t dtype;
 } dropout_t;
 
-enum { MASKS = 256 }; /* drawn together */
-
-/*
- * mask[i] = 1 or 0 for elements first … first + MASKS - 1; first is a multiple of 4. gd_philox, word by word
- * over MASKS / 4 blocks, so that each line is a vector loop.
- */
-static void mask_draw(const dropout_t *d, int64_t first, uint32_t mask[MASKS])
-{
-    enum { N = MASKS / 4 };
-    uint32_t c[4][N];
-    uint32_t k0 = (uint32_t)d->key.seed;
-    uint32_t k1 = (uint32_t)(d->key.seed >> 32) ^ (d->key.purpose * 0x9E3779B9u);
-    const uint32_t block = (uint32_t)(first / 4);
-    for (uint32_t i = 0; i < N; i++) {
-        c[0][i] = block + i;
-        c[1][i] = d->key.layer;
-        c[2][i] = d->key.microbatch;
-        c[3][i] = d->key.step;
-    }
-    for (int round = 0; round < 10; round++) {
-#pragma omp simd
-        for (int i = 0; i < N; i++) {
-            const uint64_t p0 = (uint64_t)0xD2511F53u * c[0][i];
-            const uint64_t p1 = (uint64_t)0xCD9E8D57u * c[2][i];
-            c[0][i] = (uint32_t)(p1 >> 32) ^ c[1][i] ^ k0;
-            c[1][i] = (uint32_t)p1;
-            c[2][i] = (uint32_t)(p0 >> 32) ^ c[3][i] ^ k1;
-            c[3][i] = (uint32_t)p0;
-        }
-        k0 += 0x9E3779B9u;
-        k1 += 0xBB67AE85u;
-    }
-    for (int i = 0; i < N; i++) {
-        for (int j = 0; j < 4; j++) {
-            mask[4 * i + j] = (c[j][i] >> 8) >= d->threshold;
-        }
-    }
-}
-
 /* Elements that draw for themselves. */
 static void elements_block(void *arg, int64_t begin, int64_t end)
 {
     const dropout_t *d = arg;
-    uint32_t mask[MASKS];
-    for (int64_t i = begin; i < end; i += MASKS) {
-        const int64_t n = end - i < MASKS ? end - i : MASKS;
-        mask_draw(d, i, mask);
+    uint32_t mask[MASK_STRETCH];
+    for (int64_t i = begin; i < end; i += MASK_STRETCH) {
+        const int64_t n = end - i < MASK_STRETCH ? end - i : MASK_STRETCH;
+        mask_draw(&d->key, d->threshold, i, n, mask);
         if (d->dtype == GD_DTYPE_F64) {
             const double *x = (const double *)d->x + i;
             double *y = (double *)d->y + i;
@@ -74,7 +35,7 @@ static void elements_block(void *arg, int64_t begin, int64_t end)
                 y[j] = mask[j] != 0 ? x[j] * d->scale + d->shift : d->dropped;
             }
         } else {
-            float buffer[MASKS];
+            float buffer[MASK_STRETCH];
             const float *x = half_row(d->x, d->dtype, i, n, buffer);
             float *y = half_row_open(d->y, d->dtype, i, buffer);
             const float scale = (float)d->scale, shift = (float)d->shift, dropped = (float)d->dropped;
@@ -98,10 +59,10 @@ static void stretch_fill(const dropout_t *d, int64_t stretch, bool is_kept)
         }
         return;
     }
-    for (int64_t i = 0; i < d->stretch; i += MASKS) {
-        float buffer[MASKS];
+    for (int64_t i = 0; i < d->stretch; i += MASK_STRETCH) {
+        float buffer[MASK_STRETCH];
         const int64_t first = stretch * d->stretch + i;
-        const int64_t n = d->stretch - i < MASKS ? d->stretch - i : MASKS;
+        const int64_t n = d->stretch - i < MASK_STRETCH ? d->stretch - i : MASK_STRETCH;
         const float *x = half_row(d->x, d->dtype, first, n, buffer);
         float *y = half_row_open(d->y, d->dtype, first, buffer);
 #pragma omp simd
@@ -116,10 +77,10 @@ static void stretch_fill(const dropout_t *d, int64_t stretch, bool is_kept)
 static void stretches_block(void *arg, int64_t begin, int64_t end)
 {
     const dropout_t *d = arg;
-    uint32_t mask[MASKS];
-    for (int64_t i = begin; i < end; i += MASKS) {
-        mask_draw(d, i, mask);
-        for (int64_t j = i; j < end && j < i + MASKS; j++) {
+    uint32_t mask[MASK_STRETCH];
+    for (int64_t i = begin; i < end; i += MASK_STRETCH) {
+        mask_draw(&d->key, d->threshold, i, MASK_STRETCH, mask);
+        for (int64_t j = i; j < end && j < i + MASK_STRETCH; j++) {
             stretch_fill(d, j, mask[j - i] != 0);
         }
     }
@@ -141,7 +102,7 @@ CPU_KERNEL(dropout)
                    .shift = attrs->i[1] != 0 ? attrs->f[2] : 0.0,
                    .dropped = attrs->i[1] != 0 ? attrs->f[3] : 0.0,
                    .stretch = attrs->i[0] > 1 ? attrs->i[0] : 1,
-                   .threshold = (uint32_t)ceil(p * 0x1.0p24),
+                   .threshold = mask_threshold(p),
                    .dtype = x->dtype};
     if (d.stretch == 1) {
         gd_cpu_parallel(args->n_threads, d.n, GD_CPU_MAP_GRAIN, elements_block, &d);

@@ -108,6 +108,13 @@ CPU_KERNEL(avg_pool2d_backward);
 CPU_KERNEL(attention);
 CPU_KERNEL(attention_backward);
 
+/* sdpa.c, rope.c, gated.c */
+CPU_KERNEL(sdpa);
+CPU_KERNEL(sdpa_backward);
+CPU_KERNEL(rope);
+CPU_KERNEL(gated);
+CPU_KERNEL(gated_backward);
+
 /* embedding.c */
 CPU_KERNEL(embedding);
 CPU_KERNEL(embedding_backward);

@@ -126,6 +126,46 @@ status_t gd_cross_entropy(gd_tensor_t *logits, gd_tensor_t *targets, double scal
 /* 0-d: scale · sum (x - y)². */
 status_t gd_mse(gd_tensor_t *x, gd_tensor_t *y, double scale, gd_tensor_t **loss_p);
 
+/* ops/sdpa.c */
+typedef struct gd_sdpa_options {
+    int n_heads;
+    int n_key_heads; /* of k and v; divides n_heads, each serves as many heads one after the other; 0: n_heads */
+    bool is_causal;  /* query t sees keys 0 … t */
+    bool has_alibi;  /* -slope_h |t - u| is added to the scores (Press et al., 2022) */
+    int64_t window;  /* query t sees keys t - window + 1 … t + window - 1 only; 0: all */
+    double scale;    /* of q·k; 0: 1/sqrt(D) */
+    double dropout;  /* of the weights, with rng; the caller decides on training or evaluation */
+    gd_rng_key_t rng;
+    gd_tensor_t *mask;    /* is added to the scores, broadcast to [B,H,T,S]; -INFINITY hides; no gradient; or NULL */
+    gd_tensor_t *lengths; /* i64 [B]: keys past a sample's length are hidden; or NULL */
+} gd_sdpa_options_t;
+/* Scaled dot-product attention: q[B,T,H·D], k and v[B,S,G·D] → y[B,T,H·D]. A query that sees no key gets zeros. */
+status_t gd_sdpa(gd_tensor_t *q, gd_tensor_t *k, gd_tensor_t *v, const gd_sdpa_options_t *options, gd_tensor_t **y_p);
+
+/* ops/rope.c: turns pairs of features by the position's angle t theta^(-2i/R), as Llama does (pair i: features i and
+ * i + R/2) or, interleaved, as GPT-J (2i and 2i+1). */
+typedef struct gd_rope_options {
+    int n_heads;
+    int rotated; /* features of each head, an even number; 0: all of them */
+    bool is_interleaved;
+    int64_t first_position;
+    double theta; /* 0: 10,000 */
+} gd_rope_options_t;
+/* x[B,T,H·D] → y[B,T,H·D] */
+status_t gd_rope(gd_tensor_t *x, const gd_rope_options_t *options, gd_tensor_t **y_p);
+
+/* ops/gated.c: y = f(a) b: SILU is SwiGLU, GELU GEGLU, SIGMOID GLU, RELU ReGLU, LINEAR the bilinear one. */
+typedef enum gd_gate {
+    GD_GATE_SIGMOID,
+    GD_GATE_SILU,
+    GD_GATE_GELU,
+    GD_GATE_GELU_TANH,
+    GD_GATE_RELU,
+    GD_GATE_LINEAR,
+    GD_GATE_COUNT
+} gd_gate_t;
+status_t gd_gated(gd_gate_t gate, gd_tensor_t *a, gd_tensor_t *b, gd_tensor_t **y_p);
+
 /* ops/rnn.c. Gates in PyTorch's order: lstm i f g o, gru r z n. */
 typedef enum gd_rnn_kind { GD_RNN_TANH, GD_RNN_RELU, GD_RNN_LSTM, GD_RNN_GRU, GD_RNN_COUNT } gd_rnn_kind_t;
 typedef struct gd_rnn_weights {
