@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* layers: modules with parameters: linear, convolution, norms, embeddings, attention. */
+/* layers: modules with parameters: linear, convolution, norms, embeddings. */
 #include <math.h>
 
 #include "gradd/context.h"
@@ -348,96 +348,4 @@ status_t gd_embedding_new(int64_t count, int64_t width, gd_module_t **module_p)
 status_t gd_position_embedding_new(int64_t count, int64_t width, gd_module_t **module_p)
 {
     return table_new(&position_embedding_ops, count, width, module_p);
-}
-
-/* ---- attention ---- */
-
-typedef struct attention {
-    gd_module_t base;
-    int n_heads;
-    bool is_causal;
-    double dropout;
-} attention_t;
-
-enum { ATTENTION_QKV, ATTENTION_PROJ };
-
-/* x[B,T,C] → qkv[B,T,3C] → heads[B,T,C] → y[B,T,C] */
-static status_t attention_forward(gd_module_t *self, gd_tensor_t *x, gd_tensor_t **y_p)
-{
-    const attention_t *attention = (const attention_t *)self;
-    gd_tensor_t *qkv = NULL;
-    gd_tensor_t *heads = NULL;
-    gd_tensor_t *y = NULL;
-    status_t status = gd_module_forward(self->children[ATTENTION_QKV], x, &qkv);
-    if (status == ST_OK) {
-        status = gd_attention(qkv, attention->n_heads, attention->is_causal, &heads);
-    }
-    if (status == ST_OK) {
-        status = gd_module_forward(self->children[ATTENTION_PROJ], heads, &y);
-    }
-    (void)gd_tensor_unref(qkv);
-    (void)gd_tensor_unref(heads);
-    if (status != ST_OK) {
-        return status;
-    }
-    if (attention->dropout > 0 && gd_training_is_on()) {
-        status = gd_dropout(y, attention->dropout, gd_rng_key(self->layer, 0), y_p);
-        (void)gd_tensor_unref(y);
-        return status;
-    }
-    *y_p = y;
-    return ST_OK;
-}
-
-static void attention_describe(const gd_module_t *self, strbuf_t *text)
-{
-    const attention_t *attention = (const attention_t *)self;
-    strbuf_appendf(text, "heads %d%s", attention->n_heads, attention->is_causal ? ", causal" : "");
-    if (attention->dropout > 0) {
-        strbuf_appendf(text, ", dropout %g", attention->dropout);
-    }
-}
-
-static const gd_module_ops_t attention_ops = {
-    .kind = "attention", .forward = attention_forward, .describe = attention_describe};
-
-static status_t attention_add_linear(gd_module_t *module, const char *name, int64_t n_in, int64_t n_out, bool has_bias)
-{
-    gd_module_t *linear = NULL;
-    status_t status = gd_linear_new(n_in, n_out, has_bias, &linear);
-    if (status == ST_OK) {
-        status = gd_module_add_child(module, name, linear);
-    }
-    (void)gd_module_unref(linear);
-    return status;
-}
-
-status_t gd_attention_new(int64_t width, int n_heads, bool is_causal, bool has_bias, double dropout,
-                          gd_module_t **module_p)
-{
-    if (n_heads < 1 || width % n_heads != 0) {
-        return ST_FAIL(ST_ERR_SHAPE, "attention: %d heads don't divide the width %lld", n_heads, (long long)width);
-    }
-    if (!(dropout >= 0 && dropout < 1)) {
-        return ST_FAIL(ST_ERR_RANGE, "attention: dropout %g is not in [0, 1)", dropout);
-    }
-    gd_module_t *module = NULL;
-    status_t status = gd_module_new(&attention_ops, sizeof(attention_t), &module);
-    if (status != ST_OK) {
-        return status;
-    }
-    attention_t *attention = (attention_t *)module;
-    attention->n_heads = n_heads;
-    attention->is_causal = is_causal;
-    attention->dropout = dropout;
-    status = attention_add_linear(module, "qkv", width, 3 * width, has_bias);
-    if (status == ST_OK) {
-        status = attention_add_linear(module, "proj", width, width, has_bias);
-    }
-    if (status != ST_OK) {
-        (void)gd_module_unref(module);
-        return status;
-    }
-    *module_p = module;
-    return ST_OK;
 }

@@ -242,6 +242,74 @@ status_t gd_add_parameter_new(const char *name, int n_dims, const int64_t *sampl
 /* Sets how a parameter added by a constructor is initialised; ST_ERR_NOT_FOUND for an unknown own name. */
 status_t gd_module_set_init(gd_module_t *module, const char *name, gd_init_t init);
 
+/* ---- attention.c ---- */
+/* Names of the parameters. PACKED: children qkv and proj. TORCH: in_proj_weight[3C,C], in_proj_bias[3C], out_proj, as
+ * torch.nn.MultiheadAttention. SEPARATE: four linear children. */
+typedef enum gd_multihead_layout {
+    GD_MULTIHEAD_PACKED,
+    GD_MULTIHEAD_TORCH,
+    GD_MULTIHEAD_SEPARATE,
+    GD_MULTIHEAD_COUNT
+} gd_multihead_layout_t;
+typedef struct gd_multihead_options {
+    gd_multihead_layout_t layout;
+    const char *names[4]; /* SEPARATE: queries, keys, values, output; NULL: q_proj k_proj v_proj o_proj; borrowed */
+    int64_t width;        /* C of x and of the result */
+    int n_heads;
+    int n_key_heads;    /* 0: n_heads; fewer: grouped-query attention (Ainslie et al., 2023) */
+    int64_t head_width; /* 0: width / n_heads */
+    bool has_bias;
+    bool is_causal;
+    bool has_alibi;
+    int64_t window;    /* 0: none; see gd_sdpa_options_t */
+    double scale;      /* 0: 1/sqrt(head_width) */
+    double rope_theta; /* 0: no rope */
+    int rope_rotated;  /* features of a head; 0: all */
+    bool is_rope_interleaved;
+    double weight_dropout; /* of the attention's weights */
+    double dropout;        /* of the result */
+} gd_multihead_options_t;
+status_t gd_multihead_new(const gd_multihead_options_t *options, gd_module_t **module_p);
+/* Borrowed; see gd_sdpa_options_t. */
+typedef struct gd_multihead_masks {
+    gd_tensor_t *mask;
+    gd_tensor_t *lengths;
+} gd_multihead_masks_t;
+/* gd_module_forward of such a module with masks (NULL: none), or with keys and values of another sequence: x[B,T,C],
+ * memory[B,S,C] (NULL: x itself; not for PACKED) → y[B,T,C]. */
+status_t gd_multihead_attend(gd_module_t *module, gd_tensor_t *x, gd_tensor_t *memory,
+                             const gd_multihead_masks_t *masks, gd_tensor_t **y_p);
+
+/* ---- transformer.c ---- */
+typedef struct gd_transformer_options {
+    int64_t width;
+    int n_heads;
+    int64_t feedforward;        /* width of the hidden layer */
+    double dropout;             /* where PyTorch has it: attention's weights, hidden layer, each branch's result */
+    gd_activation_t activation; /* RELU, GELU, GELU_TANH or SILU */
+    bool is_norm_first;
+    bool has_bias;
+    bool is_causal; /* of the attention to the own sequence */
+    double epsilon; /* of the norms; 0: 1e-5 */
+} gd_transformer_options_t;
+/* As torch.nn.TransformerEncoderLayer and TransformerDecoderLayer with batch_first, parameters too: self_attn,
+ * multihead_attn, linear1, linear2, norm1, norm2, norm3. x[B,T,C] → y[B,T,C]. */
+status_t gd_transformer_encoder_layer_new(const gd_transformer_options_t *options, gd_module_t **module_p);
+status_t gd_transformer_decoder_layer_new(const gd_transformer_options_t *options, gd_module_t **module_p);
+/* gd_module_forward with masks (NULL: none). */
+status_t gd_transformer_encoder_layer_run(gd_module_t *module, gd_tensor_t *x, const gd_multihead_masks_t *masks,
+                                          gd_tensor_t **y_p);
+/* memory[B,S,C]: what the encoder gave; masks: of x, memory_masks: of the memory; NULL: none. */
+status_t gd_transformer_decoder_layer_run(gd_module_t *module, gd_tensor_t *x, gd_tensor_t *memory,
+                                          const gd_multihead_masks_t *masks, const gd_multihead_masks_t *memory_masks,
+                                          gd_tensor_t **y_p);
+/* down(f(gate(x)) · up(x)): SwiGLU with SILU, GEGLU with GELU. names (NULL: gate_proj, up_proj, down_proj): of the
+ * three linear children. */
+status_t gd_gated_mlp_new(int64_t width, int64_t hidden, gd_gate_t gate, bool has_bias, const char *const names[3],
+                          gd_module_t **module_p);
+/* y[B,T,C] = x[B,T,C] + sines and cosines of the position (Vaswani et al., 2017); no parameters. */
+status_t gd_sinusoidal_positions_new(gd_module_t **module_p);
+
 /* ---- recurrent.c ---- */
 typedef struct gd_recurrent_options {
     gd_rnn_kind_t kind;
