@@ -109,7 +109,7 @@ const spec_rule_t spec_rules[] = {
      .help = "Name of the layer, a part of its parameters' names."},
     {"Layer.Linear.out", NEEDED_WITHIN(1, MAX_SIDE * 16.0), .unit = "features", .help = "Width of the output."},
     {"Layer.Linear.bias", .help = "Whether there is a bias."},
-    {"Layer.Linear.tied", .help = "Name of an embedding whose weight is shared."},
+    {"Layer.Linear.tied", .help = "Name of an embedding whose weight is shared; empty: none."},
     {"Layer.Linear.transposed",
      .help = "Whether the weight is stored as [in, out], as Hugging Face's GPT-2 does; not with tied."},
     {"Layer.Linear.init", .default_text = "kaiming_uniform, slope √5", .help = "Initial weight."},

@@ -309,7 +309,8 @@ static void check_layers(checker_t *checker, const char *path, Gradd__V1__Layer 
             checker->embeddings[checker->n_embeddings++] = name;
         } else if (layer->kind_case == GRADD__V1__LAYER__KIND_POSITION_EMBEDDING && checker->first_context == 0) {
             checker->first_context = layer->position_embedding->count;
-        } else if (layer->kind_case == GRADD__V1__LAYER__KIND_LINEAR && layer->linear->tied != NULL) {
+        } else if (layer->kind_case == GRADD__V1__LAYER__KIND_LINEAR && layer->linear->tied != NULL &&
+                   layer->linear->tied[0] != '\0') { /* empty: not tied */
             (void)snprintf(field_path, sizeof(field_path), "%s.tied", layer_path);
             check_tied(checker, field_path, layer->linear->tied);
         }

@@ -70,10 +70,237 @@ static status_t recurrent_build(model_build_t *build, const Gradd__V1__Layer *la
     return status;
 }
 
+/* ---- attention ---- */
+
+static status_t heads_check(const model_build_t *build, const Gradd__V1__Layer *layer, const wrk_shape_t *shape,
+                            int64_t heads)
+{
+    status_t status = vectors_check(build, layer, shape);
+    if (status == ST_OK) {
+        status = model_range_check(layer, "heads", heads, 1, WRK_MODEL_MAX_WIDTH);
+    }
+    if (status == ST_OK && shape->size[1] % heads != 0) {
+        status = model_fail_input(build, layer, shape, "wants a width that its %lld heads divide", (long long)heads);
+    }
+    return status;
+}
+
+/* No name may be empty; two alike are refused where the parts are added. */
+static status_t names_check(const Gradd__V1__Layer *layer, size_t n, char *const *names)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (names[i][0] == '\0') {
+            return model_fail(ST_ERR_INVAL, layer, "name %zu of its parts is empty", i);
+        }
+    }
+    return ST_OK;
+}
+
+static status_t attention_options(const model_build_t *build, const Gradd__V1__Layer *layer, const wrk_shape_t *shape,
+                                  gd_multihead_options_t *options_p)
+{
+    const Gradd__V1__Layer__Attention *attention = layer->attention;
+    gd_multihead_options_t o = {
+        .layout = attention->n_names > 0 ? GD_MULTIHEAD_SEPARATE : GD_MULTIHEAD_PACKED,
+        .width = shape->size[1],
+        .n_heads = attention->heads,
+        .n_key_heads = attention->kv_heads > 0 ? attention->kv_heads : attention->heads,
+        .head_width = attention->head_width,
+        .has_bias = attention->bias,
+        .is_causal = attention->causal,
+        .has_alibi = attention->alibi,
+        .window = attention->window,
+        .scale = attention->scale,
+        .weight_dropout = attention->weight_dropout,
+        .dropout = attention->dropout,
+    };
+    status_t status = model_range_check(layer, "heads", o.n_heads, 1, WRK_MODEL_MAX_WIDTH);
+    if (status == ST_OK && o.head_width == 0) {
+        status = heads_check(build, layer, shape, o.n_heads);
+        o.head_width = shape->size[1] / o.n_heads;
+    }
+    if (status == ST_OK) {
+        status = model_range_check(layer, "head_width", o.head_width, 1, WRK_MODEL_MAX_WIDTH);
+    }
+    if (status == ST_OK && o.n_heads % o.n_key_heads != 0) {
+        status = model_fail(ST_ERR_SHAPE, layer, "its %d kv_heads don't divide its %d heads", o.n_key_heads, o.n_heads);
+    }
+    if (status == ST_OK && attention->rope != NULL) {
+        o.rope_theta = attention->rope->theta;
+        o.is_rope_interleaved = attention->rope->interleaved;
+        o.rope_rotated = (int)(attention->rope->fraction * (double)o.head_width / 2) * 2;
+        if (o.rope_rotated < 2) {
+            status = model_fail(ST_ERR_SHAPE, layer, "rope turns pairs: none in %g of its heads' width %lld",
+                                attention->rope->fraction, (long long)o.head_width);
+        }
+    }
+    for (size_t i = 0; i < attention->n_names && i < 4; i++) {
+        o.names[i] = attention->names[i];
+    }
+    *options_p = o;
+    return status == ST_OK ? names_check(layer, attention->n_names, attention->names) : status;
+}
+
+/* Initialises the projections: all but the last child by init, the last one by proj_init. */
+static status_t children_init(gd_module_t *module, const Gradd__V1__Init *init, const Gradd__V1__Init *last_init)
+{
+    status_t status = ST_OK;
+    for (int i = 0; i < module->n_children && status == ST_OK; i++) {
+        status = model_init_apply(module->children[i], "weight", i + 1 < module->n_children ? init : last_init);
+    }
+    return status;
+}
+
+static status_t attention_build(model_build_t *build, const Gradd__V1__Layer *layer, wrk_shape_t *shape,
+                                gd_module_t **module_p)
+{
+    const Gradd__V1__Layer__Attention *attention = layer->attention;
+    gd_multihead_options_t options;
+    status_t status = vectors_check(build, layer, shape);
+    if (status == ST_OK) {
+        status = attention_options(build, layer, shape, &options);
+    }
+    if (status == ST_OK) {
+        const int64_t queries = options.n_heads * options.head_width;
+        const int64_t keys = options.n_key_heads * options.head_width;
+        status = model_add_parameters(build, layer, 2 * (queries + keys), shape->size[1] + 1);
+    }
+    gd_module_t *module = NULL;
+    if (status == ST_OK) {
+        status = gd_multihead_new(&options, &module);
+        status = status == ST_OK ? ST_OK : model_add_place(status, layer);
+    }
+    if (status == ST_OK) {
+        status = children_init(module, attention->init, attention->proj_init);
+    }
+    if (status != ST_OK) {
+        (void)gd_module_unref(module);
+        return status;
+    }
+    *module_p = module;
+    return ST_OK;
+}
+
+static status_t multihead_attention_build(model_build_t *build, const Gradd__V1__Layer *layer, wrk_shape_t *shape,
+                                          gd_module_t **module_p)
+{
+    const Gradd__V1__Layer__MultiheadAttention *attention = layer->multihead_attention;
+    const gd_multihead_options_t options = {
+        .layout = GD_MULTIHEAD_TORCH,
+        .width = shape->size[1],
+        .n_heads = attention->heads,
+        .has_bias = attention->bias,
+        .is_causal = attention->causal,
+        .weight_dropout = attention->dropout,
+    };
+    status_t status = heads_check(build, layer, shape, attention->heads);
+    if (status == ST_OK) {
+        status = model_add_parameters(build, layer, 4 * shape->size[1], shape->size[1] + 1);
+    }
+    if (status == ST_OK) {
+        status = gd_multihead_new(&options, module_p);
+        status = status == ST_OK ? ST_OK : model_add_place(status, layer);
+    }
+    return status;
+}
+
+/* ---- transformers ---- */
+
+static status_t encoder_layer_build(model_build_t *build, const Gradd__V1__Layer *layer, wrk_shape_t *shape,
+                                    gd_module_t **module_p)
+{
+    static const gd_activation_t activations[] = {
+        [GRADD__V1__LAYER__TRANSFORMER_ENCODER_LAYER__ACTIVATION__relu] = GD_ACTIVATION_RELU,
+        [GRADD__V1__LAYER__TRANSFORMER_ENCODER_LAYER__ACTIVATION__gelu] = GD_ACTIVATION_GELU,
+        [GRADD__V1__LAYER__TRANSFORMER_ENCODER_LAYER__ACTIVATION__gelu_tanh] = GD_ACTIVATION_GELU_TANH,
+        [GRADD__V1__LAYER__TRANSFORMER_ENCODER_LAYER__ACTIVATION__silu] = GD_ACTIVATION_SILU,
+    };
+    const Gradd__V1__Layer__TransformerEncoderLayer *encoder = layer->transformer_encoder_layer;
+    status_t status = heads_check(build, layer, shape, encoder->heads);
+    if (status == ST_OK) {
+        status = model_range_check(layer, "feedforward", encoder->feedforward, 1, WRK_MODEL_MAX_WIDTH);
+    }
+    if (status == ST_OK) {
+        status = model_add_parameters(build, layer, 4 * shape->size[1] + 2 * encoder->feedforward, shape->size[1] + 2);
+    }
+    if (status != ST_OK) {
+        return status;
+    }
+    const gd_transformer_options_t options = {
+        .width = shape->size[1],
+        .n_heads = encoder->heads,
+        .feedforward = encoder->feedforward,
+        .dropout = encoder->dropout,
+        .activation = activations[encoder->activation],
+        .is_norm_first = encoder->norm_first,
+        .has_bias = encoder->bias,
+        .is_causal = encoder->causal,
+        .epsilon = encoder->epsilon,
+    };
+    status = gd_transformer_encoder_layer_new(&options, module_p);
+    return status == ST_OK ? ST_OK : model_add_place(status, layer);
+}
+
+static status_t gated_mlp_build(model_build_t *build, const Gradd__V1__Layer *layer, wrk_shape_t *shape,
+                                gd_module_t **module_p)
+{
+    static const gd_gate_t gates[] = {
+        [GRADD__V1__LAYER__GATED_MLP__GATE__silu] = GD_GATE_SILU,
+        [GRADD__V1__LAYER__GATED_MLP__GATE__gelu] = GD_GATE_GELU,
+        [GRADD__V1__LAYER__GATED_MLP__GATE__gelu_tanh] = GD_GATE_GELU_TANH,
+        [GRADD__V1__LAYER__GATED_MLP__GATE__relu] = GD_GATE_RELU,
+        [GRADD__V1__LAYER__GATED_MLP__GATE__sigmoid] = GD_GATE_SIGMOID,
+        [GRADD__V1__LAYER__GATED_MLP__GATE__linear] = GD_GATE_LINEAR,
+    };
+    const Gradd__V1__Layer__GatedMlp *mlp = layer->gated_mlp;
+    if (shape->dtype != GD_DTYPE_F32 || shape->n_dims < 1 || shape->n_dims > 2) {
+        return model_fail_input(build, layer, shape, "wants vectors [B, C] or [B, T, C]");
+    }
+    const int64_t width = shape->size[shape->n_dims - 1];
+    status_t status = model_range_check(layer, "hidden", mlp->hidden, 1, WRK_MODEL_MAX_WIDTH);
+    if (status == ST_OK) {
+        status = model_add_parameters(build, layer, 3 * mlp->hidden, width + 1);
+    }
+    if (status == ST_OK) {
+        status = names_check(layer, mlp->n_names, mlp->names);
+    }
+    gd_module_t *module = NULL;
+    if (status == ST_OK) {
+        const char *names[3] = {NULL};
+        for (size_t i = 0; i < mlp->n_names && i < 3; i++) {
+            names[i] = mlp->names[i];
+        }
+        status = gd_gated_mlp_new(width, mlp->hidden, gates[mlp->gate], mlp->bias, mlp->n_names == 3 ? names : NULL,
+                                  &module);
+        status = status == ST_OK ? ST_OK : model_add_place(status, layer);
+    }
+    if (status == ST_OK) {
+        status = children_init(module, mlp->init, mlp->down_init);
+    }
+    if (status != ST_OK) {
+        (void)gd_module_unref(module);
+        return status;
+    }
+    *module_p = module;
+    return ST_OK;
+}
+
 status_t model_sequence_build(model_build_t *build, const Gradd__V1__Layer *layer, wrk_shape_t *shape,
                               gd_module_t **module_p)
 {
+    status_t status = ST_OK;
     switch (layer->kind_case) {
+    case GRADD__V1__LAYER__KIND_ATTENTION:
+        return attention_build(build, layer, shape, module_p);
+    case GRADD__V1__LAYER__KIND_MULTIHEAD_ATTENTION:
+        return multihead_attention_build(build, layer, shape, module_p);
+    case GRADD__V1__LAYER__KIND_TRANSFORMER_ENCODER_LAYER:
+        return encoder_layer_build(build, layer, shape, module_p);
+    case GRADD__V1__LAYER__KIND_GATED_MLP:
+        return gated_mlp_build(build, layer, shape, module_p);
+    case GRADD__V1__LAYER__KIND_SINUSOIDAL_POSITIONS:
+        status = vectors_check(build, layer, shape);
+        return status == ST_OK ? gd_sinusoidal_positions_new(module_p) : status;
     default:
         return recurrent_build(build, layer, shape, module_p);
     }

@@ -410,44 +410,6 @@ static status_t position_embedding_build(model_build_t *build, const Gradd__V1__
     return ST_OK;
 }
 
-static status_t attention_build(model_build_t *build, const Gradd__V1__Layer *layer, wrk_shape_t *shape,
-                                gd_module_t **module_p)
-{
-    const Gradd__V1__Layer__Attention *attention = layer->attention;
-    if (shape->dtype != GD_DTYPE_F32 || shape->n_dims != 2) {
-        return model_fail_input(build, layer, shape, "wants vectors [B, T, C]");
-    }
-    int64_t width = shape->size[1];
-    status_t status = model_range_check(layer, "heads", attention->heads, 1, WRK_MODEL_MAX_WIDTH);
-    if (status == ST_OK && width % attention->heads != 0) {
-        status = model_fail_input(build, layer, shape, "wants a width that its %d heads divide", attention->heads);
-    }
-    if (status == ST_OK) {
-        status = model_range_check(layer, "width", width, 1, WRK_MODEL_MAX_WIDTH);
-    }
-    if (status == ST_OK) {
-        status = model_add_parameters(build, layer, 4 * width, width + 1);
-    }
-    gd_module_t *module = NULL;
-    if (status == ST_OK) {
-        status =
-            gd_attention_new(width, attention->heads, attention->causal, attention->bias, attention->dropout, &module);
-        status = status == ST_OK ? ST_OK : model_add_place(status, layer);
-    }
-    if (status == ST_OK) {
-        status = model_init_apply(module->children[0], "weight", attention->init);
-    }
-    if (status == ST_OK) {
-        status = model_init_apply(module->children[1], "weight", attention->proj_init);
-    }
-    if (status != ST_OK) {
-        (void)gd_module_unref(module);
-        return status;
-    }
-    *module_p = module;
-    return ST_OK;
-}
-
 /* ---- without parameters ---- */
 
 static status_t flatten_build(model_build_t *build, const Gradd__V1__Layer *layer, wrk_shape_t *shape,
@@ -522,8 +484,6 @@ status_t model_leaf_build(model_build_t *build, const Gradd__V1__Layer *layer, w
         return embedding_build(build, layer, shape, module_p);
     case GRADD__V1__LAYER__KIND_POSITION_EMBEDDING:
         return position_embedding_build(build, layer, shape, module_p);
-    case GRADD__V1__LAYER__KIND_ATTENTION:
-        return attention_build(build, layer, shape, module_p);
     case GRADD__V1__LAYER__KIND_FLATTEN:
         return flatten_build(build, layer, shape, module_p);
     case GRADD__V1__LAYER__KIND_IDENTITY:
@@ -537,6 +497,11 @@ status_t model_leaf_build(model_build_t *build, const Gradd__V1__Layer *layer, w
     case GRADD__V1__LAYER__KIND_ADD_PARAMETER:
     case GRADD__V1__LAYER__KIND_ATTEND:
         return model_shaper_build(build, layer, shape, module_p);
+    case GRADD__V1__LAYER__KIND_ATTENTION:
+    case GRADD__V1__LAYER__KIND_MULTIHEAD_ATTENTION:
+    case GRADD__V1__LAYER__KIND_TRANSFORMER_ENCODER_LAYER:
+    case GRADD__V1__LAYER__KIND_GATED_MLP:
+    case GRADD__V1__LAYER__KIND_SINUSOIDAL_POSITIONS:
     case GRADD__V1__LAYER__KIND_RNN:
     case GRADD__V1__LAYER__KIND_LSTM:
     case GRADD__V1__LAYER__KIND_GRU:

@@ -24,6 +24,11 @@ const char MODEL_GPT[] =
     "{linear: {out: 27, bias: false, tied: wte}}]";
 const char MODEL_LSTM[] = "[{embedding: {count: 27, width: 12}}, {lstm: {width: 20, depth: 2, dropout: 0.1}}, "
                           "{linear: {out: 27}}]";
+const char MODEL_LLAMA[] = "[{embedding: {count: 27, width: 16}}, {repeat: {times: 2, layers: ["
+                           "{residual: [rms_norm, {attention: {heads: 4, kv_heads: 2, names: [q, k, v, o], rope: {}, "
+                           "causal: true, bias: false, "
+                           "weight_dropout: 0.1}}]}, {residual: [rms_norm, {gated_mlp: {hidden: 24}}]}]}}, rms_norm, "
+                           "{linear: {out: 27, bias: false}}]";
 
 /* A small generator of the test's own: the data needn't be the engine's. */
 static uint32_t noise(uint32_t *state)

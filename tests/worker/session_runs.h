@@ -10,8 +10,9 @@ enum { RUN_MAX_RANKS = 8, RUN_MAX_POINTS = 4096, RUN_MAX_NOTES = 8, RUN_MAX_STEP
 
 /* Models of the tests, as YAML lists of layers. */
 extern const char MODEL_MLP[];
-extern const char MODEL_CNN[];  /* batch norm and dropout */
-extern const char MODEL_GPT[];  /* text data */
+extern const char MODEL_CNN[]; /* batch norm and dropout */
+extern const char MODEL_GPT[]; /* text data */
+extern const char MODEL_LLAMA[];
 extern const char MODEL_LSTM[]; /* text data, dropout between layers */
 
 /* What a run is told, and what it told. */

@@ -76,6 +76,12 @@ static void an_lstm_trains_to_the_same_bits_on_1_2_and_4_ranks(void **state)
     layouts_compare(MODEL_LSTM, 4, (const int[]){1, 2, 4, 0});
 }
 
+static void a_llama_with_dropped_weights_trains_to_the_same_bits_on_1_2_and_4_ranks(void **state)
+{
+    (void)state;
+    layouts_compare(MODEL_LLAMA, 4, (const int[]){1, 2, 4, 0});
+}
+
 static void three_ranks_with_six_microbatches_give_the_bits_of_one(void **state)
 {
     (void)state;
@@ -383,6 +389,7 @@ int main(void)
         TEST(a_cnn_with_batch_norm_and_dropout_trains_to_the_same_bits_on_1_2_and_4_ranks),
         TEST(a_gpt_trains_to_the_same_bits_on_1_2_and_4_ranks),
         TEST(an_lstm_trains_to_the_same_bits_on_1_2_and_4_ranks),
+        TEST(a_llama_with_dropped_weights_trains_to_the_same_bits_on_1_2_and_4_ranks),
         TEST(three_ranks_with_six_microbatches_give_the_bits_of_one),
         TEST(another_number_of_microbatches_is_another_job),
         TEST(training_makes_the_loss_smaller_and_is_told_as_points),
