@@ -451,6 +451,14 @@ static void check_dataset_field(checker_t *checker, const char *path, const char
         char kind[128];
         (void)snprintf(kind, sizeof(kind), "%.*s", (int)(strlen(path) - strlen(".context")), path);
         complain(checker, kind, "context is needed, for the model has no position_embedding");
+    } else if (strcmp(field->name, "augment") == 0 && strncmp(path, "data.validation.", 16) == 0) {
+        Gradd__V1__Augment *const *list = *(Gradd__V1__Augment *const *const *)member;
+        for (size_t i = 0; i < n_items && list[i] != NULL; i++) {
+            if (list[i]->kind_case == GRADD__V1__AUGMENT__KIND_MIXUP ||
+                list[i]->kind_case == GRADD__V1__AUGMENT__KIND_CUTMIX) {
+                complain(checker, path, "mixup and cutmix are for data.train");
+            }
+        }
     } else if ((rule->flags & SPEC_FILE_PATH) != 0 && has_files) {
         check_path(checker, path, *(char *const *)member,
                    (rule->flags & SPEC_MANY_FILES) != 0 ? path_problem : file_problem);

@@ -48,6 +48,8 @@ home_of() {
         sqlite3.h) echo "daemon/store*.c" ;;
         openssl/*) echo "engine/base/hash.c" ;;
         zlib.h) echo "worker/data/* engine/io/zip*.c" ;;
+        jpeglib.h | jerror.h) echo "worker/data/jpeg.c" ;;
+        png.h) echo "worker/data/png.c" ;;
         pcre2.h) echo "worker/data/pattern.c" ;;
         jansson.h) echo "engine/io/* worker/* daemon/*" ;;
         cmocka.h) echo "tests/*" ;;

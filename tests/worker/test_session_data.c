@@ -8,6 +8,9 @@
 #include "tests/worker/session_runs.h"
 #include "worker/files.h"
 
+static const char MODEL_IMAGES[] =
+    "[{max_pool2d: {kernel: 4}}, flatten, {linear: {out: 16}}, relu, {linear: {out: 10}}]";
+
 static run_t first;
 static run_t other;
 
@@ -164,7 +167,38 @@ static void cifar_trains(void **state)
     (void)file_write("test_batch.bin", bytes + 48 * 3073, 12 * 3073);
     const char *const set[] = {"data.train={cifar: {path: .}}", "data.validation={cifar: {path: ., split: test}}",
                                NULL};
-    layouts_compare("[{max_pool2d: {kernel: 4}}, flatten, {linear: {out: 16}}, relu, {linear: {out: 10}}]", set);
+    layouts_compare(MODEL_IMAGES, set);
+    const char *const augmented[] = {
+        "data.train={cifar: {path: ., augment: [{random_crop: {size: 32, padding: 4}}, horizontal_flip, "
+        "{color_jitter: {brightness: 0.2, contrast: 0.2, saturation: 0.2, hue: 0.1}}, {random_erasing: {p: 0.5}}, "
+        "{mixup: {alpha: 0.4, p: 0.6}}, {cutmix: {alpha: 1}}, {normalize: {mean: 0.4, std: [0.2, 0.3, 0.2]}}]}}",
+        "data.validation={cifar: {path: ., split: test, augment: [{normalize: {mean: 0.4, std: [0.2, 0.3, 0.2]}}]}}",
+        "training.label_smoothing=0.1", NULL};
+    layouts_compare(MODEL_IMAGES, augmented);
+    assert_true(has_point(&first, "training_accuracy"));
+    assert_true(has_point(&first, "validation_accuracy"));
+}
+
+/* A job that is left and resumed in the middle of an epoch sees the same augmented samples. */
+static void augmented_training_resumes_to_the_same_bits(void **state)
+{
+    (void)state;
+    const char *const set[] = {
+        "data.train={idx: {images: train-images, labels: train-labels, normalize: [0.3, 0.4], "
+        "augment: [{random_crop: {size: 8, padding: 2}}, {noise: {std: 0.1}}, {mixup: {alpha: 1}}]}}",
+        "data.prefetch={threads: 2, batches: 4}", NULL};
+    spec_job_t *job = run_job(MODEL_MLP, 4, set);
+    memset(&first, 0, sizeof(first));
+    run_ok(job, 2, &first);
+    run_folder_clear();
+    memset(&other, 0, sizeof(other));
+    other.last_step = 7; /* the last checkpoint is of step 5 */
+    run_ranks(job, 1, &other);
+    memset(&other, 0, sizeof(other));
+    other.attempt = 2;
+    run_ok(job, 4, &other);
+    assert_string_equal(other.result.parameters_sha256, first.result.parameters_sha256);
+    spec_job_free(job);
 }
 
 int main(void)
@@ -176,6 +210,7 @@ int main(void)
         TEST(a_model_of_another_width_than_the_values_is_refused),
         TEST(tokens_train),
         TEST(cifar_trains),
+        TEST(augmented_training_resumes_to_the_same_bits),
     };
     return cmocka_run_group_tests_name("session_data", tests, NULL, NULL);
 }

@@ -123,7 +123,7 @@ static status_t paths_find(const Gradd__V1__Cifar *spec, wrk_paths_t *paths)
 
 status_t wrk_cifar_open(const Gradd__V1__Cifar *spec, wrk_dataset_t **dataset_p)
 {
-    static const int64_t shape[3] = {N_CHANNELS, SIDE, SIDE};
+    wrk_image_t size = {NULL, N_CHANNELS, SIDE, SIDE};
     wrk_paths_t paths = {0};
     if (spec->path == NULL || (unsigned)spec->labels >= sizeof(layouts) / sizeof(layouts[0])) {
         return ST_FAIL(ST_ERR_INVAL, "cifar.path is missing, or cifar.labels unknown");
@@ -143,12 +143,13 @@ status_t wrk_cifar_open(const Gradd__V1__Cifar *spec, wrk_dataset_t **dataset_p)
         status = file_add(cifar, paths.item[i]);
     }
     wrk_paths_release(&paths);
+    if (status == ST_OK) {
+        status = wrk_dataset_augment(&cifar->base, spec->augment, spec->n_augment, &size);
+    }
     if (status != ST_OK) {
         cifar_close(&cifar->base);
         return status;
     }
-    wrk_dataset_field_init(&cifar->base.input, GD_DTYPE_F32, 3, shape);
-    wrk_dataset_field_init(&cifar->base.target, GD_DTYPE_I64, 0, NULL);
     *dataset_p = &cifar->base;
     return ST_OK;
 }

@@ -32,12 +32,14 @@ static status_t kind_open(const Gradd__V1__Dataset *spec, const wrk_dataset_opti
         return wrk_idx_open(spec->idx, dataset_p);
     case GRADD__V1__DATASET__KIND_CIFAR:
         return wrk_cifar_open(spec->cifar, dataset_p);
+    case GRADD__V1__DATASET__KIND_IMAGE_FOLDER:
+        return wrk_image_folder_open(spec->image_folder, options, dataset_p);
     case GRADD__V1__DATASET__KIND_CSV:
         return wrk_csv_open(spec->csv, options, dataset_p);
     case GRADD__V1__DATASET__KIND_TOKENS:
         return wrk_tokens_open(spec->tokens, options, dataset_p);
     default:
-        return ST_FAIL(ST_ERR_INVAL, "no kind of dataset is given (text, tokens, idx, cifar, csv)");
+        return ST_FAIL(ST_ERR_INVAL, "no kind of dataset is given (text, tokens, idx, cifar, image_folder, csv)");
     }
 }
 
@@ -53,8 +55,25 @@ status_t wrk_dataset_open(const Gradd__V1__Dataset *spec, const wrk_dataset_opti
     return status;
 }
 
+status_t wrk_dataset_augment(wrk_dataset_t *dataset, Gradd__V1__Augment *const *list, size_t n, wrk_image_t *image)
+{
+    status_t status = n > 0 ? wrk_augment_open(list, n, image, &dataset->augment) : ST_OK;
+    if (status != ST_OK || image->height == 0) {
+        return status;
+    }
+    int64_t shape[3] = {image->channels, image->height, image->width};
+    wrk_dataset_field_init(&dataset->input, GD_DTYPE_F32, 3, shape);
+    if (wrk_augment_has_mix(dataset->augment)) {
+        wrk_dataset_field_init(&dataset->target, GD_DTYPE_F32, 1, &dataset->n_classes);
+    } else {
+        wrk_dataset_field_init(&dataset->target, GD_DTYPE_I64, 0, NULL);
+    }
+    return ST_OK;
+}
+
 void wrk_dataset_release(wrk_dataset_t *dataset)
 {
+    wrk_augment_close(dataset->augment);
     wrk_names_release(&dataset->names);
 }
 
@@ -120,21 +139,88 @@ status_t wrk_dataset_check_classes(const wrk_dataset_t *dataset, int64_t n_class
                          (long long)n_values, (long long)n_classes);
 }
 
-/* One image, decoded and stored. */
-static status_t image_read(const wrk_dataset_t *dataset, int64_t index, wrk_scratch_t *scratch, void *input,
-                           void *target)
+static wrk_draw_key_t draw_key(const wrk_plan_t *plan, int64_t index)
+{
+    return (wrk_draw_key_t){plan->seed, plan->epoch, index};
+}
+
+/* One image, decoded and augmented; it lies in the scratch, in the shape of the input field. */
+static status_t image_make(const wrk_dataset_t *dataset, const wrk_plan_t *plan, int64_t index, wrk_scratch_t *scratch,
+                           wrk_image_t *image, int64_t *label_p)
+{
+    const int64_t *shape = dataset->input.shape;
+    status_t status = dataset->ops->decode(dataset, index, scratch, image, label_p);
+    if (status != ST_OK) {
+        return status;
+    }
+    if (dataset->augment != NULL) {
+        status = wrk_augment_apply(dataset->augment, draw_key(plan, index), scratch, image);
+    }
+    if (status == ST_OK && (image->channels != shape[0] || image->height != shape[1] || image->width != shape[2])) {
+        status = ST_FAIL(ST_ERR_DATA,
+                         "an image of %lld x %lld x %lld, where the others are %lld x %lld x %lld: let "
+                         "augment resize or crop them",
+                         (long long)image->channels, (long long)image->height, (long long)image->width,
+                         (long long)shape[0], (long long)shape[1], (long long)shape[2]);
+    }
+    if (status != ST_OK) {
+        strbuf_t place = {0};
+        strbuf_appendf(&place, "sample %lld", (long long)index);
+        if (dataset->ops->locate != NULL) {
+            strbuf_clear(&place);
+            dataset->ops->locate(dataset, index, &place);
+        }
+        status = status_add_context(status, "%s", strbuf_text(&place));
+        strbuf_release(&place);
+    }
+    return status;
+}
+
+static status_t image_read(const wrk_dataset_t *dataset, const wrk_plan_t *plan, int64_t i, wrk_scratch_t *scratch,
+                           void *input, void *target)
 {
     wrk_image_t image = {0};
     int64_t label = 0;
-    status_t status = dataset->ops->decode(dataset, index, scratch, &image, &label);
+    status_t status = image_make(dataset, plan, plan->indices[i], scratch, &image, &label);
     if (status != ST_OK) {
         return status;
     }
     memcpy(input, image.data, (size_t)dataset->input.size_bytes);
-    if (target != NULL) {
+    if (target != NULL && dataset->target.dtype == GD_DTYPE_I64) {
         *(int64_t *)target = label;
+    } else if (target != NULL) {
+        memset(target, 0, (size_t)dataset->target.size_bytes);
+        ((float *)target)[label] = 1;
     }
     return ST_OK;
+}
+
+/* Mixes each sample with the one after it, which is still as it was read; the last one with the plan's partner. */
+static status_t samples_mix(const wrk_dataset_t *dataset, const wrk_plan_t *plan, wrk_scratch_t *scratch, float *inputs,
+                            float *targets)
+{
+    int64_t size = dataset->input.numel;
+    int64_t n_classes = dataset->n_classes;
+    wrk_image_t partner = {0};
+    int64_t label = 0;
+    if (plan->partner < 0 || plan->partner >= dataset->count) {
+        return ST_FAIL(ST_ERR_RANGE, "sample %lld of a dataset of %lld", (long long)plan->partner,
+                       (long long)dataset->count);
+    }
+    status_t status = image_make(dataset, plan, plan->partner, scratch, &partner, &label);
+    for (int64_t i = 0; i < plan->n && status == ST_OK; i++) {
+        bool is_last = i == plan->n - 1;
+        float share = 1;
+        wrk_image_t image = {inputs + i * size, dataset->input.shape[0], dataset->input.shape[1],
+                             dataset->input.shape[2]};
+        wrk_augment_mix(dataset->augment, draw_key(plan, plan->indices[i]), &image,
+                        is_last ? partner.data : inputs + (i + 1) * size, &share);
+        for (int64_t c = 0; c < n_classes && targets != NULL; c++) {
+            float other = is_last ? (float)(c == label) : targets[(i + 1) * n_classes + c];
+            targets[i * n_classes + c] = share * targets[i * n_classes + c] + (1 - share) * other;
+        }
+    }
+    return status;
 }
 
 status_t wrk_dataset_read_plan(const wrk_dataset_t *dataset, const wrk_plan_t *plan, wrk_scratch_t *scratch,
@@ -148,12 +234,15 @@ status_t wrk_dataset_read_plan(const wrk_dataset_t *dataset, const wrk_plan_t *p
                            (long long)dataset->count);
         }
     }
+    scratch = scratch != NULL ? scratch : &own;
     for (int64_t i = 0; i < plan->n && status == ST_OK; i++) {
         char *input = (char *)inputs + i * dataset->input.size_bytes;
         char *target = targets != NULL ? (char *)targets + i * dataset->target.size_bytes : NULL;
-        wrk_scratch_t *blocks = scratch != NULL ? scratch : &own;
-        status = dataset->ops->read != NULL ? dataset->ops->read(dataset, plan->indices[i], blocks, input, target)
-                                            : image_read(dataset, plan->indices[i], blocks, input, target);
+        status = dataset->ops->read != NULL ? dataset->ops->read(dataset, plan->indices[i], scratch, input, target)
+                                            : image_read(dataset, plan, i, scratch, input, target);
+    }
+    if (status == ST_OK && plan->n > 0 && wrk_augment_has_mix(dataset->augment)) {
+        status = samples_mix(dataset, plan, scratch, inputs, targets);
     }
     wrk_scratch_release(&own);
     return status;

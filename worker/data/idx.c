@@ -226,6 +226,22 @@ static status_t idx_read(const wrk_dataset_t *dataset, int64_t index, wrk_scratc
     return ST_OK;
 }
 
+/* With augmentations: pixels 0 … 1, normalised by the last step. */
+static status_t idx_decode(const wrk_dataset_t *dataset, int64_t index, wrk_scratch_t *scratch, wrk_image_t *image,
+                           int64_t *label_p)
+{
+    const idx_dataset_t *idx = (const idx_dataset_t *)dataset;
+    const idx_array_t *images = &idx->images;
+    const int64_t *size = images->shape + images->n_dims - 2;
+    size_t n_bytes = (size_t)images->sample_bytes * sizeof(float);
+    *image = (wrk_image_t){wrk_scratch_get(scratch, WRK_BLOCK_IMAGE, n_bytes),
+                           images->n_dims == 3 ? 1 : images->shape[1], size[0], size[1]};
+    if (image->data == NULL) {
+        return ST_FAIL(ST_ERR_NOMEM, "an image of %zu bytes", n_bytes);
+    }
+    return idx_read(dataset, index, scratch, image->data, label_p);
+}
+
 static status_t idx_check_classes(const wrk_dataset_t *dataset, int64_t n_classes)
 {
     const idx_dataset_t *idx = (const idx_dataset_t *)dataset;
@@ -240,6 +256,8 @@ static status_t idx_check_classes(const wrk_dataset_t *dataset, int64_t n_classe
 }
 
 static const wrk_dataset_ops_t idx_ops = {.close = idx_close, .read = idx_read, .check_classes = idx_check_classes};
+static const wrk_dataset_ops_t idx_image_ops = {
+    .close = idx_close, .decode = idx_decode, .check_classes = idx_check_classes};
 
 static status_t spec_check(const Gradd__V1__Idx *spec)
 {
@@ -284,6 +302,37 @@ static void pixels_init(idx_dataset_t *idx, const Gradd__V1__Idx *spec)
     }
 }
 
+/* The job's list, with its `normalize` as the last step. */
+static status_t augment_open(idx_dataset_t *idx, const Gradd__V1__Idx *spec)
+{
+    Gradd__V1__Augment__Normalize normalize = GRADD__V1__AUGMENT__NORMALIZE__INIT;
+    Gradd__V1__Augment last = GRADD__V1__AUGMENT__INIT;
+    const int64_t *shape = idx->base.input.shape;
+    wrk_image_t image = {NULL, shape[0], shape[1], shape[2]};
+    size_t n = spec->n_augment;
+    Gradd__V1__Augment **list = mem_calloc(n + 1, sizeof(*list));
+    if (list == NULL) {
+        return ST_FAIL(ST_ERR_NOMEM, "dataset");
+    }
+    memcpy(list, spec->augment, n * sizeof(*list));
+    if (spec->n_normalize == 2) {
+        normalize.n_mean = 1;
+        normalize.mean = spec->normalize;
+        normalize.n_std = 1;
+        normalize.std = spec->normalize + 1;
+        last.kind_case = GRADD__V1__AUGMENT__KIND_NORMALIZE;
+        last.normalize = &normalize;
+        list[n++] = &last;
+    }
+    idx->base.ops = &idx_image_ops;
+    for (int i = 0; i < 256; i++) {
+        idx->pixel[i] = (float)i / 255.0F;
+    }
+    status_t status = wrk_dataset_augment(&idx->base, list, n, &image);
+    mem_free(list);
+    return status;
+}
+
 status_t wrk_idx_open(const Gradd__V1__Idx *spec, wrk_dataset_t **dataset_p)
 {
     status_t status = spec_check(spec);
@@ -311,6 +360,13 @@ status_t wrk_idx_open(const Gradd__V1__Idx *spec, wrk_dataset_t **dataset_p)
     }
     pixels_init(idx, spec);
     fields_init(idx);
+    if (spec->n_augment > 0) {
+        status = augment_open(idx, spec);
+    }
+    if (status != ST_OK) {
+        idx_close(&idx->base);
+        return status;
+    }
     *dataset_p = &idx->base;
     return ST_OK;
 }

@@ -4,20 +4,15 @@
  * to worker/data/.
  *
  * dataset.c checks indices and hands a read to its kind sample by sample. A kind has either `read`, which fills a
- * sample, or `decode`, which makes an image (or sound, an image of height 1) of any size: dataset.c stores
- * the result, which must have the shape of the input field.
+ * sample, or `decode`, which makes an image (or sound, an image of height 1) of any size: dataset.c then
+ * applies the dataset's augmentations and stores the result, which must have the shape of the input field.
  */
 #ifndef GRADD_WORKER_DATA_SOURCE_H
 #define GRADD_WORKER_DATA_SOURCE_H
 
 #include "base/strbuf.h"
+#include "worker/data/augment.h"
 #include "worker/data/dataset.h"
-
-/* f32, [channels, height, width], rows one after another. */
-typedef struct wrk_image {
-    float *data;
-    int64_t channels, height, width;
-} wrk_image_t;
 
 typedef struct wrk_dataset_ops {
     void (*close)(wrk_dataset_t *dataset);
@@ -26,6 +21,8 @@ typedef struct wrk_dataset_ops {
     /* The same for images: image->data lies in the scratch's block WRK_BLOCK_IMAGE. */
     status_t (*decode)(const wrk_dataset_t *dataset, int64_t index, wrk_scratch_t *scratch, wrk_image_t *image,
                        int64_t *label_p);
+    /* The file of a sample, for errors of augmentations; NULL: its number alone is named. */
+    void (*locate)(const wrk_dataset_t *dataset, int64_t index, strbuf_t *place);
     /* Always fails: n_classes is more than the model has. */
     status_t (*check_classes)(const wrk_dataset_t *dataset, int64_t n_classes);
     /* Streams of tokens that stand for text; both or none. See wrk_dataset_encode, wrk_dataset_decode. */
@@ -44,9 +41,10 @@ typedef struct wrk_names {
 struct wrk_dataset {
     const wrk_dataset_ops_t *ops;
     int64_t count;
-    int64_t n_classes; /* 0: targets are values */
-    int64_t n_tokens;  /* of a stream, whose samples are windows; else 0 */
-    wrk_names_t names; /* of classes; none: they are numbers */
+    int64_t n_classes;      /* 0: targets are values */
+    int64_t n_tokens;       /* of a stream, whose samples are windows; else 0 */
+    wrk_augment_t *augment; /* NULL: nothing is done with its images */
+    wrk_names_t names;      /* of classes; none: they are numbers */
     wrk_dataset_field_t input, target;
 };
 
@@ -55,10 +53,18 @@ status_t wrk_text_open(const Gradd__V1__Text *spec, const wrk_dataset_options_t 
 status_t wrk_tokens_open(const Gradd__V1__Tokens *spec, const wrk_dataset_options_t *options,
                          wrk_dataset_t **dataset_p);
 status_t wrk_cifar_open(const Gradd__V1__Cifar *spec, wrk_dataset_t **dataset_p);
+status_t wrk_image_folder_open(const Gradd__V1__ImageFolder *spec, const wrk_dataset_options_t *options,
+                               wrk_dataset_t **dataset_p);
 status_t wrk_csv_open(const Gradd__V1__Csv *spec, const wrk_dataset_options_t *options, wrk_dataset_t **dataset_p);
 
 /* Sets numel and size_bytes from dtype and shape. */
 void wrk_dataset_field_init(wrk_dataset_field_t *field, gd_dtype_t dtype, int n_dims, const int64_t *shape);
+/*
+ * For kinds that decode images: takes the list of augmentations and sets the input field and, by n_classes, the target
+ * field. *image: the channels and size of the images (0 x 0: they differ), then what the list makes of them; is that
+ * 0 x 0 too, the fields aren't set. ST_ERR_INVAL names what doesn't fit.
+ */
+status_t wrk_dataset_augment(wrk_dataset_t *dataset, Gradd__V1__Augment *const *list, size_t n, wrk_image_t *image);
 /* What every kind's close does with the common members. */
 void wrk_dataset_release(wrk_dataset_t *dataset);
 
