@@ -14,4 +14,17 @@ status_t gd_cpu_conv2d(const gd_kernel_args_t *args);
 status_t gd_cpu_conv2d_backward_input(const gd_kernel_args_t *args);
 status_t gd_cpu_conv2d_backward_weight(const gd_kernel_args_t *args);
 
+/* index.c */
+status_t gd_cpu_cat(const gd_kernel_args_t *args);
+status_t gd_cpu_pad(const gd_kernel_args_t *args);
+status_t gd_cpu_triangle(const gd_kernel_args_t *args);
+status_t gd_cpu_gather(const gd_kernel_args_t *args);
+status_t gd_cpu_scatter(const gd_kernel_args_t *args);
+status_t gd_cpu_nonzero(const gd_kernel_args_t *args);
+/* How many elements aren't 0; any strides. */
+int64_t gd_cpu_count_nonzero(const gd_view_t *x);
+
+/* sort.c */
+status_t gd_cpu_sort(const gd_kernel_args_t *args);
+
 #endif

@@ -2,6 +2,8 @@
 /* map: merging of dimensions and the loop over innermost stretches. */
 #include "cpu/map.h"
 
+#include <stdalign.h>
+
 #include "gradd/tensor.h"
 
 /* Stride of view along dimension i of a shape with n_dims dimensions; 0 where it is broadcast. */
@@ -112,9 +114,9 @@ static void cast_block(void *arg, int64_t begin, int64_t end)
     const map_t *map = arg;
     const int last = map->grid.n_dims - 1;
     const int n_views = map->b != NULL ? 3 : 2;
-    int64_t buffer_a[CAST_CHUNK];
-    int64_t buffer_b[CAST_CHUNK];
-    int64_t buffer_y[CAST_CHUNK];
+    alignas(64) unsigned char buffer_a[CAST_CHUNK * 8];
+    alignas(64) unsigned char buffer_b[CAST_CHUNK * 8];
+    alignas(64) unsigned char buffer_y[CAST_CHUNK * 8];
     while (begin < end) {
         int64_t offset[3] = {0};
         int64_t n = gd_cpu_grid_seek(&map->grid, n_views, begin, offset);

@@ -68,6 +68,9 @@ CPU_KERNEL(logical_xor);
 CPU_KERNEL(where);
 CPU_KERNEL(fmod_any); /* fmod and remainder without their check */
 CPU_KERNEL(remainder_any);
+/* scan.c */
+CPU_KERNEL(cumsum);
+CPU_KERNEL(cumprod);
 /* activation.c */
 CPU_KERNEL(relu);
 CPU_KERNEL(relu_backward);

@@ -72,6 +72,17 @@ const gd_kernel_func_t CPU_JOIN(gd_cpu_kernels_, GD_ISA)[GD_OP_COUNT] = {
     [GD_OP_GROUP_NORM_BACKWARD] = CPU_FN(group_norm_backward),
     [GD_OP_RNN] = CPU_FN(rnn),
     [GD_OP_RNN_BACKWARD] = CPU_FN(rnn_backward),
+    /* ../index.c, ../sort.c, scan.c */
+    [GD_OP_CAT] = gd_cpu_cat,
+    [GD_OP_GATHER] = gd_cpu_gather,
+    [GD_OP_SCATTER] = gd_cpu_scatter,
+    [GD_OP_NONZERO] = gd_cpu_nonzero,
+    [GD_OP_SORT] = gd_cpu_sort,
+    [GD_OP_PAD] = gd_cpu_pad,
+    [GD_OP_TRIL] = gd_cpu_triangle,
+    [GD_OP_TRIU] = gd_cpu_triangle,
+    [GD_OP_CUMSUM] = CPU_FN(cumsum),
+    [GD_OP_CUMPROD] = CPU_FN(cumprod),
     /* unary.c, binary.c */
     [GD_OP_ABS] = CPU_FN(abs),
     [GD_OP_SIGN] = CPU_FN(sign),

@@ -11,7 +11,7 @@
 extern "C" {
 #endif
 
-enum { GD_MAX_DIMS = 8, GD_MAX_IN = 8, GD_MAX_OUT = 4, GD_MAX_ATTR_INT = 16, GD_MAX_ATTR_FLOAT = 6 };
+enum { GD_MAX_DIMS = 8, GD_MAX_IN = 8, GD_MAX_OUT = 4, GD_MAX_ATTR_INT = 18, GD_MAX_ATTR_FLOAT = 6 };
 
 /* X(enum, name, bytes per element) */
 #define GD_DTYPE_LIST(X)                                                                                               \
