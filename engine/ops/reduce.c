@@ -9,7 +9,8 @@ static status_t reduce_infer(const char *op, const gd_tensor_t *x, const gd_attr
         return ST_FAIL(ST_ERR_RANGE, "%s: axes 0x%llx of a tensor with %d dimensions", op,
                        (unsigned long long)attrs->i[0], x->n_dims);
     }
-    status_t status = gd_op_check_result(op, x->dtype, attrs->i[3], &out->dtype);
+    out->dtype = GD_DTYPE_I64;
+    status_t status = gd_dtype_is_float(x->dtype) ? gd_op_check_result(op, x->dtype, attrs->i[3], &out->dtype) : ST_OK;
     if (status != ST_OK) {
         return status;
     }
@@ -70,7 +71,7 @@ static status_t mean_backward(gd_node_t *node, gd_tensor_t *dy, gd_tensor_t **dx
     return status;
 }
 
-#define REDUCE_SAMPLES                                                                                                 \
+#define REDUCE_SAMPLES(integers_x)                                                                                     \
     {                                                                                                                  \
         {.in = {{2, {3, 4}}}, .n_in = 1, .attrs = {.i = {1}}}, {.in = {{2, {3, 4}}}, .n_in = 1, .attrs = {.i = {2}}},  \
             {.in = {{2, {3, 4}}}, .n_in = 1, .attrs = {.i = {3}}},                                                     \
@@ -83,7 +84,7 @@ static status_t mean_backward(gd_node_t *node, gd_tensor_t *dy, gd_tensor_t **dx
             {.in = {{1, {3}, .dtype = GD_DTYPE_I64, .int_limit = 4}},                                                  \
              .n_in = 1,                                                                                                \
              .attrs = {.i = {1}},                                                                                      \
-             .expect = ST_ERR_UNSUPPORTED},                                                                            \
+             .expect = (integers_x)},                                                                                  \
     }
 
 const gd_op_t gd_op_sum = {
@@ -93,12 +94,12 @@ const gd_op_t gd_op_sum = {
     .n_in = 1,
     .n_in_required = 1,
     .n_out = 1,
-    .dtypes = OPS_DTYPES_FLOAT,
+    .dtypes = OPS_DTYPES_ALL,
     .autocast = GD_AUTOCAST_F32,
     .infer = sum_infer,
     .backward = sum_backward,
     .onnx = "ReduceSum",
-    .sample = REDUCE_SAMPLES,
+    .sample = REDUCE_SAMPLES(ST_OK),
 };
 
 const gd_op_t gd_op_mean = {
@@ -113,7 +114,7 @@ const gd_op_t gd_op_mean = {
     .infer = mean_infer,
     .backward = mean_backward,
     .onnx = "ReduceMean",
-    .sample = REDUCE_SAMPLES,
+    .sample = REDUCE_SAMPLES(ST_ERR_UNSUPPORTED),
 };
 
 static status_t reduce_apply(gd_op_id_t id, gd_tensor_t *x, int n_axes, const int *axes, bool keep_dims,

@@ -68,6 +68,16 @@ CPU_KERNEL(logical_xor);
 CPU_KERNEL(where);
 CPU_KERNEL(fmod_any); /* fmod and remainder without their check */
 CPU_KERNEL(remainder_any);
+/* fold.c */
+CPU_KERNEL(amax);
+CPU_KERNEL(amin);
+CPU_KERNEL(prod);
+CPU_KERNEL(norm);
+CPU_KERNEL(any);
+CPU_KERNEL(all);
+CPU_KERNEL(argmax);
+CPU_KERNEL(argmin);
+CPU_KERNEL(sum_integers); /* part of sum */
 /* scan.c */
 CPU_KERNEL(cumsum);
 CPU_KERNEL(cumprod);

@@ -313,7 +313,7 @@ static status_t reduce(const gd_kernel_args_t *args, int is_mean)
 
 CPU_KERNEL(sum)
 {
-    return reduce(args, 0);
+    return gd_dtype_is_float((gd_dtype_t)args->in[0].dtype) ? reduce(args, 0) : CPU_FN(sum_integers)(args);
 }
 
 CPU_KERNEL(mean)

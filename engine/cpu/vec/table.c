@@ -83,6 +83,15 @@ const gd_kernel_func_t CPU_JOIN(gd_cpu_kernels_, GD_ISA)[GD_OP_COUNT] = {
     [GD_OP_TRIU] = gd_cpu_triangle,
     [GD_OP_CUMSUM] = CPU_FN(cumsum),
     [GD_OP_CUMPROD] = CPU_FN(cumprod),
+    /* fold.c */
+    [GD_OP_AMAX] = CPU_FN(amax),
+    [GD_OP_AMIN] = CPU_FN(amin),
+    [GD_OP_PROD] = CPU_FN(prod),
+    [GD_OP_NORM] = CPU_FN(norm),
+    [GD_OP_ANY] = CPU_FN(any),
+    [GD_OP_ALL] = CPU_FN(all),
+    [GD_OP_ARGMAX] = CPU_FN(argmax),
+    [GD_OP_ARGMIN] = CPU_FN(argmin),
     /* unary.c, binary.c */
     [GD_OP_ABS] = CPU_FN(abs),
     [GD_OP_SIGN] = CPU_FN(sign),

@@ -9,6 +9,7 @@
 
 #include "gradd/index.h"
 #include "gradd/pointwise.h"
+#include "gradd/reduce.h"
 #include "gradd/tensor.h"
 
 /* Views (reshape copies when it must). One size of reshape may be -1. permute: order[n_dims] of x. slice: negative
