@@ -10,7 +10,7 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
-from modules import case, write
+from modules import TENSORS, case, to_numpy, write
 
 torch.manual_seed(20250302)
 r = torch.randn
@@ -231,10 +231,98 @@ def models():
     case("llama", "", Llama(19, 16, 20, 4, 2, 2, 1e4), torch.randint(0, 19, (2, 9)),
          model="file: configs/models/llama.yaml\n"
                "with: {vocabulary: 19, width: 16, hidden: 20, heads: 4, kv_heads: 2, layers: 2}")
+    case("bert", "", Bert(19, 12, 16, 4, 20, 2), torch.randint(0, 19, (2, 9)), training=False,
+         model="file: configs/models/bert_base.yaml\n"
+               "with: {vocabulary: 19, context: 12, width: 16, hidden: 20, heads: 4, layers: 2}")
+
+
+class BertLayer(nn.Module):
+    """transformers' BertLayer: names and arithmetic."""
+
+    def __init__(self, width, heads, hidden):
+        super().__init__()
+        self.attention = Attention(width, heads, parts=("self.query", "self.key", "self.value", "output.dense"))
+        self.attention.output.LayerNorm = nn.LayerNorm(width, 1e-12)
+        self.intermediate, self.output = nn.Module(), nn.Module()
+        self.intermediate.dense, self.output.dense = nn.Linear(width, hidden), nn.Linear(hidden, width)
+        self.output.LayerNorm = nn.LayerNorm(width, 1e-12)
+
+    def forward(self, x):
+        x = self.attention.output.LayerNorm(x + self.attention(x))
+        return self.output.LayerNorm(x + self.output.dense(F.gelu(self.intermediate.dense(x))))
+
+
+class Bert(nn.Module):
+    """transformers' BertModel with its pooler, for data of one segment."""
+
+    def __init__(self, vocabulary, context, width, heads, hidden, layers):
+        super().__init__()
+        self.embeddings, self.encoder, self.pooler = nn.Module(), nn.Module(), nn.Module()
+        self.embeddings.word_embeddings = nn.Embedding(vocabulary, width)
+        self.embeddings.position_embeddings = nn.Embedding(context, width)
+        self.embeddings.token_type_embeddings = nn.Embedding(2, width)
+        self.embeddings.LayerNorm = nn.LayerNorm(width, 1e-12)
+        self.encoder.layer = nn.ModuleList(BertLayer(width, heads, hidden) for _ in range(layers))
+        self.pooler.dense = nn.Linear(width, width)
+
+    def forward(self, ids):
+        x = self.embeddings.word_embeddings(ids) + self.embeddings.position_embeddings.weight[:ids.shape[1]]
+        x = self.embeddings.LayerNorm(x + self.embeddings.token_type_embeddings.weight[0])
+        for layer in self.encoder.layer:
+            x = layer(x)
+        return torch.tanh(self.pooler.dense(x[:, 0]))
+
+
+def interface(name, module, call, **inputs):
+    """A case of tests/engine/test_sequence.c: NAME/state.P, NAME/in.X, NAME/y, NAME/dy, NAME/din.X, NAME/grad.P."""
+    module = module.float().double()
+    for key, value in module.state_dict().items():
+        TENSORS[f"{name}/state.{key}"] = to_numpy(value)
+    for key, value in inputs.items():
+        inputs[key] = value.float().double().requires_grad_(True) if value.is_floating_point() else value
+        TENSORS[f"{name}/in.{key}"] = to_numpy(value)
+    y = call(module, **inputs)
+    dy = r(y.shape).double()
+    y.backward(dy)
+    TENSORS[f"{name}/y"], TENSORS[f"{name}/dy"] = to_numpy(y), to_numpy(dy)
+    for key, value in inputs.items():
+        if value.is_floating_point() and value.grad is not None:
+            TENSORS[f"{name}/din.{key}"] = to_numpy(value.grad)
+    for key, value in module.named_parameters():
+        TENSORS[f"{name}/grad.{key}"] = to_numpy(value.grad)
+
+
+def padding(lengths, n):
+    return torch.arange(n)[None] >= lengths[:, None]
+
+
+def interfaces():
+    def cross(module, x, memory, lengths, mask):
+        hidden = torch.zeros(padding(lengths, 7).shape, dtype=x.dtype).masked_fill(padding(lengths, 7), -math.inf)
+        return module(x, memory, memory, key_padding_mask=hidden, attn_mask=mask.detach(), need_weights=False)[0]
+
+    interface("i_cross", nn.MultiheadAttention(16, 4, batch_first=True), cross, x=r(2, 5, 16), memory=r(2, 7, 16),
+              lengths=torch.tensor([7, 3]), mask=r(5, 7))
+    interface("i_encoder", nn.TransformerEncoderLayer(8, 2, 12, 0.0, batch_first=True),
+              lambda module, x, lengths: module(x, src_key_padding_mask=padding(lengths, 6)), x=r(2, 6, 8),
+              lengths=torch.tensor([4, 6]))
+    for name, options in (("i_decoder", {}), ("i_decoder_pre", {"norm_first": True, "activation": "gelu"})):
+        def decode(module, x, memory, lengths):
+            mask = nn.Transformer.generate_square_subsequent_mask(5, dtype=x.dtype)
+            return module(x, memory, tgt_mask=mask, memory_key_padding_mask=padding(lengths, 7))
+
+        interface(name, nn.TransformerDecoderLayer(8, 2, 12, 0.0, batch_first=True, **options), decode, x=r(2, 5, 8),
+                  memory=r(2, 7, 8), lengths=torch.tensor([7, 5]))
+    interface("i_lstm", nn.LSTM(6, 9), lambda module, x, h0, c0: module(x, (h0[None], c0[None]))[0], x=r(4, 3, 6),
+              h0=r(3, 9), c0=r(3, 9))
+    interface("i_lstm_projection", nn.LSTM(6, 9, proj_size=5), lambda module, x, h0, c0: module(x, (h0[None], c0[None]))[0],
+              x=r(4, 3, 6), h0=r(3, 5), c0=r(3, 9))
+    interface("i_gru", nn.GRU(6, 9), lambda module, x, h0: module(x, h0[None])[0], x=r(4, 3, 6), h0=r(3, 9))
 
 
 def main():
     recurrent()
+    interfaces()
     attention()
     transformers()
     models()

@@ -17,7 +17,7 @@ from safetensors.numpy import save_file
 TENSORS = {}
 
 
-def _numpy(t):
+def to_numpy(t):
     t = t.detach()
     return (t.float() if t.is_floating_point() else t).contiguous().numpy().copy()
 
@@ -49,21 +49,21 @@ def case(name, layers, module, x, training=True, spread=True, model=None):
     TENSORS[f"{name}/training"] = np.array([training], dtype=np.uint8)
     for key, value in module.state_dict().items():
         if not key.endswith("num_batches_tracked"):
-            TENSORS[f"{name}/state.{key}"] = _numpy(value)
+            TENSORS[f"{name}/state.{key}"] = to_numpy(value)
     if x.is_floating_point():
         x = x.float().double().requires_grad_(True)
     y = module(x)
     dy = torch.randn(y.shape).double()
     y.backward(dy)
     for key, value in (("x", x), ("y", y), ("dy", dy)):
-        TENSORS[f"{name}/{key}"] = _numpy(value)
+        TENSORS[f"{name}/{key}"] = to_numpy(value)
     if x.is_floating_point():
-        TENSORS[f"{name}/dx"] = _numpy(x.grad)
+        TENSORS[f"{name}/dx"] = to_numpy(x.grad)
     for key, value in module.named_parameters():
-        TENSORS[f"{name}/grad.{key}"] = _numpy(value.grad)
+        TENSORS[f"{name}/grad.{key}"] = to_numpy(value.grad)
     for key, value in module.named_buffers() if training else ():
         if not key.endswith("num_batches_tracked"):
-            TENSORS[f"{name}/after.{key}"] = _numpy(value)
+            TENSORS[f"{name}/after.{key}"] = to_numpy(value)
 
 
 def write(path):

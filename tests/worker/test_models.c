@@ -73,6 +73,8 @@ static void every_model_has_its_published_number_of_parameters(void **state)
         {"gpt2.yaml", "width: 1024, heads: 16, layers: 24", &tokens, 354823168, 50257},
         {"gpt2.yaml", "width: 1280, heads: 20, layers: 36", &tokens, 774030080, 50257},
         {"gpt2.yaml", "width: 1600, heads: 25, layers: 48", &tokens, 1557611200, 50257},
+        {"bert_base.yaml", "", &tokens, 109482240, 768},
+        {"bert_base.yaml", "width: 1024, hidden: 4096, heads: 16, layers: 24", &tokens, 335141888, 1024},
         {"llama.yaml", "", &tokens, 1100048384, 32000},
         {"llama.yaml", "width: 4096, hidden: 11008, heads: 32, kv_heads: 32, layers: 32", &tokens, 6738415616, 32000},
         {"llama.yaml",
