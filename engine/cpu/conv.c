@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* conv: the kernels of conv2d. f32 goes to oneDNN; f64, for gradient checks, walks the definition. */
+/* conv: the kernels of conv2d. f32 and bf16 go to oneDNN (bf16 only where the
+ * processor multiplies it: see gd_op_t.has_bf16_products); f64, for gradient checks, walks the definition. */
 #include <string.h>
 
 #include "cpu/conv_gemm.h"
@@ -15,6 +16,8 @@ static gd_conv_t conv_init(const gd_view_t *x, const gd_view_t *weight, const gd
         .c_in = x->shape[1],
         .c_out = weight->shape[0],
         .groups = attrs->i[6],
+        .dtype = x->dtype,
+        .dweight_dtype = weight->dtype,
     };
     for (int i = 0; i < 2; i++) {
         conv.in[i] = x->shape[2 + i];
@@ -85,7 +88,7 @@ status_t gd_cpu_conv2d(const gd_kernel_args_t *args)
     const gd_view_t *x = &args->in[0];
     const gd_view_t *y = &args->out[0];
     const gd_conv_t conv = conv_init(x, &args->in[1], y, args->attrs);
-    if (x->dtype != GD_DTYPE_F32 && x->dtype != GD_DTYPE_F64) {
+    if (x->dtype != GD_DTYPE_F32 && x->dtype != GD_DTYPE_F64 && x->dtype != GD_DTYPE_BF16) {
         return gd_cpu_fail_dtype("conv2d", x->dtype);
     }
     if (gd_view_numel(y) == 0) {
@@ -94,7 +97,7 @@ status_t gd_cpu_conv2d(const gd_kernel_args_t *args)
     if (x->dtype == GD_DTYPE_F32 && gd_conv_gemm_suits(&conv)) {
         return gd_conv_gemm_forward(&conv, x->data, args->in[1].data, args->in[2].data, y->data, args->n_threads);
     }
-    if (x->dtype == GD_DTYPE_F32) {
+    if (x->dtype != GD_DTYPE_F64) {
         return gd_onednn_conv_forward(&conv, x->data, args->in[1].data, args->in[2].data, y->data, args->n_threads);
     }
     const arrays_t arrays = {x->data, args->in[1].data, y->data};
@@ -113,7 +116,7 @@ status_t gd_cpu_conv2d_backward_input(const gd_kernel_args_t *args)
     const gd_view_t *dy = &args->in[0];
     const gd_view_t *dx = &args->out[0];
     const gd_conv_t conv = conv_init(dx, &args->in[1], dy, args->attrs);
-    if (dx->dtype != GD_DTYPE_F32 && dx->dtype != GD_DTYPE_F64) {
+    if (dx->dtype != GD_DTYPE_F32 && dx->dtype != GD_DTYPE_F64 && dx->dtype != GD_DTYPE_BF16) {
         return gd_cpu_fail_dtype("conv2d_backward_input", dx->dtype);
     }
     if (gd_view_numel(dx) == 0) {
@@ -122,7 +125,7 @@ status_t gd_cpu_conv2d_backward_input(const gd_kernel_args_t *args)
     if (dx->dtype == GD_DTYPE_F32 && gd_conv_gemm_suits(&conv)) {
         return gd_conv_gemm_backward_input(&conv, dy->data, args->in[1].data, dx->data, args->n_threads);
     }
-    if (dx->dtype == GD_DTYPE_F32) {
+    if (dx->dtype != GD_DTYPE_F64) {
         return gd_onednn_conv_backward_input(&conv, dy->data, args->in[1].data, dx->data, args->n_threads);
     }
     const arrays_t arrays = {dx->data, args->in[1].data, dy->data};
@@ -138,12 +141,12 @@ status_t gd_cpu_conv2d_backward_weight(const gd_kernel_args_t *args)
     const gd_view_t *x = &args->in[1];
     const gd_view_t *dweight = &args->out[0];
     const gd_conv_t conv = conv_init(x, dweight, dy, args->attrs);
-    if (x->dtype != GD_DTYPE_F32 && x->dtype != GD_DTYPE_F64) {
+    if (x->dtype != GD_DTYPE_F32 && x->dtype != GD_DTYPE_F64 && x->dtype != GD_DTYPE_BF16) {
         return gd_cpu_fail_dtype("conv2d_backward_weight", x->dtype);
     }
-    const size_t size = gd_dtype_size((gd_dtype_t)x->dtype);
+    const size_t size = gd_dtype_size((gd_dtype_t)args->out[1].dtype);
     if (gd_view_numel(dy) == 0 || gd_view_numel(x) == 0) {
-        memset(dweight->data, 0, (size_t)gd_view_numel(dweight) * size);
+        memset(dweight->data, 0, (size_t)gd_view_numel(dweight) * gd_dtype_size((gd_dtype_t)dweight->dtype));
         memset(args->out[1].data, 0, (size_t)conv.c_out * size);
         return ST_OK;
     }
@@ -163,7 +166,7 @@ status_t gd_cpu_conv2d_backward_weight(const gd_kernel_args_t *args)
                                                   .dbias = f32_dbias,
                                                   .n_threads = args->n_threads});
     }
-    if (x->dtype == GD_DTYPE_F32) {
+    if (x->dtype != GD_DTYPE_F64) {
         return gd_onednn_conv_backward_weight(&conv, dy->data, x->data, dweight->data, f32_dbias, args->n_threads);
     }
     const arrays_t arrays = {x->data, dweight->data, dy->data};

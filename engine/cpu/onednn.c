@@ -473,8 +473,16 @@ typedef struct conv_descs {
     dnnl_memory_desc_t any_x, any_weight, any_bias, any_y; /* the layout is oneDNN's choice */
 } conv_descs_t;
 
-static dnnl_status_t conv_describe(const gd_conv_t *c, conv_descs_t *d)
+static dnnl_data_type_t type_of(int32_t dtype)
 {
+    return dtype == GD_DTYPE_BF16 ? dnnl_bf16 : dnnl_f32;
+}
+
+/* kind: of the primitive that the descriptions are for. */
+static dnnl_status_t conv_describe(const gd_conv_t *c, kind_t kind, conv_descs_t *d)
+{
+    const dnnl_data_type_t data = type_of(c->dtype);
+    const dnnl_data_type_t weight = kind == KIND_CONV_WEIGHT ? type_of(c->dweight_dtype) : data;
     const dnnl_dims_t x = {c->batch, c->c_in, c->in[0], c->in[1]};
     const dnnl_dims_t y = {c->batch, c->c_out, c->out[0], c->out[1]};
     const dnnl_dims_t w = {c->c_out, c->c_in, c->kernel[0], c->kernel[1]};
@@ -487,19 +495,20 @@ static dnnl_status_t conv_describe(const gd_conv_t *c, conv_descs_t *d)
         int n_dims;
         const dnnl_dim_t *dims;
         dnnl_format_tag_t tag;
+        dnnl_data_type_t type;
     } all[] = {
-        {&d->x, 4, x, dnnl_nchw},
-        {&d->y, 4, y, dnnl_nchw},
-        {&d->weight, n, is_grouped ? wg : w, is_grouped ? dnnl_goihw : dnnl_oihw},
-        {&d->bias, 1, bias, dnnl_a},
-        {&d->any_x, 4, x, dnnl_format_tag_any},
-        {&d->any_y, 4, y, dnnl_format_tag_any},
-        {&d->any_weight, n, is_grouped ? wg : w, dnnl_format_tag_any},
-        {&d->any_bias, 1, bias, dnnl_a},
+        {&d->x, 4, x, dnnl_nchw, data},
+        {&d->y, 4, y, dnnl_nchw, data},
+        {&d->weight, n, is_grouped ? wg : w, is_grouped ? dnnl_goihw : dnnl_oihw, weight},
+        {&d->bias, 1, bias, dnnl_a, dnnl_f32},
+        {&d->any_x, 4, x, dnnl_format_tag_any, data},
+        {&d->any_y, 4, y, dnnl_format_tag_any, data},
+        {&d->any_weight, n, is_grouped ? wg : w, dnnl_format_tag_any, weight},
+        {&d->any_bias, 1, bias, dnnl_a, dnnl_f32},
     };
     dnnl_status_t status = dnnl_success;
     for (size_t i = 0; i < sizeof(all) / sizeof(all[0]) && status == dnnl_success; i++) {
-        status = dnnl_memory_desc_init_by_tag(all[i].md, all[i].n_dims, all[i].dims, dnnl_f32, all[i].tag);
+        status = dnnl_memory_desc_init_by_tag(all[i].md, all[i].n_dims, all[i].dims, all[i].type, all[i].tag);
     }
     return status;
 }
@@ -568,7 +577,7 @@ static dnnl_status_t conv_build(entry_t *entry, const void *argument)
     dnnl_primitive_attr_t attr = NULL;
     dnnl_primitive_desc_t forward_pd = NULL;
     dnnl_primitive_desc_t pd = NULL;
-    dnnl_status_t status = conv_describe(plan->conv, &d);
+    dnnl_status_t status = conv_describe(plan->conv, plan->kind, &d);
     if (status == dnnl_success) {
         status = conv_desc_init(plan, plan->kind, &d, &desc);
     }
@@ -576,7 +585,11 @@ static dnnl_status_t conv_build(entry_t *entry, const void *argument)
         status = dnnl_primitive_attr_create(&attr);
     }
     if (status == dnnl_success && plan->kind != KIND_CONV_FORWARD) { /* backward needs forward's as a hint */
-        status = conv_desc_init(plan, KIND_CONV_FORWARD, &d, &forward_desc);
+        conv_descs_t forward;
+        status = conv_describe(plan->conv, KIND_CONV_FORWARD, &forward);
+        if (status == dnnl_success) {
+            status = conv_desc_init(plan, KIND_CONV_FORWARD, &forward, &forward_desc);
+        }
         if (status == dnnl_success) {
             status = dnnl_primitive_desc_create(&forward_pd, &forward_desc, NULL, engine, NULL);
         }
@@ -606,7 +619,7 @@ static status_t conv_run(const gd_conv_t *conv, kind_t kind, bool has_bias, int 
         .n_threads = n_threads > 1 ? n_threads : 1,
         .word = {conv->batch, conv->c_in, conv->c_out, conv->groups, conv->in[0], conv->in[1], conv->out[0],
                  conv->out[1], conv->kernel[0], conv->kernel[1], conv->stride[0], conv->stride[1], conv->padding[0],
-                 conv->padding[1], conv->dilation[0], conv->dilation[1], has_bias},
+                 conv->padding[1], conv->dilation[0], conv->dilation[1], has_bias, conv->dtype, conv->dweight_dtype},
     };
     const conv_plan_t plan = {.conv = conv, .kind = kind, .has_bias = has_bias};
     entry_t *entry = NULL;
@@ -614,21 +627,21 @@ static status_t conv_run(const gd_conv_t *conv, kind_t kind, bool has_bias, int 
     return status == ST_OK ? entry_execute(entry, cache, handle) : status;
 }
 
-status_t gd_onednn_conv_forward(const gd_conv_t *conv, const float *x, const float *weight, const float *bias, float *y,
+status_t gd_onednn_conv_forward(const gd_conv_t *conv, const void *x, const void *weight, const float *bias, void *y,
                                 int n_threads)
 {
     void *handle[MOST_PORTS] = {(void *)(uintptr_t)x, (void *)(uintptr_t)weight, y, (void *)(uintptr_t)bias};
     return conv_run(conv, KIND_CONV_FORWARD, bias != NULL, n_threads, handle);
 }
 
-status_t gd_onednn_conv_backward_input(const gd_conv_t *conv, const float *dy, const float *weight, float *dx,
+status_t gd_onednn_conv_backward_input(const gd_conv_t *conv, const void *dy, const void *weight, void *dx,
                                        int n_threads)
 {
     void *handle[MOST_PORTS] = {(void *)(uintptr_t)dy, (void *)(uintptr_t)weight, dx, NULL};
     return conv_run(conv, KIND_CONV_INPUT, false, n_threads, handle);
 }
 
-status_t gd_onednn_conv_backward_weight(const gd_conv_t *conv, const float *dy, const float *x, float *dweight,
+status_t gd_onednn_conv_backward_weight(const gd_conv_t *conv, const void *dy, const void *x, void *dweight,
                                         float *dbias, int n_threads)
 {
     void *handle[MOST_PORTS] = {(void *)(uintptr_t)dy, (void *)(uintptr_t)x, dweight, dbias};

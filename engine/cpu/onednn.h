@@ -72,15 +72,17 @@ typedef struct gd_conv {
     int64_t stride[2];
     int64_t padding[2];
     int64_t dilation[2];
+    int32_t dtype;         /* f32, or bf16 where gd_onednn_has_bf16: of x, y, weight and their gradients */
+    int32_t dweight_dtype; /* of the weight's gradient: f32 beside bf16 too. The bias and its gradient are f32. */
 } gd_conv_t;
 
 /* bias[O] may be NULL. */
-status_t gd_onednn_conv_forward(const gd_conv_t *conv, const float *x, const float *weight, const float *bias, float *y,
+status_t gd_onednn_conv_forward(const gd_conv_t *conv, const void *x, const void *weight, const float *bias, void *y,
                                 int n_threads);
-status_t gd_onednn_conv_backward_input(const gd_conv_t *conv, const float *dy, const float *weight, float *dx,
+status_t gd_onednn_conv_backward_input(const gd_conv_t *conv, const void *dy, const void *weight, void *dx,
                                        int n_threads);
 /* dbias[O] may be NULL. */
-status_t gd_onednn_conv_backward_weight(const gd_conv_t *conv, const float *dy, const float *x, float *dweight,
+status_t gd_onednn_conv_backward_weight(const gd_conv_t *conv, const void *dy, const void *x, void *dweight,
                                         float *dbias, int n_threads);
 
 /* "2.6.3" */

@@ -38,6 +38,8 @@ static status_t sizes_get(const char *op, const gd_tensor_t *x, const gd_tensor_
     return ST_OK;
 }
 
+extern const gd_op_t gd_op_conv2d;
+
 static status_t conv2d_infer(gd_tensor_t *const *in, int n_in, const gd_attrs_t *attrs, gd_meta_t *out)
 {
     const gd_tensor_t *x = in[0];
@@ -45,7 +47,7 @@ static status_t conv2d_infer(gd_tensor_t *const *in, int n_in, const gd_attrs_t 
     const gd_tensor_t *bias = n_in > 2 ? in[2] : NULL;
     status_t status = attrs_check("conv2d", attrs);
     if (status == ST_OK) {
-        status = gd_op_check_dtypes("conv2d", in, n_in);
+        status = gd_op_check_mixed(&gd_op_conv2d, in, n_in);
     }
     if (status != ST_OK) {
         return status;
@@ -87,6 +89,7 @@ static status_t conv2d_gradient(gd_node_t *node, gd_tensor_t *dy, gd_tensor_t **
         gd_tensor_t *in[2] = {dy, node->in[0]};
         gd_tensor_t *gradient[3] = {NULL};
         attrs.i[11] = !needs_bias;
+        attrs.i[12] = dy->dtype != node->grad_dtype[1] ? gd_attr_of_dtype(node->grad_dtype[1]) : 0;
         if (!needs_bias && node->into[1] != NULL && !node->into_accumulates[1]) {
             status = gd_op_apply_into(GD_OP_CONV2D_BACKWARD_WEIGHT, in, 2, &attrs, node->into[1]);
             node->is_written[1] = status == ST_OK;
@@ -111,9 +114,13 @@ const gd_op_t gd_op_conv2d = {
     .n_in = 3,
     .n_in_required = 2,
     .n_out = 1,
+    .dtypes = OPS_DTYPES_FLOAT,
+    .by_conversion = 1 << GD_DTYPE_BF16 | 1 << GD_DTYPE_F16,
+    .has_bf16_products = true,
     .saves = GD_SAVE_INPUTS,
     .autocast = GD_AUTOCAST_LOWER,
     .contiguous_in = 7,
+    .f32_in = 4,
     .infer = conv2d_infer,
     .backward = conv2d_gradient,
     .onnx = "Conv",
@@ -177,6 +184,9 @@ const gd_op_t gd_op_conv2d_backward_input = {
     .n_in = 2,
     .n_in_required = 2,
     .n_out = 1,
+    .dtypes = OPS_DTYPES_FLOAT,
+    .by_conversion = 1 << GD_DTYPE_BF16 | 1 << GD_DTYPE_F16,
+    .has_bf16_products = true,
     .contiguous_in = 3,
     .infer = conv2d_backward_input_infer,
     .sample =
@@ -213,18 +223,24 @@ static status_t conv2d_backward_weight_infer(gd_tensor_t *const *in, int n_in, c
         return gd_op_fail_shapes(ST_ERR_SHAPE, op, dy, x, "batch, channels or image don't fit");
     }
     const int64_t shape[4] = {dy->shape[1], x->shape[1] / attrs->i[6], attrs->i[9], attrs->i[10]};
-    gd_meta_set(&out[0], dy->dtype, 4, shape);
-    gd_meta_set(&out[1], dy->dtype, 1, shape);
-    return ST_OK;
+    gd_dtype_t dtype = dy->dtype;
+    status = gd_op_check_result(op, dy->dtype, attrs->i[12], &dtype);
+    gd_meta_set(&out[0], dtype, 4, shape);
+    gd_meta_set(&out[1], gd_dtype_widen(dy->dtype), 1, shape);
+    return status;
 }
 
 const gd_op_t gd_op_conv2d_backward_weight = {
     .name = "conv2d_backward_weight",
     .formula = "dweight = the adjoint of conv2d in weight, applied to dy; dbias[o] = sum dy[:,o,:,:]",
-    .attrs = CONV_ATTRS "; i7,8 image size; i9,10 kernel size; i11 dbias isn't wanted, it is zero",
+    .attrs = CONV_ATTRS "; i7,8 image size; i9,10 kernel size; i11 dbias isn't wanted, it is zero; "
+                        "i12 1 + dweight's dtype, 0: dy's",
     .n_in = 2,
     .n_in_required = 2,
     .n_out = 2,
+    .dtypes = OPS_DTYPES_FLOAT,
+    .by_conversion = 1 << GD_DTYPE_BF16 | 1 << GD_DTYPE_F16,
+    .has_bf16_products = true,
     .contiguous_in = 3,
     .infer = conv2d_backward_weight_infer,
     .sample =

@@ -33,6 +33,8 @@ static status_t rows_check(const char *op, const gd_tensor_t *x, int64_t *n_rows
 
 extern const gd_op_t gd_op_layer_norm;
 extern const gd_op_t gd_op_layer_norm_backward;
+extern const gd_op_t gd_op_batch_norm;
+extern const gd_op_t gd_op_batch_norm_backward;
 
 static status_t layer_norm_infer(gd_tensor_t *const *in, int n_in, const gd_attrs_t *attrs, gd_meta_t *out)
 {
@@ -152,7 +154,7 @@ static status_t batch_norm_infer(gd_tensor_t *const *in, int n_in, const gd_attr
     const bool is_training = attrs->i[0] != 0;
     status_t status = channels_check("batch_norm", x);
     if (status == ST_OK) {
-        status = gd_op_check_dtypes("batch_norm", in, n_in);
+        status = gd_op_check_mixed(&gd_op_batch_norm, in, n_in);
     }
     if (status == ST_OK) {
         status = vectors_check("batch_norm", in + 1, n_in - 1, x, x->shape[1]);
@@ -170,8 +172,8 @@ static status_t batch_norm_infer(gd_tensor_t *const *in, int n_in, const gd_attr
         return ST_FAIL(ST_ERR_INVAL, "batch_norm: evaluation needs a running mean and variance");
     }
     gd_meta_set(&out[0], x->dtype, x->n_dims, x->shape);
-    gd_meta_set(&out[1], x->dtype, 1, &x->shape[1]);
-    gd_meta_set(&out[2], x->dtype, 1, &x->shape[1]);
+    gd_meta_set(&out[1], gd_dtype_widen(x->dtype), 1, &x->shape[1]);
+    gd_meta_set(&out[2], gd_dtype_widen(x->dtype), 1, &x->shape[1]);
     return ST_OK;
 }
 
@@ -207,9 +209,10 @@ const gd_op_t gd_op_batch_norm = {
     .n_in = 5,
     .n_in_required = 1,
     .n_out = 3,
+    .dtypes = OPS_DTYPES_FLOAT,
     .saves = GD_SAVE_INPUTS | GD_SAVE_OUTPUTS,
-    .autocast = GD_AUTOCAST_F32,
     .contiguous_in = 31,
+    .f32_in = 30,
     .infer = batch_norm_infer,
     .backward = batch_norm_gradient,
     .onnx = "BatchNormalization",
@@ -234,7 +237,7 @@ static status_t batch_norm_backward_infer(gd_tensor_t *const *in, int n_in, cons
         status = epsilon_check("batch_norm_backward", attrs);
     }
     if (status == ST_OK) {
-        status = gd_op_check_dtypes("batch_norm_backward", in, n_in);
+        status = gd_op_check_mixed(&gd_op_batch_norm_backward, in, n_in);
     }
     if (status == ST_OK) {
         status = gd_infer_same("batch_norm_backward", in, 2, &out[0]);
@@ -245,8 +248,8 @@ static status_t batch_norm_backward_infer(gd_tensor_t *const *in, int n_in, cons
     if (status != ST_OK) {
         return status;
     }
-    gd_meta_set(&out[1], x->dtype, 1, &x->shape[1]);
-    gd_meta_set(&out[2], x->dtype, 1, &x->shape[1]);
+    gd_meta_set(&out[1], gd_dtype_widen(x->dtype), 1, &x->shape[1]);
+    gd_meta_set(&out[2], gd_dtype_widen(x->dtype), 1, &x->shape[1]);
     return ST_OK;
 }
 
@@ -258,7 +261,9 @@ const gd_op_t gd_op_batch_norm_backward = {
     .n_in = 5,
     .n_in_required = 4,
     .n_out = 3,
+    .dtypes = OPS_DTYPES_FLOAT,
     .contiguous_in = 31,
+    .f32_in = 28,
     .infer = batch_norm_backward_infer,
     .sample = {{.in = {{3, {2, 3, 5}}, {3, {2, 3, 5}}, STATISTICS(3, -1), STATISTICS(3, 0.5), CHANNELS(3)},
                 .n_in = 5,

@@ -6,6 +6,7 @@
 
 #include "autograd/anomaly.h"
 #include "cpu/cpu.h"
+#include "cpu/onednn.h"
 #include "ops/autocast.h"
 #include "ops/helpers.h"
 #include "tensor/internal.h"
@@ -145,7 +146,8 @@ typedef struct call {
 
 static bool is_converted(const gd_op_t *op, gd_dtype_t dtype)
 {
-    return (op->by_conversion >> dtype & 1u) != 0;
+    return (op->by_conversion >> dtype & 1u) != 0 &&
+           !(dtype == GD_DTYPE_BF16 && op->has_bf16_products && gd_onednn_has_bf16());
 }
 
 /* Inputs that the kernel wants contiguous, or in f32, are copied. */

@@ -518,6 +518,70 @@ static void gradients_agree_with_differences(void **state)
     samples_walk(gradient_walk, 1u << GD_DTYPE_F32 | 1u << GD_DTYPE_F64);
 }
 
+/* The same values in f64. */
+static inputs_t inputs_widen(const inputs_t *inputs)
+{
+    inputs_t wide = *inputs;
+    for (int i = 0; i < wide.n_in; i++) {
+        if (gd_dtype_is_float(wide.dtype[i])) {
+            wide.dtype[i] = GD_DTYPE_F64;
+            wide.ref[i].dtype = GD_DTYPE_F64;
+        }
+    }
+    return wide;
+}
+
+/* Gradients in 16 bits, alone and into f32 or 16-bit buffers, against those of f64 at the same values. */
+static void half_gradient_walk(const gd_sample_t *sample, inputs_t *inputs)
+{
+    unsigned dtypes = place.op->dtypes;
+    if (place.op->backward == NULL || (dtypes >> GD_DTYPE_F64 & 1u) == 0 || sample->in[0].dtype != GD_DTYPE_F32 ||
+        place.op->is_random) {
+        return;
+    }
+    inputs_t wide = inputs_widen(inputs);
+    double *expected[GD_MAX_IN];
+    double *gradient[GD_MAX_IN];
+    gd_tensor_t *in[GD_MAX_IN] = {NULL};
+    gd_tensor_t *out[GD_MAX_OUT] = {NULL};
+    place.layout = LAYOUT_DENSE;
+    tensors_make(inputs, LAYOUT_DENSE, in);
+    check(gd_op_apply(place.id, in, inputs->n_in, &sample->attrs, out));
+    int64_t n_out = gd_tensor_numel(out[0]);
+    bool is_float = gd_dtype_is_float(gd_tensor_dtype(out[0]));
+    tensors_free(place.op->n_out, out);
+    tensors_free(inputs->n_in, in);
+    double *weights = values_new(n_out);
+    for (int64_t i = 0; i < n_out; i++) {
+        weights[i] = (double)(i * 7 % 17 - 8) / 8; /* exact in 16 bits */
+    }
+    for (int i = 0; i < inputs->n_in; i++) {
+        expected[i] = values_new(inputs->ref[i].numel);
+        gradient[i] = values_new(inputs->ref[i].numel);
+    }
+    for (int has_buffers = 0; has_buffers < 2 && is_float; has_buffers++) {
+        place.what = has_buffers != 0 ? "gradient in 16 bits, in a buffer" : "gradient in 16 bits";
+        (void)backward_run(sample, &wide, NEEDS_ALL, has_buffers != 0, weights, expected);
+        (void)backward_run(sample, inputs, NEEDS_ALL, has_buffers != 0, weights, gradient);
+        for (int i = 0; i < inputs->n_in; i++) {
+            if (inputs->has_gradient[i]) {
+                compare(gradient[i], expected[i], inputs->ref[i].numel, 16 * dtype_epsilon(place.dtype));
+            }
+        }
+    }
+    for (int i = 0; i < inputs->n_in; i++) {
+        mem_free(expected[i]);
+        mem_free(gradient[i]);
+    }
+    mem_free(weights);
+}
+
+static void gradients_in_16_bits_agree_with_f64(void **state)
+{
+    (void)state;
+    samples_walk(half_gradient_walk, 1u << GD_DTYPE_BF16 | 1u << GD_DTYPE_F16);
+}
+
 static void samples_that_must_fail_do_so_and_name_the_op(void **state)
 {
     (void)state;
@@ -556,6 +620,7 @@ int main(void)
         TEST(every_row_is_complete),
         TEST(forward_agrees_with_float64_loops),
         TEST(gradients_agree_with_differences),
+        TEST(gradients_in_16_bits_agree_with_f64),
         TEST(samples_that_must_fail_do_so_and_name_the_op),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -3,6 +3,9 @@
  * batch_norm: normalisation of each channel of x[B,C,…] over the batch and the positions. A channel is summed by one
  * thread: its rows (the positions of one sample) in lanes, the rows in f64 in order.
  */
+#include <stdatomic.h>
+
+#include "cpu/vec/half.h"
 #include "cpu/vec/kernels.h"
 #include "cpu/vec/simd.h"
 
@@ -23,7 +26,68 @@ typedef struct batch_norm {
     void *dbias;
     double epsilon;
     bool is_training;
+    int32_t dtype;              /* of x, y, dy and dx; the rest is f32 beside 16 bits */
+    gd_cpu_body_func_t channel; /* 16 bits: what runs on a channel's f32 copy */
+    atomic_bool is_out_of_memory;
 } batch_norm_t;
+
+static const void *vector_at(const void *vector, int64_t c)
+{
+    return vector != NULL ? (const float *)vector + c : NULL;
+}
+
+/* One channel of 16-bit floats: its rows side by side in f32, as a batch norm of one channel. */
+static void channel_half(void *arg, int64_t c, int64_t end)
+{
+    (void)end;
+    batch_norm_t *b = arg;
+    const int64_t n = b->batch * b->size;
+    float *x = gd_cpu_scratch(GD_CPU_SLOT_WORKER, (size_t)(n * 3) * sizeof(float));
+    if (x == NULL) {
+        atomic_store(&b->is_out_of_memory, true);
+        return;
+    }
+    float *dy = x + n;
+    float *y = dy + n;
+    const batch_norm_t one = {
+        .batch = b->batch,
+        .channels = 1,
+        .size = b->size,
+        .x = x,
+        .dy = dy,
+        .weight = vector_at(b->weight, c),
+        .bias = vector_at(b->bias, c),
+        .running_mean = vector_at(b->running_mean, c),
+        .running_var = vector_at(b->running_var, c),
+        .y = y,
+        .mean = (float *)b->mean + c,
+        .var = (float *)b->var + c,
+        .dweight = (float *)(uintptr_t)vector_at(b->dweight, c),
+        .dbias = (float *)(uintptr_t)vector_at(b->dbias, c),
+        .epsilon = b->epsilon,
+        .is_training = b->is_training,
+    };
+    for (int64_t i = 0; i < b->batch; i++) {
+        const int64_t from = (i * b->channels + c) * b->size;
+        half_read((const uint16_t *)b->x + from, b->dtype, x + i * b->size, b->size);
+        if (b->dy != NULL) {
+            half_read((const uint16_t *)b->dy + from, b->dtype, dy + i * b->size, b->size);
+        }
+    }
+    b->channel((void *)(uintptr_t)&one, 0, 1);
+    for (int64_t i = 0; i < b->batch; i++) {
+        half_write(y + i * b->size, b->dtype, (uint16_t *)b->y + (i * b->channels + c) * b->size, b->size);
+    }
+}
+
+static status_t half_run(batch_norm_t *b, const char *op, gd_cpu_body_func_t channel, int n_threads)
+{
+    b->channel = channel;
+    gd_cpu_parallel(n_threads, b->channels, 1, channel_half, b);
+    return !atomic_load(&b->is_out_of_memory)
+               ? ST_OK
+               : ST_FAIL(ST_ERR_NOMEM, "%s: scratch memory for a channel of %lld", op, (long long)(b->batch * b->size));
+}
 
 static double row_squares_f32(const float *x, int64_t n, float mean)
 {
@@ -167,6 +231,7 @@ static batch_norm_t batch_norm_init(const gd_view_t *x, const gd_attrs_t *attrs)
         .x = x->data,
         .is_training = attrs->i[0] != 0,
         .epsilon = attrs->f[0],
+        .dtype = x->dtype,
     };
     for (int i = 2; i < x->n_dims; i++) {
         b.size *= x->shape[i];
@@ -199,6 +264,9 @@ CPU_KERNEL(batch_norm)
     case GD_DTYPE_F64:
         gd_cpu_parallel(args->n_threads, b.channels, 1, channel_f64, &b);
         return ST_OK;
+    case GD_DTYPE_BF16:
+    case GD_DTYPE_F16:
+        return half_run(&b, "batch_norm", channel_f32, args->n_threads);
     default:
         return gd_cpu_fail_dtype("batch_norm", args->in[0].dtype);
     }
@@ -338,6 +406,9 @@ CPU_KERNEL(batch_norm_backward)
     case GD_DTYPE_F64:
         gd_cpu_parallel(args->n_threads, b.channels, 1, channel_backward_f64, &b);
         return ST_OK;
+    case GD_DTYPE_BF16:
+    case GD_DTYPE_F16:
+        return half_run(&b, "batch_norm_backward", channel_backward_f32, args->n_threads);
     default:
         return gd_cpu_fail_dtype("batch_norm_backward", args->in[1].dtype);
     }

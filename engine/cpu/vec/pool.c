@@ -6,7 +6,10 @@
 #include "cpu/vec/kernels.h"
 
 #include <math.h>
+#include <stdatomic.h>
 #include <string.h>
+
+#include "cpu/vec/half.h"
 
 typedef struct pool {
     int64_t n_planes;
@@ -37,6 +40,63 @@ static pool_t pool_init(const gd_view_t *full, const gd_view_t *pooled, const gd
         p.n_planes *= full->shape[i];
     }
     return p;
+}
+
+/* A pool over 16-bit floats: planes go through f32 copies in the thread's scratch. */
+typedef struct half_pool {
+    pool_t pool;
+    gd_cpu_body_func_t f32;
+    int32_t dtype;
+    int64_t n_read, n_written; /* elements of a plane of x and of y */
+    atomic_bool is_out_of_memory;
+} half_pool_t;
+
+static void half_block(void *arg, int64_t begin, int64_t end)
+{
+    half_pool_t *h = arg;
+    const int64_t n = end - begin;
+    float *x = gd_cpu_scratch(GD_CPU_SLOT_WORKER, (size_t)(n * (h->n_read + h->n_written)) * sizeof(float));
+    if (x == NULL) {
+        atomic_store(&h->is_out_of_memory, true);
+        return;
+    }
+    pool_t planes = h->pool;
+    planes.n_planes = n;
+    planes.x = x;
+    planes.y = x + n * h->n_read;
+    planes.index = h->pool.index != NULL ? h->pool.index + begin * h->pool.out_height * h->pool.out_width : NULL;
+    half_read((const uint16_t *)h->pool.x + begin * h->n_read, h->dtype, x, n * h->n_read);
+    h->f32(&planes, 0, n);
+    half_write(planes.y, h->dtype, (uint16_t *)h->pool.y + begin * h->n_written, n * h->n_written);
+}
+
+/* is_backward: x is the pooled plane, y the full one. */
+static status_t pool_run(const pool_t *p, const gd_kernel_args_t *args, const char *name, bool is_backward,
+                         gd_cpu_body_func_t f32, gd_cpu_body_func_t f64)
+{
+    const int32_t dtype = args->in[0].dtype;
+    const int64_t n_full = p->height * p->width, n_pooled = p->out_height * p->out_width;
+    half_pool_t half = {.pool = *p,
+                        .f32 = f32,
+                        .dtype = dtype,
+                        .n_read = is_backward ? n_pooled : n_full,
+                        .n_written = is_backward ? n_full : n_pooled};
+    switch (dtype) {
+    case GD_DTYPE_F32:
+        gd_cpu_parallel(args->n_threads, p->n_planes, PLANES_PER_BLOCK, f32, &half.pool);
+        return ST_OK;
+    case GD_DTYPE_F64:
+        gd_cpu_parallel(args->n_threads, p->n_planes, PLANES_PER_BLOCK, f64, &half.pool);
+        return ST_OK;
+    case GD_DTYPE_BF16:
+    case GD_DTYPE_F16:
+        gd_cpu_parallel(args->n_threads, p->n_planes, PLANES_PER_BLOCK, half_block, &half);
+        return !atomic_load(&half.is_out_of_memory)
+                   ? ST_OK
+                   : ST_FAIL(ST_ERR_NOMEM, "%s: scratch memory for planes of %lld", name, (long long)n_full);
+    default:
+        return gd_cpu_fail_dtype(name, dtype);
+    }
 }
 
 static bool is_two_by_two(const pool_t *p)
@@ -187,16 +247,7 @@ CPU_KERNEL(max_pool2d)
     p.x = args->in[0].data;
     p.y = args->out[0].data;
     p.index = args->out[1].data;
-    switch (args->in[0].dtype) {
-    case GD_DTYPE_F32:
-        gd_cpu_parallel(args->n_threads, p.n_planes, PLANES_PER_BLOCK, max_block_f32, &p);
-        return ST_OK;
-    case GD_DTYPE_F64:
-        gd_cpu_parallel(args->n_threads, p.n_planes, PLANES_PER_BLOCK, max_block_f64, &p);
-        return ST_OK;
-    default:
-        return gd_cpu_fail_dtype("max_pool2d", args->in[0].dtype);
-    }
+    return pool_run(&p, args, "max_pool2d", false, max_block_f32, max_block_f64);
 }
 
 /* Defines name_x(arg, begin, end): dx of planes [begin, end): dy goes where the maximum was. */
@@ -233,16 +284,7 @@ CPU_KERNEL(max_pool2d_backward)
         return ST_FAIL(ST_ERR_DATA, "max_pool2d_backward: a position is outside the plane of %lld × %lld",
                        (long long)p.height, (long long)p.width);
     }
-    switch (args->in[0].dtype) {
-    case GD_DTYPE_F32:
-        gd_cpu_parallel(args->n_threads, p.n_planes, PLANES_PER_BLOCK, max_backward_f32, &p);
-        return ST_OK;
-    case GD_DTYPE_F64:
-        gd_cpu_parallel(args->n_threads, p.n_planes, PLANES_PER_BLOCK, max_backward_f64, &p);
-        return ST_OK;
-    default:
-        return gd_cpu_fail_dtype("max_pool2d_backward", args->in[0].dtype);
-    }
+    return pool_run(&p, args, "max_pool2d_backward", true, max_backward_f32, max_backward_f64);
 }
 
 /* Defines name_x(arg, begin, end): averages of planes [begin, end); padding counts as zeros. */
@@ -275,16 +317,7 @@ CPU_KERNEL(avg_pool2d)
     pool_t p = pool_init(&args->in[0], &args->out[0], args->attrs);
     p.x = args->in[0].data;
     p.y = args->out[0].data;
-    switch (args->in[0].dtype) {
-    case GD_DTYPE_F32:
-        gd_cpu_parallel(args->n_threads, p.n_planes, PLANES_PER_BLOCK, avg_block_f32, &p);
-        return ST_OK;
-    case GD_DTYPE_F64:
-        gd_cpu_parallel(args->n_threads, p.n_planes, PLANES_PER_BLOCK, avg_block_f64, &p);
-        return ST_OK;
-    default:
-        return gd_cpu_fail_dtype("avg_pool2d", args->in[0].dtype);
-    }
+    return pool_run(&p, args, "avg_pool2d", false, avg_block_f32, avg_block_f64);
 }
 
 /* Defines name_x(arg, begin, end): dx of planes [begin, end): each window spreads its dy evenly. */
@@ -317,14 +350,5 @@ CPU_KERNEL(avg_pool2d_backward)
     pool_t p = pool_init(&args->out[0], &args->in[0], args->attrs);
     p.x = args->in[0].data;
     p.y = args->out[0].data;
-    switch (args->in[0].dtype) {
-    case GD_DTYPE_F32:
-        gd_cpu_parallel(args->n_threads, p.n_planes, PLANES_PER_BLOCK, avg_backward_f32, &p);
-        return ST_OK;
-    case GD_DTYPE_F64:
-        gd_cpu_parallel(args->n_threads, p.n_planes, PLANES_PER_BLOCK, avg_backward_f64, &p);
-        return ST_OK;
-    default:
-        return gd_cpu_fail_dtype("avg_pool2d_backward", args->in[0].dtype);
-    }
+    return pool_run(&p, args, "avg_pool2d_backward", true, avg_backward_f32, avg_backward_f64);
 }

@@ -96,6 +96,7 @@ typedef struct gd_op {
     bool is_random;
     unsigned contiguous_in; /* inputs, a bit each, that the kernel wants contiguous: others are copied before */
     unsigned f32_in; /* inputs, a bit each, that are f32 where the others are of 16 bits: parameters, statistics */
+    bool has_bf16_products; /* bf16 isn't converted where the processor multiplies it */
     unsigned by_conversion; /* a bit per gd_dtype_t that the kernel gets and gives as f32 copies: correct, not fast */
     /* Checks inputs and fills out[0 … n_out-1]. Errors name the op and the shapes: "matmul: a [3, 4] and b [5, 2]: …"
      */
