@@ -110,7 +110,7 @@ static void item_read(const npy_header_t *h, const uint8_t *from, uint8_t *to)
     int64_t wide = 0;
     switch (h->item) {
     case NPY_ITEM_I8:
-        narrow = (int8_t)item[0];
+        narrow = (int32_t)(item[0] ^ 0x80U) - 0x80; /* the byte as two's complement */
         memcpy(to, &narrow, sizeof(narrow));
         break;
     case NPY_ITEM_I16:

@@ -342,7 +342,8 @@ static status_t sinusoids_make(int64_t length, int64_t width, gd_tensor_t **tabl
     }
     float *value = gd_tensor_data(table);
     for (int64_t i = 0; i < width; i++) {
-        const double rate = pow(10000, -(double)(i / 2 * 2) / (double)width);
+        const int64_t even = i - i % 2;
+        const double rate = pow(10000, -(double)even / (double)width);
         for (int64_t t = 0; t < length; t++) {
             value[t * width + i] = (float)(i % 2 == 0 ? sin((double)t * rate) : cos((double)t * rate));
         }

@@ -65,7 +65,8 @@ static int64_t group_of(const ref_tensor_t *x, int64_t i, int64_t n_groups)
 void ref_group_norm(const ref_tensor_t *in, const gd_attrs_t *attrs, ref_tensor_t *out)
 {
     const ref_tensor_t *x = &in[0];
-    const double count = out[1].numel > 0 ? (double)(x->numel / out[1].numel) : 0;
+    const int64_t n = out[1].numel > 0 ? x->numel / out[1].numel : 0;
+    const double count = (double)n;
     zero(&out[1]);
     zero(&out[2]);
     for (int64_t i = 0; i < x->numel; i++) {

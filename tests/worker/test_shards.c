@@ -116,7 +116,7 @@ static void batch_write(const char *name, int label_bytes, int n, uint8_t first)
         memset(record + label_bytes, 10 * (first + i), PIXELS);
         record[label_bytes + PIXELS - 1] = 255;
     }
-    (void)file_write(name, bytes, (size_t)(n * (label_bytes + PIXELS)));
+    (void)file_write(name, bytes, (size_t)n * (size_t)(label_bytes + PIXELS));
 }
 
 static void cifar_is_read_from_a_folder_a_pattern_or_a_file(void **state)
