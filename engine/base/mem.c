@@ -5,6 +5,9 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+
+enum { HUGE_PAGE = 2 << 20 };
 
 static atomic_int_fast64_t n_live;
 static atomic_int_fast64_t n_total;
@@ -45,8 +48,13 @@ void *mem_realloc(void *pointer, size_t size_bytes)
 void *mem_alloc_aligned(size_t alignment, size_t size_bytes)
 {
     void *pointer = NULL;
+    const int is_large = size_bytes >= 2 * (size_t)HUGE_PAGE;
+    alignment = is_large && alignment < (size_t)HUGE_PAGE ? (size_t)HUGE_PAGE : alignment;
     if (posix_memalign(&pointer, alignment, size_bytes > 0 ? size_bytes : 1) != 0) {
         return NULL;
+    }
+    if (is_large) {
+        (void)madvise(pointer, size_bytes, MADV_HUGEPAGE); /* advice only */
     }
     return block_count(pointer);
 }

@@ -16,7 +16,7 @@ void *mem_zalloc(size_t size_bytes);
 /* Zeroed array of n × size bytes; NULL on overflow. */
 void *mem_calloc(size_t n, size_t size_bytes);
 void *mem_realloc(void *pointer, size_t size_bytes);
-/* alignment: a power of two ≥ sizeof(void *). */
+/* alignment: a power of two ≥ sizeof(void *). From 4 MiB on huge pages are asked for. */
 void *mem_alloc_aligned(size_t alignment, size_t size_bytes);
 char *mem_strdup(const char *text);
 char *mem_strndup(const char *text, size_t length);

@@ -10,7 +10,7 @@
 #include "cpu/optim.h"
 #include "gradd/optim.h"
 
-enum { OPTIM_MAX_STATES = 4, OPTIM_MAX_GROUPS = 256, OPTIM_GRAIN = 16384 };
+enum { OPTIM_MAX_STATES = 4, OPTIM_MAX_GROUPS = 256, OPTIM_GRAIN = 16384, OPTIM_STATE_SHIFT = 784 };
 
 /* What tensors of one kind are updated with; there is one for each distinct set of values. */
 typedef struct optim_class {
@@ -29,6 +29,7 @@ typedef struct optim_run {
 
 typedef struct optim_state {
     const char *name;
+    float *block; /* owns data, which lies OPTIM_STATE_SHIFT elements further from state to state */
     float *data;
     int64_t numel;
     int64_t *offset; /* [n_segments] in data; -1: the segment has none */

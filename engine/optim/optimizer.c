@@ -328,11 +328,15 @@ static status_t state_add(gd_optimizer_t *optimizer, const char *name, state_ext
         state->offset[i] = numel < 0 ? -1 : state->numel;
         state->numel += numel < 0 ? 0 : (numel + GD_FLAT_ALIGN - 1) / GD_FLAT_ALIGN * GD_FLAT_ALIGN;
     }
+    /* an update reads element i of all states at once: they lie apart by other than a power of two, which would make
+     * them share banks of the memory */
+    const int64_t shift = (int64_t)optimizer->n_states * OPTIM_STATE_SHIFT;
     size_t size = (size_t)state->numel * sizeof(float);
-    state->data = mem_alloc_aligned(64, size > 0 ? size : 64);
-    if (state->data == NULL) {
+    state->block = mem_alloc_aligned(64, size + (size_t)shift * sizeof(float));
+    if (state->block == NULL) {
         return ST_FAIL(ST_ERR_NOMEM, "optimizer: state %s of %lld elements", name, (long long)state->numel);
     }
+    state->data = state->block + shift;
     memset(state->data, 0, size);
     for (int64_t i = 0; value > 0 && i < state->numel; i++) {
         state->data[i] = value;
@@ -473,7 +477,7 @@ void gd_optimizer_close(gd_optimizer_t *optimizer)
         return;
     }
     for (int i = 0; i < optimizer->n_states; i++) {
-        mem_free(optimizer->states[i].data);
+        mem_free(optimizer->states[i].block);
         mem_free(optimizer->states[i].offset);
     }
     mem_free(optimizer->scratch);

@@ -14,6 +14,25 @@ enum { LANES = GD_CPU_OPTIM_LANES };
 
 extern const gd_cpu_optim_t CPU_FN(optim);
 
+/*
+ * Note [Updates read ahead]: over models that no cache holds an update is as fast as its reads come from memory, up to
+ * four streams of them with as many pages each. The processor's own prefetching stops at the end of a page; fetching
+ * each stream 3 KiB ahead goes on, asks for what will be written as such, and keeps the gradient, which isn't needed
+ * again, out of the second-level cache. Measured at 100 million parameters: 19 % less time together with huge pages.
+ * Addresses past the end are fetched too, which does nothing: hence numbers, not pointers.
+ */
+enum { AHEAD_BYTES = 3072 };
+
+static inline void fetch_to_write(const float *x)
+{
+    __builtin_prefetch((const void *)((uintptr_t)x + AHEAD_BYTES), 1, 3); /* NOLINT(performance-no-int-to-ptr) */
+}
+
+static inline void fetch_to_read(const float *x)
+{
+    __builtin_prefetch((const void *)((uintptr_t)x + AHEAD_BYTES), 0, 0); /* NOLINT(performance-no-int-to-ptr) */
+}
+
 /* An update as an expression over one element: p[j], d[j], s[j], t[j], r[j] are parameter, gradient and states. */
 #define DEFINE_UPDATE(name_x, statements_x)                                                                            \
     static void name_x(const gd_cpu_update_t *args, int64_t first, int64_t last)                                       \
@@ -22,6 +41,8 @@ extern const gd_cpu_optim_t CPU_FN(optim);
         for (int64_t i = first; i < last; i += LANES) {                                                                \
             float *restrict p = a.parameters + i;                                                                      \
             const float *restrict d = a.gradients + i;                                                                 \
+            fetch_to_write(p);                                                                                         \
+            fetch_to_read(d);                                                                                          \
             statements_x                                                                                               \
         }                                                                                                              \
     }
@@ -48,6 +69,9 @@ static void sgd_momentum(const gd_cpu_update_t *args, int64_t first, int64_t las
         float *restrict p = args->parameters + i;
         float *restrict buffer = args->state[0] + i;
         const float *restrict dp = args->gradients + i;
+        fetch_to_write(p);
+        fetch_to_write(buffer);
+        fetch_to_read(dp);
         EACH_LANE
         {
             const float g = dp[j] * scale + decay * p[j];
@@ -70,6 +94,8 @@ static void sgd(const gd_cpu_update_t *args, int64_t first, int64_t last)
 DEFINE_UPDATE(adamw, {
     float *restrict m = a.state[0] + i;
     float *restrict v = a.state[1] + i;
+    fetch_to_write(m);
+    fetch_to_write(v);
     EACH_LANE
     {
         const float g = d[j] * a.gradient_scale;
@@ -92,6 +118,8 @@ DEFINE_UPDATE(adamw, {
 DEFINE_UPDATE(adam, {
     float *restrict m = a.state[0] + i;
     float *restrict v = a.state[1] + i;
+    fetch_to_write(m);
+    fetch_to_write(v);
     EACH_LANE
     {
         COUPLED_MOMENTS
@@ -102,6 +130,8 @@ DEFINE_UPDATE(adam, {
 DEFINE_UPDATE(nadam, {
     float *restrict m = a.state[0] + i;
     float *restrict v = a.state[1] + i;
+    fetch_to_write(m);
+    fetch_to_write(v);
     EACH_LANE
     {
         COUPLED_MOMENTS
@@ -112,6 +142,8 @@ DEFINE_UPDATE(nadam, {
 DEFINE_UPDATE(radam_adaptive, {
     float *restrict m = a.state[0] + i;
     float *restrict v = a.state[1] + i;
+    fetch_to_write(m);
+    fetch_to_write(v);
     EACH_LANE
     {
         COUPLED_MOMENTS
@@ -122,6 +154,8 @@ DEFINE_UPDATE(radam_adaptive, {
 DEFINE_UPDATE(radam_plain, {
     float *restrict m = a.state[0] + i;
     float *restrict v = a.state[1] + i;
+    fetch_to_write(m);
+    fetch_to_write(v);
     EACH_LANE
     {
         COUPLED_MOMENTS
@@ -140,6 +174,7 @@ static void radam(const gd_cpu_update_t *args, int64_t first, int64_t last)
 
 DEFINE_UPDATE(adagrad, {
     float *restrict sum = a.state[0] + i;
+    fetch_to_write(sum);
     EACH_LANE
     {
         const float g = d[j] * a.gradient_scale + a.decay * p[j];
@@ -152,6 +187,8 @@ DEFINE_UPDATE(adagrad, {
 DEFINE_UPDATE(adadelta, {
     float *restrict squares = a.state[0] + i;
     float *restrict deltas = a.state[1] + i;
+    fetch_to_write(squares);
+    fetch_to_write(deltas);
     EACH_LANE
     {
         const float g = d[j] * a.gradient_scale + a.decay * p[j];
@@ -165,6 +202,7 @@ DEFINE_UPDATE(adadelta, {
 
 DEFINE_UPDATE(rmsprop, {
     float *restrict squares = a.state[0] + i;
+    fetch_to_write(squares);
     float step[LANES];
     float mean_square[LANES];
     EACH_LANE
@@ -177,6 +215,7 @@ DEFINE_UPDATE(rmsprop, {
     }
     if (a.is_centered) {
         float *restrict means = a.state[2] + i;
+        fetch_to_write(means);
         EACH_LANE
         {
             const float mean = means[j] + a.one_minus_beta2 * (step[j] - means[j]);
@@ -191,6 +230,7 @@ DEFINE_UPDATE(rmsprop, {
     }
     if (a.state[1] != NULL) {
         float *restrict buffer = a.state[1] + i;
+        fetch_to_write(buffer);
         EACH_LANE
         {
             buffer[j] = a.beta1 * buffer[j] + step[j];
@@ -205,6 +245,7 @@ DEFINE_UPDATE(rmsprop, {
 
 DEFINE_UPDATE(lion, {
     float *restrict m = a.state[0] + i;
+    fetch_to_write(m);
     EACH_LANE
     {
         const float g = d[j] * a.gradient_scale;
@@ -217,6 +258,7 @@ DEFINE_UPDATE(lion, {
 
 DEFINE_UPDATE(lars, {
     float *restrict buffer = a.state[0] + i;
+    fetch_to_write(buffer);
     EACH_LANE
     {
         const float g = d[j] * a.gradient_scale + a.decay * p[j];
