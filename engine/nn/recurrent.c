@@ -8,6 +8,7 @@
 #include <stdio.h>
 
 #include "gradd/context.h"
+#include "gradd/index.h"
 #include "gradd/nn.h"
 
 enum { W_IH, W_HH, B_IH, B_HH, W_HR, N_WEIGHTS };
@@ -65,7 +66,7 @@ static status_t layer_forward(const recurrent_t *r, int layer, gd_tensor_t *x, g
     }
     status = direction_forward(r, layer, 1, x, &both[1]);
     if (status == ST_OK) {
-        status = ST_FAIL(ST_ERR_UNSUPPORTED, "this build can't concatenate");
+        status = gd_cat(both, 2, -1, y_p);
     }
     (void)gd_tensor_unref(both[0]);
     (void)gd_tensor_unref(both[1]);

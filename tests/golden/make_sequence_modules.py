@@ -39,6 +39,11 @@ def recurrent():
          r(3, 5, 6), training=False)
     case("gru", "- gru: {width: 19}", Recurrent("GRU", 6, 19), r(3, 7, 6))
     case("gru_deep", "- gru: {width: 9, depth: 2, bias: false}", Recurrent("GRU", 6, 9, 2, bias=False), r(3, 5, 6))
+    case("rnn_both", "- rnn: {width: 5, bidirectional: true}", Recurrent("RNN", 6, 5, bidirectional=True), r(3, 5, 6))
+    case("lstm_both", "- lstm: {width: 9, depth: 2, bidirectional: true, projection: 4}",
+         Recurrent("LSTM", 6, 9, 2, bidirectional=True, proj_size=4), r(3, 5, 6))
+    case("gru_both", "- gru: {width: 9, depth: 2, bidirectional: true}", Recurrent("GRU", 6, 9, 2, bidirectional=True),
+         r(3, 5, 6))
     case("lstm_lm", "[{embedding: {count: 11, width: 6}}, {lstm: {width: 8, depth: 2}}, {linear: {out: 11}}]",
          nn.Sequential(nn.Embedding(11, 6), Recurrent("LSTM", 6, 8, 2), nn.Linear(8, 11)),
          torch.randint(0, 11, (3, 5)))

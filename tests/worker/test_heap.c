@@ -147,6 +147,13 @@ static void a_step_of_a_gpt_allocates_nothing(void **state)
     assert_no_call_after_the_first(MODEL_GPT, 4, NULL);
 }
 
+static void a_step_of_an_lstm_or_a_llama_allocates_nothing(void **state)
+{
+    (void)state;
+    assert_no_call_after_the_first(MODEL_LSTM, 4, NULL);
+    assert_no_call_after_the_first(MODEL_LLAMA, 4, NULL);
+}
+
 static void a_step_on_two_threads_allocates_nothing(void **state)
 {
     (void)state;
@@ -166,9 +173,13 @@ static void a_step_in_bf16_allocates_nothing(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(calls_of_the_heap_are_counted),           TEST(a_step_of_an_mlp_allocates_nothing),
-        TEST(a_step_of_a_cnn_allocates_nothing),       TEST(a_step_of_a_gpt_allocates_nothing),
-        TEST(a_step_on_two_threads_allocates_nothing), TEST(a_step_in_bf16_allocates_nothing),
+        TEST(calls_of_the_heap_are_counted),
+        TEST(a_step_of_an_mlp_allocates_nothing),
+        TEST(a_step_of_a_cnn_allocates_nothing),
+        TEST(a_step_of_a_gpt_allocates_nothing),
+        TEST(a_step_of_an_lstm_or_a_llama_allocates_nothing),
+        TEST(a_step_on_two_threads_allocates_nothing),
+        TEST(a_step_in_bf16_allocates_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
