@@ -49,6 +49,7 @@ home_of() {
         openssl/*) echo "engine/base/hash.c" ;;
         zlib.h) echo "worker/data/* engine/io/zip*.c" ;;
         jpeglib.h | jerror.h) echo "worker/data/jpeg.c" ;;
+        sndfile.h) echo "worker/data/wav.c" ;;
         png.h) echo "worker/data/png.c" ;;
         pcre2.h) echo "worker/data/pattern.c" ;;
         jansson.h) echo "engine/io/* worker/* daemon/*" ;;

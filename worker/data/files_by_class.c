@@ -4,7 +4,9 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fnmatch.h>
 #include <string.h>
+#include <strings.h>
 
 #include "base/mem.h"
 #include "worker/data/paths.h"
@@ -63,7 +65,21 @@ static const char *name_of(const char *path)
     return slash != NULL ? slash + 1 : path;
 }
 
-static status_t folder_add(wrk_class_files_t *files, int64_t label, bool (*is_wanted)(const char *), const char *what)
+static bool is_wanted(const wrk_name_filter_t *filter, const char *name)
+{
+    const char *dot = strrchr(name, '.');
+    bool has_ending = false;
+    bool has_pattern = filter->n_patterns == 0;
+    for (int i = 0; i < filter->n_endings && dot != NULL; i++) {
+        has_ending |= strcasecmp(dot, filter->endings[i]) == 0;
+    }
+    for (size_t i = 0; i < filter->n_patterns; i++) {
+        has_pattern |= fnmatch(filter->patterns[i], name, FNM_PERIOD) == 0;
+    }
+    return has_ending && has_pattern;
+}
+
+static status_t folder_add(wrk_class_files_t *files, int64_t label, const wrk_name_filter_t *filter)
 {
     wrk_paths_t paths = {0};
     strbuf_t path = {0};
@@ -71,25 +87,24 @@ static status_t folder_add(wrk_class_files_t *files, int64_t label, bool (*is_wa
     strbuf_appendf(&path, "%s/%s", files->root, files->names.item[label]);
     status_t status = wrk_paths_find(strbuf_text(&path), &paths);
     for (int i = 0; i < paths.n_items && status == ST_OK; i++) {
-        if (is_wanted(name_of(paths.item[i]))) {
+        if (is_wanted(filter, name_of(paths.item[i]))) {
             status = file_add(files, paths.item[i], label);
         }
     }
     if (status == ST_ERR_NOT_FOUND || (status == ST_OK && files->n == before)) {
-        status = ST_FAIL(ST_ERR_DATA, "%s: a class folder without %s", strbuf_text(&path), what);
+        status = ST_FAIL(ST_ERR_DATA, "%s: a class folder without %s", strbuf_text(&path), filter->what);
     }
     wrk_paths_release(&paths);
     strbuf_release(&path);
     return status;
 }
 
-status_t wrk_class_files_find(const char *root, bool (*is_wanted)(const char *name), const char *what,
-                              wrk_class_files_t *files)
+status_t wrk_class_files_find(const char *root, const wrk_name_filter_t *filter, wrk_class_files_t *files)
 {
     files->root = mem_strdup(root);
     status_t status = files->root != NULL ? folders_list(root, &files->names) : ST_FAIL(ST_ERR_NOMEM, "dataset");
     for (int64_t i = 0; i < files->names.n && status == ST_OK; i++) {
-        status = folder_add(files, i, is_wanted, what);
+        status = folder_add(files, i, filter);
     }
     return status;
 }
@@ -106,15 +121,14 @@ static bool class_of(const char *name, char text[256])
     return true;
 }
 
-status_t wrk_class_files_find_named(const char *path, bool (*is_wanted)(const char *name), const char *what,
-                                    wrk_class_files_t *files)
+status_t wrk_class_files_find_named(const char *path, const wrk_name_filter_t *filter, wrk_class_files_t *files)
 {
     wrk_paths_t paths = {0};
     char text[256];
     files->root = mem_strdup(path);
     status_t status = files->root != NULL ? wrk_paths_find(path, &paths) : ST_FAIL(ST_ERR_NOMEM, "dataset");
     for (int i = 0; i < paths.n_items && status == ST_OK; i++) {
-        if (is_wanted(name_of(paths.item[i]))) {
+        if (is_wanted(filter, name_of(paths.item[i]))) {
             status = class_of(name_of(paths.item[i]), text)
                          ? wrk_names_add(&files->names, text)
                          : ST_FAIL(ST_ERR_DATA, "%s: the name has no class before a \"_\"", paths.item[i]);
@@ -122,12 +136,12 @@ status_t wrk_class_files_find_named(const char *path, bool (*is_wanted)(const ch
     }
     wrk_names_sort(&files->names);
     for (int i = 0; i < paths.n_items && status == ST_OK; i++) {
-        if (is_wanted(name_of(paths.item[i])) && class_of(name_of(paths.item[i]), text)) {
+        if (is_wanted(filter, name_of(paths.item[i])) && class_of(name_of(paths.item[i]), text)) {
             status = file_add(files, paths.item[i], wrk_names_find(&files->names, text));
         }
     }
     wrk_paths_release(&paths);
-    return status == ST_OK && files->n == 0 ? ST_FAIL(ST_ERR_NOT_FOUND, "%s: no %s there", path, what) : status;
+    return status == ST_OK && files->n == 0 ? ST_FAIL(ST_ERR_NOT_FOUND, "%s: no %s there", path, filter->what) : status;
 }
 
 status_t wrk_class_files_number(wrk_class_files_t *files, const wrk_dataset_t *like, wrk_dataset_t *dataset)

@@ -4,9 +4,6 @@
  * ascending order of bytes (a validation set: as the training set's), the images follow folder by folder in the order
  * of their names. A file is opened and decoded when its sample is read, by the thread that reads it.
  */
-#include <string.h>
-#include <strings.h>
-
 #include "base/mem.h"
 #include "worker/data/files_by_class.h"
 #include "worker/data/image.h"
@@ -61,18 +58,6 @@ static const wrk_dataset_ops_t folder_ops = {
     .check_classes = folder_check_classes,
 };
 
-static bool is_image(const char *name)
-{
-    static const char *const endings[] = {".jpg", ".jpeg", ".png"};
-    const char *dot = strrchr(name, '.');
-    for (size_t i = 0; dot != NULL && i < sizeof(endings) / sizeof(endings[0]); i++) {
-        if (strcasecmp(dot, endings[i]) == 0) {
-            return true;
-        }
-    }
-    return false;
-}
-
 /* Where the augmentations don't fix the size, that of the first image is everyone's. */
 static status_t size_find(folder_dataset_t *folder, const Gradd__V1__ImageFolder *spec)
 {
@@ -96,6 +81,8 @@ static status_t size_find(folder_dataset_t *folder, const Gradd__V1__ImageFolder
 status_t wrk_image_folder_open(const Gradd__V1__ImageFolder *spec, const wrk_dataset_options_t *options,
                                wrk_dataset_t **dataset_p)
 {
+    static const char *const endings[] = {".jpg", ".jpeg", ".png"};
+    wrk_name_filter_t filter = {endings, 3, NULL, 0, "images (.jpg, .jpeg, .png)"};
     if (spec->path == NULL || (spec->channels != 1 && spec->channels != 3)) {
         return ST_FAIL(ST_ERR_INVAL, "image_folder.path is missing, or channels %d are not 1 or 3", spec->channels);
     }
@@ -106,7 +93,7 @@ status_t wrk_image_folder_open(const Gradd__V1__ImageFolder *spec, const wrk_dat
     folder->base.ops = &folder_ops;
     folder->channels = spec->channels;
     folder->turns = spec->orientation;
-    status_t status = wrk_class_files_find(spec->path, is_image, "images (.jpg, .jpeg, .png)", &folder->files);
+    status_t status = wrk_class_files_find(spec->path, &filter, &folder->files);
     if (status == ST_OK) {
         status = wrk_class_files_number(&folder->files, options->like, &folder->base);
     }

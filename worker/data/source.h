@@ -55,6 +55,8 @@ status_t wrk_tokens_open(const Gradd__V1__Tokens *spec, const wrk_dataset_option
 status_t wrk_cifar_open(const Gradd__V1__Cifar *spec, wrk_dataset_t **dataset_p);
 status_t wrk_image_folder_open(const Gradd__V1__ImageFolder *spec, const wrk_dataset_options_t *options,
                                wrk_dataset_t **dataset_p);
+status_t wrk_npy_open(const Gradd__V1__Npy *spec, wrk_dataset_t **dataset_p);
+status_t wrk_wav_open(const Gradd__V1__Wav *spec, const wrk_dataset_options_t *options, wrk_dataset_t **dataset_p);
 status_t wrk_csv_open(const Gradd__V1__Csv *spec, const wrk_dataset_options_t *options, wrk_dataset_t **dataset_p);
 
 /* Sets numel and size_bytes from dtype and shape. */

@@ -1,0 +1,227 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* NumPy arrays and sound files as datasets. */
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "gradd/npy.h"
+#include "tests/worker/dataset_specs.h"
+
+static wrk_dataset_t *dataset;
+static float x[4096];
+static float y[64];
+
+static const char *path_of(const char *name)
+{
+    static char path[256];
+    (void)snprintf(path, sizeof(path), "%s/%s", fixture_folder(), name);
+    return path;
+}
+
+static void array_write(const char *name, gd_dtype_t dtype, int n_dims, const int64_t *shape, const void *data)
+{
+    gd_tensor_t *t = NULL;
+    assert_ok(gd_tensor_from_data(dtype, n_dims, shape, data, &t));
+    assert_ok(gd_npy_save(path_of(name), t));
+    (void)gd_tensor_unref(t);
+}
+
+static void floats_write(const char *name, int n_dims, const int64_t *shape, const float *data)
+{
+    array_write(name, GD_DTYPE_F32, n_dims, shape, data);
+}
+
+static void arrays_are_samples_by_their_first_axis(void **state)
+{
+    (void)state;
+    static const uint8_t pixels[] = {0, 255, 51, 102, 1, 2, 3, 4};
+    static const double values[] = {0.5, 1.5};
+    static const int64_t labels[] = {3, 0};
+    int64_t one = 1;
+    array_write("x.npy", GD_DTYPE_U8, 3, (int64_t[]){2, 2, 2}, pixels);
+    array_write("v.npy", GD_DTYPE_F64, 1, (int64_t[]){2}, values);
+    array_write("l.npy", GD_DTYPE_I64, 1, (int64_t[]){2}, labels);
+    assert_ok(dataset_open("npy: {inputs: x.npy, targets: v.npy, scale: 0.5}", NULL, &dataset));
+    assert_int_equal(wrk_dataset_count(dataset), 2);
+    assert_int_equal(wrk_dataset_input(dataset)->n_dims, 2);
+    assert_int_equal(wrk_dataset_n_classes(dataset), 0);
+    assert_int_equal(wrk_dataset_n_targets(dataset), 1);
+    assert_ok(wrk_dataset_read(dataset, &one, 1, x, y));
+    assert_true(x[0] == 0.5F && x[3] == 2 && y[0] == 1.5F);
+    wrk_dataset_close(dataset);
+
+    int64_t label = 0;
+    assert_ok(dataset_open("npy: {inputs: x.npy, targets: l.npy, part: [0, 0.5], augment: [{horizontal_flip: {p: 1}}]}",
+                           NULL, &dataset));
+    assert_int_equal(wrk_dataset_count(dataset), 1);
+    assert_int_equal(wrk_dataset_n_classes(dataset), 4);
+    assert_ok(wrk_dataset_read(dataset, (int64_t[]){0}, 1, x, &label));
+    assert_true(x[0] == 255 && x[1] == 0 && x[2] == 102 && label == 3);
+    assert_fails(wrk_dataset_check_classes(dataset, 3), ST_ERR_DATA, "l.npy: labels up to 3; the model has classes 0");
+    wrk_dataset_close(dataset);
+
+    int64_t tokens[4];
+    assert_ok(dataset_open("npy: {inputs: l.npy, targets: l.npy, tokens: true, classes: false}", NULL, &dataset));
+    assert_int_equal(wrk_dataset_input(dataset)->dtype, GD_DTYPE_I64);
+    assert_ok(wrk_dataset_read(dataset, (int64_t[]){0}, 1, tokens, y));
+    assert_true(tokens[0] == 3 && y[0] == 3);
+    wrk_dataset_close(dataset);
+}
+
+static void bad_arrays_are_named(void **state)
+{
+    (void)state;
+    static const int64_t labels[] = {3, -1};
+    float numbers[] = {1, 2, 3, NAN, 5, 6};
+    int64_t one = 1;
+    floats_write("x.npy", 2, (int64_t[]){2, 3}, numbers);
+    floats_write("y.npy", 1, (int64_t[]){2}, numbers);
+    floats_write("z.npy", 1, (int64_t[]){3}, numbers);
+    floats_write("s.npy", 0, NULL, numbers);
+    array_write("l.npy", GD_DTYPE_I64, 1, (int64_t[]){2}, labels);
+    assert_ok(dataset_open("npy: {inputs: x.npy, targets: y.npy}", NULL, &dataset));
+    assert_fails(wrk_dataset_read(dataset, &one, 1, x, y), ST_ERR_DATA, "x.npy: row 1, element 0 is nan, not a finite");
+    wrk_dataset_close(dataset);
+    dataset_refused("npy: {inputs: x.npy, targets: z.npy}", ST_ERR_DATA, "x.npy has 2 samples and");
+    dataset_refused("npy: {inputs: x.npy, targets: l.npy}", ST_ERR_DATA, "l.npy: row 1, element 0: label -1 is not in");
+    dataset_refused("npy: {inputs: x.npy, targets: y.npy, classes: true}", ST_ERR_DATA,
+                    "an array of integers is wanted");
+    dataset_refused("npy: {inputs: x.npy, targets: y.npy, tokens: true}", ST_ERR_DATA,
+                    "an array of integers is wanted");
+    dataset_refused("npy: {inputs: s.npy, targets: y.npy}", ST_ERR_DATA, "an array of 0 dimensions");
+    dataset_refused("npy: {inputs: x.npy, targets: y.npy, augment: [horizontal_flip]}", ST_ERR_INVAL, "for images");
+    (void)file_write_text("x.npy", "\x93NUMPY");
+    dataset_refused("npy: {inputs: x.npy, targets: y.npy}", ST_ERR_CORRUPT, "x.npy");
+}
+
+/* ---- sound ---- */
+
+static void number_put(uint8_t *out, uint32_t value, int n)
+{
+    for (int i = 0; i < n; i++) {
+        out[i] = (uint8_t)(value >> (8 * i));
+    }
+}
+
+/* A WAV file of 16-bit frames 0, 1, 2, … times 256 in every channel; format 3: of floats. */
+static size_t wav_make(uint8_t *bytes, uint32_t rate, uint16_t n_channels, uint32_t n_frames, uint16_t format)
+{
+    uint16_t width = format == 3 ? 4 : 2;
+    uint32_t size = n_frames * n_channels * width;
+    memcpy(bytes, "RIFF----WAVEfmt ", 16);
+    number_put(bytes + 4, 36 + size, 4);
+    number_put(bytes + 16, 16, 4);
+    number_put(bytes + 20, format, 2);
+    number_put(bytes + 22, n_channels, 2);
+    number_put(bytes + 24, rate, 4);
+    number_put(bytes + 28, rate * n_channels * width, 4);
+    number_put(bytes + 32, (uint32_t)(n_channels * width), 2);
+    number_put(bytes + 34, (uint32_t)(width * 8), 2);
+    memcpy(bytes + 36, "data", 4);
+    number_put(bytes + 40, size, 4);
+    for (uint32_t i = 0; i < n_frames * n_channels; i++) {
+        float value = (float)i;
+        if (format == 3) {
+            memcpy(bytes + 44 + 4 * i, &value, 4);
+        } else {
+            number_put(bytes + 44 + 2 * i, i / n_channels * 256, 2);
+        }
+    }
+    return 44 + size;
+}
+
+static void wav_write(const char *name, uint32_t rate, uint16_t n_channels, uint32_t n_frames, uint16_t format)
+{
+    uint8_t bytes[1024];
+    (void)file_write(name, bytes, wav_make(bytes, rate, n_channels, n_frames, format));
+}
+
+static void sound_is_mixed_cut_and_filled(void **state)
+{
+    (void)state;
+    int64_t labels[3];
+    wav_write("7_a_0.wav", 8000, 1, 10, 1);
+    wav_write("7_b_1.wav", 8000, 2, 4, 1);
+    wav_write("9_a_0.wav", 8000, 1, 6, 1);
+    (void)file_write_text("notes.txt", "");
+    assert_ok(dataset_open("wav: {path: ., class_from: name, length: 6}", NULL, &dataset));
+    assert_int_equal(wrk_dataset_count(dataset), 3);
+    assert_int_equal(wrk_dataset_n_classes(dataset), 2);
+    assert_int_equal(wrk_dataset_input(dataset)->shape[2], 6);
+    assert_ok(wrk_dataset_read(dataset, (int64_t[]){0, 1, 2}, 3, x, labels));
+    assert_true(labels[0] == 0 && labels[1] == 0 && labels[2] == 1);
+    for (int i = 0; i < 6; i++) {
+        assert_true(x[i] == (float)i / 128);
+        assert_true(x[6 + i] == (i < 4 ? (float)i / 128 : 0));
+    }
+    wrk_dataset_close(dataset);
+    assert_ok(dataset_open("wav: {path: ., class_from: name, length: 6, keep: middle, match: [\"7_[ab]_[01].wav\"]}",
+                           NULL, &dataset));
+    assert_int_equal(wrk_dataset_count(dataset), 2);
+    assert_ok(wrk_dataset_read(dataset, (int64_t[]){0, 1}, 2, x, labels));
+    assert_true(x[0] == 2.0F / 128 && x[6] == 0 && x[8] == 1.0F / 128 && x[11] == 0);
+    wrk_dataset_close(dataset);
+}
+
+static void bad_sound_is_named(void **state)
+{
+    (void)state;
+    uint8_t bytes[1024];
+    assert_int_equal(mkdir(path_of("f"), 0700), 0);
+    assert_int_equal(mkdir(path_of("f/one"), 0700), 0);
+    wav_write("f/one/a.wav", 8000, 1, 10, 1);
+    wav_write("f/one/b.wav", 16000, 1, 10, 1);
+    assert_ok(dataset_open("wav: {path: f, length: 6}", NULL, &dataset));
+    assert_fails(wrk_dataset_read(dataset, (int64_t[]){1}, 1, x, NULL), ST_ERR_DATA,
+                 "b.wav: 16000 samples a second, the others have 8000");
+    size_t size = wav_make(bytes, 8000, 1, 10, 1);
+    for (size_t keep = 0; keep < size; keep++) {
+        (void)file_write("f/one/b.wav", bytes, keep);
+        assert_fails(wrk_dataset_read(dataset, (int64_t[]){1}, 1, x, NULL), ST_ERR_CORRUPT, "b.wav");
+    }
+    for (size_t at = 0; at < size; at++) {
+        bytes[at] ^= 0xA5;
+        (void)file_write("f/one/b.wav", bytes, size);
+        status_t status = wrk_dataset_read(dataset, (int64_t[]){1}, 1, x, NULL);
+        assert_true(status == ST_OK || status == ST_ERR_CORRUPT || status == ST_ERR_DATA);
+        bytes[at] ^= 0xA5;
+    }
+    size = wav_make(bytes, 8000, 1, 10, 3);
+    number_put(bytes + 44 + 8, 0x7FC00000, 4);
+    (void)file_write("f/one/b.wav", bytes, size);
+    assert_fails(wrk_dataset_read(dataset, (int64_t[]){1}, 1, x, NULL), ST_ERR_DATA,
+                 "b.wav: frame 2, channel 0 is not a finite number");
+    wrk_dataset_close(dataset);
+    dataset_refused("wav: {path: f/one, length: 6, class_from: name}", ST_ERR_DATA, "a.wav: the name has no class");
+}
+
+static void spoken_digits_are_read(void **state)
+{
+    (void)state;
+    if (fixture_data("fsdd") == NULL) {
+        FIXTURE_SKIP("no fsdd");
+    }
+    char yaml[512];
+    (void)snprintf(yaml, sizeof(yaml), "wav: {path: %s, class_from: name, length: 4000, match: [\"*_[0-4].wav\"]}",
+                   fixture_data("fsdd"));
+    assert_ok(dataset_open(yaml, NULL, &dataset));
+    assert_int_equal(wrk_dataset_n_classes(dataset), 10);
+    assert_int_equal(wrk_dataset_count(dataset), 300);
+    for (int64_t i = 0; i < 300; i += 50) {
+        assert_ok(wrk_dataset_read(dataset, &i, 1, x, NULL));
+    }
+    wrk_dataset_close(dataset);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(arrays_are_samples_by_their_first_axis),
+        TEST(bad_arrays_are_named),
+        TEST(sound_is_mixed_cut_and_filled),
+        TEST(bad_sound_is_named),
+        TEST(spoken_digits_are_read),
+    };
+    return cmocka_run_group_tests_name("arrays", tests, NULL, NULL);
+}

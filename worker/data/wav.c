@@ -1,0 +1,215 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * wav: sound files (WAV, FLAC) through libsndfile, as images [1, 1, length] of values -1 … 1: channels mixed to one,
+ * cut or filled with zeroes to one length. The class is the folder, or the name's part before the first `_`. A file is
+ * decoded when its sample is read. Files of another sample rate are refused: resampling is left to who made them.
+ */
+#include <math.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <sndfile.h>
+
+#include "base/mem.h"
+#include "worker/data/files_by_class.h"
+
+enum { MAX_CHANNELS = 64, BLOCK_FRAMES = 4096 };
+
+typedef struct wav_dataset {
+    wrk_dataset_t base;
+    wrk_class_files_t files;
+    int64_t length;
+    int32_t rate;
+    bool is_centred;
+} wav_dataset_t;
+
+static void wav_close(wrk_dataset_t *dataset)
+{
+    wav_dataset_t *wav = (wav_dataset_t *)dataset;
+    wrk_class_files_release(&wav->files);
+    wrk_dataset_release(dataset);
+    mem_free(wav);
+}
+
+/* libsndfile reads what is there of a truncated WAV file; here that is an error. */
+static status_t riff_check(const char *path, int descriptor, int64_t size_bytes)
+{
+    uint8_t head[12];
+    if (pread(descriptor, head, sizeof(head), 0) != (ssize_t)sizeof(head)) {
+        return ST_FAIL(ST_ERR_CORRUPT, "%s: truncated: %lld bytes", path, (long long)size_bytes);
+    }
+    uint32_t claim = (uint32_t)head[4] | (uint32_t)head[5] << 8 | (uint32_t)head[6] << 16 | (uint32_t)head[7] << 24;
+    bool is_riff = memcmp(head, "RIFF", 4) == 0 && memcmp(head + 8, "WAVE", 4) == 0;
+    if (is_riff && claim != UINT32_MAX && (int64_t)claim + 8 > size_bytes) {
+        return ST_FAIL(ST_ERR_CORRUPT, "%s: truncated: its header (offset 4) says %lld bytes, the file has %lld", path,
+                       (long long)claim + 8, (long long)size_bytes);
+    }
+    return ST_OK;
+}
+
+static status_t sound_open(const char *path, SF_INFO *info, SNDFILE **sound_p)
+{
+    int descriptor = -1;
+    int64_t size_bytes = 0;
+    status_t status = wrk_source_open(path, &descriptor, &size_bytes);
+    if (status != ST_OK) {
+        return status;
+    }
+    status = riff_check(path, descriptor, size_bytes);
+    if (status != ST_OK) {
+        (void)close(descriptor);
+        return status;
+    }
+    *info = (SF_INFO){0};
+    SNDFILE *sound = sf_open_fd(descriptor, SFM_READ, info, SF_TRUE);
+    if (sound == NULL) {
+        return ST_FAIL(ST_ERR_CORRUPT, "%s: not a sound file that can be read: %s", path, sf_strerror(NULL));
+    }
+    if (info->channels < 1 || info->channels > MAX_CHANNELS || info->frames < 1) {
+        status = ST_FAIL(ST_ERR_DATA, "%s: %d channels of %lld frames; 1 … %d channels with something in them are read",
+                         path, info->channels, (long long)info->frames, (int)MAX_CHANNELS);
+        (void)sf_close(sound);
+        return status;
+    }
+    *sound_p = sound;
+    return ST_OK;
+}
+
+/* Reads n frames from the sound's place on, mixed to one channel. */
+static status_t frames_mix(const char *path, SNDFILE *sound, int n_channels, int64_t n, float *block, float *out)
+{
+    for (int64_t at = 0; at < n;) {
+        int64_t wanted = n - at < BLOCK_FRAMES ? n - at : BLOCK_FRAMES;
+        int64_t got = sf_readf_float(sound, block, wanted);
+        if (got <= 0) {
+            return ST_FAIL(ST_ERR_CORRUPT, "%s: ends at frame %lld of %lld: truncated or damaged", path, (long long)at,
+                           (long long)n);
+        }
+        for (int64_t i = 0; i < got; i++) {
+            float sum = 0;
+            for (int c = 0; c < n_channels; c++) {
+                float value = block[i * n_channels + c];
+                if (!isfinite(value)) {
+                    return ST_FAIL(ST_ERR_DATA, "%s: frame %lld, channel %d is not a finite number", path,
+                                   (long long)(at + i), c);
+                }
+                sum += value;
+            }
+            out[at + i] = sum / (float)n_channels;
+        }
+        at += got;
+    }
+    return ST_OK;
+}
+
+static status_t sound_read(const wav_dataset_t *wav, const char *path, SNDFILE *sound, const SF_INFO *info,
+                           wrk_scratch_t *scratch, float *out)
+{
+    int64_t n = info->frames < wav->length ? info->frames : wav->length;
+    int64_t skip = wav->is_centred ? (info->frames - n) / 2 : 0;
+    int64_t before = wav->is_centred ? (wav->length - n) / 2 : 0;
+    float *block =
+        wrk_scratch_get(scratch, WRK_BLOCK_ROWS, (size_t)BLOCK_FRAMES * (size_t)info->channels * sizeof(float));
+    if (block == NULL) {
+        return ST_FAIL(ST_ERR_NOMEM, "%s: %d channels", path, info->channels);
+    }
+    if (info->samplerate != wav->rate) {
+        return ST_FAIL(ST_ERR_DATA, "%s: %d samples a second, the others have %d: resample it first", path,
+                       info->samplerate, wav->rate);
+    }
+    if (skip > 0 && sf_seek(sound, skip, SF_SEEK_SET) != skip) {
+        return ST_FAIL(ST_ERR_CORRUPT, "%s: frame %lld can't be reached: %s", path, (long long)skip,
+                       sf_strerror(sound));
+    }
+    memset(out, 0, (size_t)wav->length * sizeof(float));
+    return frames_mix(path, sound, info->channels, n, block, out + before);
+}
+
+static status_t wav_decode(const wrk_dataset_t *dataset, int64_t index, wrk_scratch_t *scratch, wrk_image_t *image,
+                           int64_t *label_p)
+{
+    const wav_dataset_t *wav = (const wav_dataset_t *)dataset;
+    const char *path = wav->files.path[index];
+    SF_INFO info;
+    SNDFILE *sound = NULL;
+    *image = (wrk_image_t){wrk_scratch_get(scratch, WRK_BLOCK_IMAGE, (size_t)wav->length * sizeof(float)), 1, 1,
+                           wav->length};
+    *label_p = wav->files.label[index];
+    if (image->data == NULL) {
+        return ST_FAIL(ST_ERR_NOMEM, "%s: %lld values", path, (long long)wav->length);
+    }
+    status_t status = sound_open(path, &info, &sound);
+    if (status == ST_OK) {
+        status = sound_read(wav, path, sound, &info, scratch, image->data);
+        (void)sf_close(sound);
+    }
+    return status;
+}
+
+static void wav_locate(const wrk_dataset_t *dataset, int64_t index, strbuf_t *place)
+{
+    strbuf_append(place, ((const wav_dataset_t *)dataset)->files.path[index]);
+}
+
+static status_t wav_check_classes(const wrk_dataset_t *dataset, int64_t n_classes)
+{
+    const wav_dataset_t *wav = (const wav_dataset_t *)dataset;
+    return ST_FAIL(ST_ERR_DATA, "%s: %lld classes; the model has %lld", wav->files.root, (long long)dataset->n_classes,
+                   (long long)n_classes);
+}
+
+static const wrk_dataset_ops_t wav_ops = {
+    .close = wav_close,
+    .decode = wav_decode,
+    .locate = wav_locate,
+    .check_classes = wav_check_classes,
+};
+
+/* The first file's sample rate, unless the job names one. */
+static status_t rate_find(wav_dataset_t *wav, const Gradd__V1__Wav *spec)
+{
+    SF_INFO info;
+    SNDFILE *sound = NULL;
+    wav->rate = spec->rate;
+    status_t status = spec->rate > 0 ? ST_OK : sound_open(wav->files.path[0], &info, &sound);
+    if (status == ST_OK && sound != NULL) {
+        wav->rate = info.samplerate;
+        (void)sf_close(sound);
+    }
+    return status;
+}
+
+status_t wrk_wav_open(const Gradd__V1__Wav *spec, const wrk_dataset_options_t *options, wrk_dataset_t **dataset_p)
+{
+    static const char *const endings[] = {".wav", ".flac"};
+    wrk_name_filter_t filter = {endings, 2, spec->match, spec->n_match, "sound files (.wav, .flac)"};
+    bool is_named = spec->class_from == GRADD__V1__WAV__CLASS_FROM__name;
+    if (spec->path == NULL || spec->length < 1) {
+        return ST_FAIL(ST_ERR_INVAL, "wav.%s is missing", spec->path == NULL ? "path" : "length");
+    }
+    wav_dataset_t *wav = mem_zalloc(sizeof(*wav));
+    if (wav == NULL) {
+        return ST_FAIL(ST_ERR_NOMEM, "dataset");
+    }
+    wrk_image_t size = {NULL, 1, 1, spec->length};
+    wav->base.ops = &wav_ops;
+    wav->length = spec->length;
+    wav->is_centred = spec->keep == GRADD__V1__WAV__KEEP__middle;
+    status_t status = is_named ? wrk_class_files_find_named(spec->path, &filter, &wav->files)
+                               : wrk_class_files_find(spec->path, &filter, &wav->files);
+    if (status == ST_OK) {
+        status = wrk_class_files_number(&wav->files, options->like, &wav->base);
+    }
+    if (status == ST_OK) {
+        status = rate_find(wav, spec);
+    }
+    if (status == ST_OK) {
+        status = wrk_dataset_augment(&wav->base, spec->augment, spec->n_augment, &size);
+    }
+    if (status != ST_OK) {
+        wav_close(&wav->base);
+        return status;
+    }
+    *dataset_p = &wav->base;
+    return ST_OK;
+}
