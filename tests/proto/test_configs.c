@@ -13,8 +13,16 @@
 #include "proto/spec.h"
 
 static const char *const data_files[] = {
-    "shakespeare/input.txt",           "mnist/train-images-idx3-ubyte.gz", "mnist/train-labels-idx1-ubyte.gz",
-    "mnist/t10k-images-idx3-ubyte.gz", "mnist/t10k-labels-idx1-ubyte.gz",
+    "shakespeare/input.txt",
+    "mnist/train-images-idx3-ubyte.gz",
+    "mnist/train-labels-idx1-ubyte.gz",
+    "mnist/t10k-images-idx3-ubyte.gz",
+    "mnist/t10k-labels-idx1-ubyte.gz",
+    "cifar-10-batches-bin/data_batch_1.bin",
+    "fsdd/0_jackson_0.wav",
+    "california/housing.csv",
+    "images/train",
+    "images/val",
 };
 
 static const char *source_folder(void)
@@ -27,8 +35,9 @@ static const char *source_folder(void)
 static void make_data(void)
 {
     char path[512];
-    static const char *const folders[] = {"shakespeare", "mnist"};
-    for (size_t i = 0; i < 2; i++) {
+    static const char *const folders[] = {"shakespeare", "mnist",      "cifar-10-batches-bin",
+                                          "fsdd",        "california", "images"};
+    for (size_t i = 0; i < sizeof(folders) / sizeof(folders[0]); i++) {
         (void)snprintf(path, sizeof(path), "%s/%s", fixture_folder(), folders[i]);
         assert_int_equal(mkdir(path, 0700), 0);
     }
