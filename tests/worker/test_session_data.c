@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/mem.h"
+#include "gradd/npy.h"
 #include "tests/worker/data_files.h"
 #include "tests/worker/session_runs.h"
 #include "worker/files.h"
@@ -201,6 +203,124 @@ static void augmented_training_resumes_to_the_same_bits(void **state)
     spec_job_free(job);
 }
 
+static void array_write(const char *name, gd_dtype_t dtype, int n_dims, const int64_t *shape, const void *data)
+{
+    char path[256];
+    gd_tensor_t *t = NULL;
+    (void)snprintf(path, sizeof(path), "%s/%s", fixture_folder(), name);
+    assert_ok(gd_tensor_from_data(dtype, n_dims, shape, data, &t));
+    assert_ok(gd_npy_save(path, t));
+    (void)gd_tensor_unref(t);
+}
+
+static void arrays_train_by_labels_values_and_shares(void **state)
+{
+    (void)state;
+    static float inputs[60][6];
+    static float shares[60][3];
+    int32_t labels[60];
+    uint32_t seed = 6;
+    for (int i = 0; i < 60; i++) {
+        labels[i] = (int32_t)(noise(&seed) % 3);
+        for (int k = 0; k < 6; k++) {
+            inputs[i][k] = (float)(noise(&seed) % 100) / 100 + (k == labels[i] ? 1.0F : 0.0F);
+        }
+        for (int k = 0; k < 3; k++) {
+            shares[i][k] = k == labels[i] ? 0.8F : 0.1F;
+        }
+    }
+    array_write("x.npy", GD_DTYPE_F32, 2, (int64_t[]){60, 6}, inputs);
+    array_write("shares.npy", GD_DTYPE_F32, 2, (int64_t[]){60, 3}, shares);
+    array_write("labels.npy", GD_DTYPE_I32, 1, (int64_t[]){60}, labels);
+    static const char *const targets[] = {"labels", "shares", "shares"};
+    static const char *const losses[] = {"training.loss=cross_entropy", "training.loss=cross_entropy",
+                                         "training.loss=mse"};
+    for (int i = 0; i < 3; i++) {
+        char train[128];
+        char validation[128];
+        (void)snprintf(train, sizeof(train), "data.train={npy: {inputs: x.npy, targets: %s.npy, part: [0, 0.8]}}",
+                       targets[i]);
+        (void)snprintf(validation, sizeof(validation),
+                       "data.validation={npy: {inputs: x.npy, targets: %s.npy, part: [0.8, 1]}}", targets[i]);
+        const char *const set[] = {train, validation, losses[i], NULL};
+        layouts_compare("[{linear: {out: 8}}, relu, {linear: {out: 3}}]", set);
+        assert_true(has_point(&first, "training_accuracy") == (i < 2));
+    }
+}
+
+/* Cross-entropy of shares: the entropy of a uniform guess, and its gradient brings it down. */
+static void cross_entropy_of_shares_begins_at_the_logarithm_of_the_classes(void **state)
+{
+    (void)state;
+    static const float inputs[4][2] = {{1, 0}, {1, 0}, {1, 0}, {1, 0}};
+    static const float shares[4][4] = {{0.25F, 0.25F, 0.5F}, {1}, {0, 0.5F, 0, 0.5F}, {0.1F, 0.2F, 0.3F, 0.4F}};
+    array_write("x.npy", GD_DTYPE_F32, 2, (int64_t[]){4, 2}, inputs);
+    array_write("y.npy", GD_DTYPE_F32, 2, (int64_t[]){4, 4}, shares);
+    const char *const set[] = {"data.train={npy: {inputs: x.npy, targets: y.npy}}",
+                               "data.validation={npy: {inputs: x.npy, targets: y.npy}}",
+                               "training.steps=20",
+                               "training.batch=4",
+                               "training.label_smoothing=0.2",
+                               NULL};
+    spec_job_t *job =
+        run_job("[{linear: {out: 4, init: {constant: {value: 0}}, bias_init: {constant: {value: 0}}}}]", 2, set);
+    memset(&first, 0, sizeof(first));
+    run_ok(job, 2, &first);
+    assert_true(fabs(run_point(&first, "loss", 1) - log(4)) < 1e-6);
+    assert_true(run_point(&first, "loss", 20) < log(4) - 0.01);
+    spec_job_free(job);
+}
+
+static void sound_trains(void **state)
+{
+    (void)state;
+    uint8_t bytes[44 + 2 * 64] = "RIFF\xA4\0\0\0WAVEfmt \x10\0\0\0\1\0\1\0\x40\x1F\0\0\x80\x3E\0\0\2\0\x10\0data\x80";
+    uint32_t seed = 2;
+    for (int i = 0; i < 60; i++) {
+        char name[32];
+        (void)snprintf(name, sizeof(name), "%d_x_%d.wav", i % 3, i);
+        for (int k = 0; k < 64; k++) {
+            bytes[44 + 2 * k] = (uint8_t)noise(&seed);
+            bytes[45 + 2 * k] = (uint8_t)(k / (4 << i % 3) % 2 == 0 ? 40 : 215);
+        }
+        (void)file_write(name, bytes, sizeof(bytes));
+    }
+    const char *const set[] = {
+        "data.train={wav: {path: ., class_from: name, match: [\"*_?.wav\", \"*_[1-4]?.wav\"], length: 60, "
+        "augment: [{time_shift: {max: 6}}, {noise: {std: 0.01}}]}}",
+        "data.validation={wav: {path: ., class_from: name, match: [\"*_5?.wav\"], length: 60}}", NULL};
+    layouts_compare("[{conv2d: {out: 4, kernel: [1, 8], stride: [1, 4]}}, relu, flatten, {linear: {out: 3}}]", set);
+}
+
+/* Classes by brightness; JPEG and PNG files are those of the golden images. */
+static void image_folders_train(void **state)
+{
+    (void)state;
+    static const char *const files[][2] = {{"photo.png", "in/a/1.png"},  {"photo.jpg", "in/a/2.jpg"},
+                                           {"turn-6.jpg", "in/a/3.jpg"}, {"grey.png", "in/b/1.png"},
+                                           {"cmyk.jpg", "in/b/2.jpg"},   {"progressive.jpg", "in/b/3.jpg"}};
+    char path[256];
+    static const char *const folders[] = {"in", "in/a", "in/b"};
+    for (size_t i = 0; i < 3; i++) {
+        (void)snprintf(path, sizeof(path), "%s/%s", fixture_folder(), folders[i]);
+        assert_ok(wrk_folder_make(path));
+    }
+    for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
+        char *bytes = NULL;
+        size_t size = 0;
+        (void)snprintf(path, sizeof(path), "images/%s", files[i][0]);
+        assert_ok(wrk_file_read(fixture_golden(path), 65536, &bytes, &size));
+        (void)file_write(files[i][1], bytes, size);
+        mem_free(bytes);
+    }
+    const char *const set[] = {
+        "data.train={image_folder: {path: in, augment: [{random_resized_crop: {size: 12}}, horizontal_flip, "
+        "{rotate: {degrees: 20}}, {color_jitter: {brightness: 0.3, hue: 0.2}}, {normalize: {mean: 0.5, std: 0.5}}]}}",
+        "data.validation={image_folder: {path: in, augment: [{resize: {size: 14}}, {center_crop: {size: 12}}]}}",
+        "training.batch=4", NULL};
+    layouts_compare("[{conv2d: {out: 4, kernel: 3}}, relu, flatten, {linear: {out: 2}}]", set);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -211,6 +331,10 @@ int main(void)
         TEST(tokens_train),
         TEST(cifar_trains),
         TEST(augmented_training_resumes_to_the_same_bits),
+        TEST(arrays_train_by_labels_values_and_shares),
+        TEST(cross_entropy_of_shares_begins_at_the_logarithm_of_the_classes),
+        TEST(sound_trains),
+        TEST(image_folders_train),
     };
     return cmocka_run_group_tests_name("session_data", tests, NULL, NULL);
 }

@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* fuzz_data: what the targets of the dataset readers share: a file out of bytes, a dataset opened and read. */
+#ifndef GRADD_TESTS_FUZZ_DATA_H
+#define GRADD_TESTS_FUZZ_DATA_H
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "worker/data/dataset.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size);
+
+typedef struct fuzz_file {
+    int fd;
+    char path[64];
+} fuzz_file_t;
+
+/* A file in memory; fd -1: it can't be made. */
+static inline fuzz_file_t fuzz_file_make(const uint8_t *bytes, size_t size)
+{
+    fuzz_file_t file = {.fd = memfd_create("fuzz", 0)};
+    if (file.fd >= 0 && size > 0 && write(file.fd, bytes, size) != (ssize_t)size) {
+        (void)close(file.fd);
+        file.fd = -1;
+    }
+    (void)snprintf(file.path, sizeof(file.path), "/proc/self/fd/%d", file.fd);
+    return file;
+}
+
+/* Opens the dataset, reads its first samples and its last, and closes it. */
+static inline void fuzz_dataset_run(const Gradd__V1__Dataset *spec)
+{
+    static const int64_t MAX_SAMPLE = 1 << 24;
+    wrk_dataset_options_t options = {.context = 4};
+    wrk_dataset_t *dataset = NULL;
+    if (wrk_dataset_open(spec, &options, &dataset) != ST_OK) {
+        return;
+    }
+    int64_t count = wrk_dataset_count(dataset);
+    int64_t n_input = wrk_dataset_input(dataset)->size_bytes;
+    int64_t n_target = wrk_dataset_target(dataset)->size_bytes;
+    if (n_input < MAX_SAMPLE && n_target < MAX_SAMPLE) {
+        void *input = malloc((size_t)n_input);
+        void *target = malloc((size_t)n_target);
+        int64_t indices[3] = {0, count / 2, count - 1};
+        for (int i = 0; i < 3 && input != NULL && target != NULL; i++) {
+            (void)wrk_dataset_read(dataset, &indices[i], 1, input, target);
+        }
+        free(input);
+        free(target);
+    }
+    (void)wrk_dataset_check_classes(dataset, 2);
+    wrk_dataset_close(dataset);
+}
+
+#endif
