@@ -5,21 +5,19 @@
  */
 #include "cpu/conv_weight.h"
 
-#include <string.h>
-
 #include "cpu/cpu.h"
 
 enum { FEWEST_CHANNELS = 12 }; /* of the 16 of a panel */
 
 bool gd_conv_weight_suits(const gd_conv_t *c)
 {
-    return strcmp(gd_cpu_isa_name(), "avx512") != 0 && c->groups == 1 && c->c_in >= FEWEST_CHANNELS;
+    return gd_cpu_isa() < GD_CPU_ISA_V4 && c->groups == 1 && c->c_in >= FEWEST_CHANNELS;
 }
 
 status_t gd_conv_weight(const gd_conv_weight_t *args)
 {
 #ifdef __x86_64__
-    return strcmp(gd_cpu_isa_name(), "avx2") == 0 ? gd_cpu_conv_weight_v3(args) : gd_cpu_conv_weight_v2(args);
+    return gd_cpu_isa() == GD_CPU_ISA_V3 ? gd_cpu_conv_weight_v3(args) : gd_cpu_conv_weight_v2(args);
 #else
     return gd_cpu_conv_weight_base(args);
 #endif

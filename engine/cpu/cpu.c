@@ -6,10 +6,16 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#ifdef GD_HAS_AMX
+#include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
 #include "base/mem.h"
 
 typedef struct isa {
+    gd_cpu_isa_t id;
     const char *word; /* in GRADD_ISA */
     const char *name;
     const gd_kernel_func_t *kernel;
@@ -18,16 +24,29 @@ typedef struct isa {
 /* From the least to the most demanding. */
 static const isa_t isas[] = {
 #ifdef __x86_64__
-    {"v2", "sse4", gd_cpu_kernels_v2},
-    {"v3", "avx2", gd_cpu_kernels_v3},
-    {"v4", "avx512", gd_cpu_kernels_v4},
+    {GD_CPU_ISA_V2, "v2", "sse4", gd_cpu_kernels_v2},
+    {GD_CPU_ISA_V3, "v3", "avx2", gd_cpu_kernels_v3},
+    {GD_CPU_ISA_V4, "v4", "avx512", gd_cpu_kernels_v4},
+    {GD_CPU_ISA_AMX, "amx", "avx512+amx", gd_cpu_kernels_v4},
 #else
-    {"base", "generic", gd_cpu_kernels_base},
+    {GD_CPU_ISA_BASE, "base", "generic", gd_cpu_kernels_base},
 #endif
 };
 
 static pthread_once_t isa_once = PTHREAD_ONCE_INIT;
 static const isa_t *isa_chosen;
+
+#ifdef GD_HAS_AMX
+/* The processor has AMX's tiles and bf16 products, and the kernel lets this process use them (arch_prctl(2)). */
+static bool amx_open(void)
+{
+    enum { REQUEST_PERMISSION = 0x1023, TILE_DATA = 18 };
+    const unsigned wanted = 1U << 22 | 1U << 24; /* of leaf 7's edx: AMX-BF16, AMX-TILE */
+    unsigned a = 0, b = 0, c = 0, d = 0;
+    return __get_cpuid_count(7, 0, &a, &b, &c, &d) != 0 && (d & wanted) == wanted &&
+           syscall(SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) == 0;
+}
+#endif
 
 static void isa_choose(void)
 {
@@ -43,6 +62,11 @@ static void isa_choose(void)
             best = 2;
         }
     }
+#ifdef GD_HAS_AMX
+    if (best == 2 && amx_open()) {
+        best = 3;
+    }
+#endif
 #endif
     const char *wanted = getenv("GRADD_ISA");
     for (size_t i = 0; wanted != NULL && i < best; i++) {
@@ -62,6 +86,11 @@ static const isa_t *isa_get(void)
 gd_kernel_func_t gd_cpu_kernel(gd_op_id_t id)
 {
     return (unsigned)id < GD_OP_COUNT ? isa_get()->kernel[id] : NULL;
+}
+
+gd_cpu_isa_t gd_cpu_isa(void)
+{
+    return isa_get()->id;
 }
 
 const char *gd_cpu_isa_name(void)

@@ -37,10 +37,12 @@ extern const gd_kernel_func_t gd_cpu_kernels_base[GD_OP_COUNT];
 gd_kernel_func_t gd_cpu_kernel(gd_op_id_t id);
 
 /*
- * "sse4", "avx2", "avx512" or "generic": the instruction set whose table is in use, for gd_numerics_fingerprint.
- * The environment's GRADD_ISA=v2|v3|v4, read at first use, asks for a lower one than the processor has; anything else
- * in it is ignored.
+ * The instruction set in use: the most that the processor has. The environment's GRADD_ISA=v2|v3|v4, read at first use,
+ * asks for a lower one; anything else in it is ignored. AMX is V4's kernel table with matrix products by amx.h.
  */
+typedef enum gd_cpu_isa { GD_CPU_ISA_BASE, GD_CPU_ISA_V2, GD_CPU_ISA_V3, GD_CPU_ISA_V4, GD_CPU_ISA_AMX } gd_cpu_isa_t;
+gd_cpu_isa_t gd_cpu_isa(void);
+/* "generic", "sse4", "avx2", "avx512" or "avx512+amx", for gd_numerics_fingerprint. */
 const char *gd_cpu_isa_name(void);
 
 /*
@@ -70,6 +72,7 @@ typedef enum gd_cpu_slot {
     GD_CPU_SLOT_REORDER_3,
     GD_CPU_SLOT_REORDER_4,
     GD_CPU_SLOT_CONVERTED, /* f32 copies of 16-bit operands */
+    GD_CPU_SLOT_GEMM,      /* amx.c's packed panels */
     GD_CPU_SLOT_COUNT
 } gd_cpu_slot_t;
 void *gd_cpu_scratch(gd_cpu_slot_t slot, size_t size_bytes);

@@ -9,6 +9,7 @@
 
 #include <string.h>
 
+#include "cpu/gemm.h"
 #include "cpu/onednn.h"
 
 /* One axis of the batch; a stride of 0 repeats the operand. */
@@ -145,7 +146,7 @@ static status_t multiply_plain(const product_t *p, const axis_t *batch)
     if (p->dtype == GD_DTYPE_BF16) {
         return gd_onednn_gemm_bf16(&gemm, p->c_dtype == GD_DTYPE_BF16);
     }
-    return gd_onednn_gemm(&gemm);
+    return gd_gemm_run(&gemm);
 }
 
 /* to = from, converted; both [rows, cols]. */

@@ -110,12 +110,12 @@ static void cache_release(void *arg)
 static void engine_open(void)
 {
     /* GRADD_ISA lowers oneDNN's instruction set too, so that a run can be repeated on a lesser machine. */
-    const char *isa = gd_cpu_isa_name();
-    if (strcmp(isa, "sse4") == 0) {
-        (void)dnnl_set_max_cpu_isa(dnnl_cpu_isa_sse41);
-    } else if (strcmp(isa, "avx2") == 0) {
-        (void)dnnl_set_max_cpu_isa(dnnl_cpu_isa_avx2);
-    }
+    static const dnnl_cpu_isa_t most[] = {
+        [GD_CPU_ISA_BASE] = dnnl_cpu_isa_all, [GD_CPU_ISA_V2] = dnnl_cpu_isa_sse41,
+        [GD_CPU_ISA_V3] = dnnl_cpu_isa_avx2,  [GD_CPU_ISA_V4] = dnnl_cpu_isa_avx512_core_bf16,
+        [GD_CPU_ISA_AMX] = dnnl_cpu_isa_all,
+    };
+    (void)dnnl_set_max_cpu_isa(most[gd_cpu_isa()]);
     (void)dnnl_set_primitive_cache_capacity(0);
     engine_status = dnnl_engine_create(&engine, dnnl_cpu, 0);
     (void)pthread_key_create(&cache_thread_key, cache_release);

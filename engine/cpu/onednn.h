@@ -12,27 +12,9 @@
 #include <stdint.h>
 
 #include "base/status.h"
+#include "cpu/gemm.h"
 
-/*
- * c[b,m,n] = sum_k a[b,m,k] b[b,k,n] + bias[n] (+ c where is_accumulating). Strides in elements; of a's and b's row
- * and column strides one must be 1 and the other at least the extent along it. c's columns are adjacent.
- */
-typedef struct gd_gemm {
-    int64_t n_batch;
-    int64_t m;
-    int64_t n;
-    int64_t k;
-    const float *a;
-    const float *b;
-    const float *bias; /* [n] or NULL */
-    float *c;
-    int64_t a_batch, a_row, a_col;
-    int64_t b_batch, b_row, b_col;
-    int64_t c_batch, c_row;
-    bool is_accumulating;
-    int n_threads;
-} gd_gemm_t;
-
+/* As gd_gemm_run. */
 status_t gd_onednn_gemm(const gd_gemm_t *gemm);
 /*
  * The same with bf16 behind a and b, and behind c where is_c_bf16; sums are f32, the bias too. Only where

@@ -2,8 +2,6 @@
 /* optim: picks the optimizer kernels of the instruction set in use. */
 #include "cpu/optim.h"
 
-#include <string.h>
-
 #include "cpu/cpu.h"
 
 #ifdef __x86_64__
@@ -17,11 +15,11 @@ extern const gd_cpu_optim_t gd_cpu_optim_base;
 const gd_cpu_optim_t *gd_cpu_optim(void)
 {
 #ifdef __x86_64__
-    const char *isa = gd_cpu_isa_name();
-    if (strcmp(isa, "avx512") == 0) {
+    const gd_cpu_isa_t isa = gd_cpu_isa();
+    if (isa >= GD_CPU_ISA_V4) {
         return &gd_cpu_optim_v4;
     }
-    return strcmp(isa, "avx2") == 0 ? &gd_cpu_optim_v3 : &gd_cpu_optim_v2;
+    return isa == GD_CPU_ISA_V3 ? &gd_cpu_optim_v3 : &gd_cpu_optim_v2;
 #else
     return &gd_cpu_optim_base;
 #endif

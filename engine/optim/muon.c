@@ -9,7 +9,7 @@
  */
 #include <math.h>
 
-#include "cpu/onednn.h"
+#include "cpu/gemm.h"
 #include "gradd/context.h"
 #include "optim/internal.h"
 
@@ -66,7 +66,7 @@ static status_t product(const float *a, const float *b, float *c, int64_t m, int
                             .c_row = n,
                             .is_accumulating = is_accumulating,
                             .n_threads = gd_context_n_threads()};
-    return gd_onednn_gemm(&gemm);
+    return gd_gemm_run(&gemm);
 }
 
 static void transpose(const float *x, float *y, int64_t rows, int64_t columns)
