@@ -182,7 +182,9 @@ static void errors_are_smaller_than_onednns_in_f32_or_little_larger(void **state
             assert_ok(gd_amx_gemm(&p.gemm));
             const error_t tiles = error_measure(&p.gemm, NULL, 1);
 
-            if (!(tiles.mean_square <= 1.25 * 1.25 * plain.mean_square && tiles.most <= 1.5 * plain.most)) {
+            /* a sum that is one term only is rounded once by oneDNN, by us a few times */
+            const double bound = fmax(1.25 * sqrt(plain.mean_square), 0x1.5p-24);
+            if (!(sqrt(tiles.mean_square) <= bound && tiles.most <= fmax(1.5 * plain.most, 0x1p-21))) {
                 fail_msg("k %lld, kind %d: rms error %g, oneDNN's %g; most %g, oneDNN's %g", (long long)inner[i], kind,
                          sqrt(tiles.mean_square), sqrt(plain.mean_square), tiles.most, plain.most);
             }
