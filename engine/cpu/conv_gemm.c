@@ -24,6 +24,7 @@ typedef struct conv_gemm {
     int64_t share;   /* images a thread */
     float *partial;  /* backward_weight: [threads - 1, O, C] */
     int64_t n_parts; /* of partial, that were written */
+    int n_product_threads;
     _Atomic bool has_failed;
 } conv_gemm_t;
 
@@ -45,6 +46,13 @@ static conv_gemm_t conv_gemm_init(const gd_conv_t *conv, int n_threads)
         .n_out = conv->out[0] * conv->out[1],
         .share = conv->batch / (n_threads > 1 ? n_threads : 1),
     };
+}
+
+static void product_run(conv_gemm_t *g, const gd_product_t *product)
+{
+    if (gd_gemm_product(product, g->n_product_threads) != ST_OK) {
+        g->has_failed = true;
+    }
 }
 
 /* The pixels that the kernel meets, [C, OH·OW]: the image itself, or a copy in scratch memory; NULL: no memory. */
@@ -83,12 +91,14 @@ static status_t images_run(conv_gemm_t *g, int n_threads, gd_cpu_body_func_t bod
     const int64_t n_shared = n_threads > 1 ? g->share * n_threads : g->conv->batch;
     gd_onednn_set_threads(n_threads);
     if (n_shared > 0) {
+        g->n_product_threads = 1;
         gd_cpu_parallel(n_threads, n_shared, n_threads > 1 ? g->share : n_shared, body, g);
     }
+    g->n_product_threads = n_threads;
     for (int64_t i = n_shared; i < g->conv->batch; i++) {
         body(g, i, i + 1);
     }
-    return g->has_failed ? ST_FAIL(ST_ERR_NOMEM, "convolution: memory for the pixels of an image") : ST_OK;
+    return g->has_failed ? ST_FAIL(ST_ERR_NOMEM, "convolution: memory for the pixels or panels of an image") : ST_OK;
 }
 
 /* y[O,N] = weight[O,C] x[C,N] + bias[O] */
@@ -108,16 +118,16 @@ static void forward_images(void *arg, int64_t begin, int64_t end)
                 y[o * g->n_out + j] = g->bias[o];
             }
         }
-        gd_onednn_product(&(gd_product_t){.m = c->c_out,
-                                          .n = g->n_out,
-                                          .k = c->c_in,
-                                          .a = g->weight,
-                                          .a_row = c->c_in,
-                                          .b = pixels,
-                                          .b_row = g->n_out,
-                                          .c = y,
-                                          .c_row = g->n_out,
-                                          .is_accumulating = g->bias != NULL});
+        product_run(g, &(gd_product_t){.m = c->c_out,
+                                       .n = g->n_out,
+                                       .k = c->c_in,
+                                       .a = g->weight,
+                                       .a_row = c->c_in,
+                                       .b = pixels,
+                                       .b_row = g->n_out,
+                                       .c = y,
+                                       .c_row = g->n_out,
+                                       .is_accumulating = g->bias != NULL});
     }
 }
 
@@ -147,15 +157,15 @@ static void backward_input_images(void *arg, int64_t begin, int64_t end)
             g->has_failed = true;
             return;
         }
-        gd_onednn_product(&(gd_product_t){.m = c->c_in,
-                                          .n = g->n_out,
-                                          .k = c->c_out,
-                                          .a = g->weight,
-                                          .a_row = c->c_out,
-                                          .b = g->x + i * c->c_out * g->n_out,
-                                          .b_row = g->n_out,
-                                          .c = pixels,
-                                          .c_row = g->n_out});
+        product_run(g, &(gd_product_t){.m = c->c_in,
+                                       .n = g->n_out,
+                                       .k = c->c_out,
+                                       .a = g->weight,
+                                       .a_row = c->c_out,
+                                       .b = g->x + i * c->c_out * g->n_out,
+                                       .b_row = g->n_out,
+                                       .c = pixels,
+                                       .c_row = g->n_out});
         if (pixels != dx) {
             pixels_put(g, pixels, dx);
         }
@@ -206,17 +216,17 @@ static void backward_weight_images(void *arg, int64_t begin, int64_t end)
             g->has_failed = true;
             return;
         }
-        gd_onednn_product(&(gd_product_t){.m = c->c_out,
-                                          .n = c->c_in,
-                                          .k = g->n_out,
-                                          .a = g->weight + i * c->c_out * g->n_out,
-                                          .a_row = g->n_out,
-                                          .b = pixels,
-                                          .b_row = g->n_out,
-                                          .is_b_transposed = true,
-                                          .c = sum,
-                                          .c_row = c->c_in,
-                                          .is_accumulating = i > begin || (is_left_over && i > 0)});
+        product_run(g, &(gd_product_t){.m = c->c_out,
+                                       .n = c->c_in,
+                                       .k = g->n_out,
+                                       .a = g->weight + i * c->c_out * g->n_out,
+                                       .a_row = g->n_out,
+                                       .b = pixels,
+                                       .b_row = g->n_out,
+                                       .is_b_transposed = true,
+                                       .c = sum,
+                                       .c_row = c->c_in,
+                                       .is_accumulating = i > begin || (is_left_over && i > 0)});
     }
 }
 

@@ -34,3 +34,28 @@ status_t gd_gemm_run(const gd_gemm_t *gemm)
     }
     return gd_onednn_gemm(gemm);
 }
+
+status_t gd_gemm_product(const gd_product_t *p, int n_threads)
+{
+    const gd_gemm_t gemm = {
+        .n_batch = 1,
+        .m = p->m,
+        .n = p->n,
+        .k = p->k,
+        .a = p->a,
+        .b = p->b,
+        .c = p->c,
+        .a_row = p->a_row,
+        .a_col = 1,
+        .b_row = p->is_b_transposed ? 1 : p->b_row,
+        .b_col = p->is_b_transposed ? p->b_row : 1,
+        .c_row = p->c_row,
+        .is_accumulating = p->is_accumulating,
+        .n_threads = n_threads,
+    };
+    if (amx_suits(&gemm)) {
+        return gd_amx_gemm(&gemm);
+    }
+    gd_onednn_product(p);
+    return ST_OK;
+}

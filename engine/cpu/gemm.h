@@ -34,4 +34,20 @@ typedef struct gd_gemm {
 /* ST_ERR_NOMEM. */
 status_t gd_gemm_run(const gd_gemm_t *gemm);
 
+/*
+ * c[m,n] = sum_k a[m,k] b[k,n] (+ c where is_accumulating), rows of a, b and c at distances a_row, b_row, c_row;
+ * is_b_transposed: b[n,k]. n_threads is 1 within gd_cpu_parallel; elsewhere it is what gd_onednn_set_threads was told.
+ * ST_ERR_NOMEM.
+ */
+typedef struct gd_product {
+    int64_t m, n, k;
+    const float *a;
+    const float *b;
+    float *c;
+    int64_t a_row, b_row, c_row;
+    bool is_b_transposed;
+    bool is_accumulating;
+} gd_product_t;
+status_t gd_gemm_product(const gd_product_t *product, int n_threads);
+
 #endif

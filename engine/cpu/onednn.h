@@ -26,19 +26,9 @@ bool gd_onednn_has_bf16(void);
 const char *gd_onednn_bf16_name(void);
 
 /*
- * c[m,n] = sum_k a[m,k] b[k,n] (+ c where is_accumulating), rows of a, b and c at distances a_row, b_row, c_row;
- * is_b_transposed: b[n,k]. Nothing is cached. Within gd_cpu_parallel the calling thread does all of it, elsewhere
+ * As gd_gemm_product; nothing is cached. Within gd_cpu_parallel the calling thread does all of it, elsewhere
  * gd_onednn_set_threads' threads. Returns nothing: oneDNN can fail on bad arguments only, which are ours.
  */
-typedef struct gd_product {
-    int64_t m, n, k;
-    const float *a;
-    const float *b;
-    float *c;
-    int64_t a_row, b_row, c_row;
-    bool is_b_transposed;
-    bool is_accumulating;
-} gd_product_t;
 void gd_onednn_product(const gd_product_t *product);
 void gd_onednn_set_threads(int n_threads);
 
