@@ -81,8 +81,11 @@ static void node_format_inputs(const tape_node_t *node, strbuf_t *text)
 static status_t overwritten_fail(const tape_node_t *node, const char *what, const gd_tensor_t *saved, uint32_t version)
 {
     strbuf_t text = {0};
-    strbuf_appendf(&text, "%s: %s, which backward needs, was changed in place (version %u, was %u when saved): it is ",
-                   node->base.op->name, what, saved->storage->version, version);
+    const char *changed_by = saved->storage->changed_by;
+    strbuf_appendf(&text,
+                   "%s: %s, which backward needs, was changed in place%s%s (version %u, was %u when saved): it is ",
+                   node->base.op->name, what, changed_by != NULL ? " by " : "", changed_by != NULL ? changed_by : "",
+                   saved->storage->version, version);
     gd_shape_format(saved->n_dims, saved->shape, &text);
     strbuf_append(&text, ", the inputs were ");
     node_format_inputs(node, &text);

@@ -152,6 +152,7 @@ static status_t atan2_backward(gd_node_t *node, gd_tensor_t *dy, gd_tensor_t **d
         .saves = (saves_x),                                                                                            \
         .autocast = (autocast_x),                                                                                      \
         .infer = name_x##_infer,                                                                                       \
+        .is_elementwise = true,                                                                                        \
         .backward = (backward_x),                                                                                      \
         .onnx = (onnx_x),                                                                                              \
         .sample = BINARY_SAMPLES(lo_x, hi_x),                                                                          \

@@ -248,6 +248,24 @@ static bool is_recorded(gd_tensor_t *const *in, int n_in)
     return false;
 }
 
+/* A view's graph says how it was made of its base as that was then. */
+static status_t views_check(const gd_op_t *op, gd_tensor_t *const *in, int n_in)
+{
+    for (int i = 0; i < n_in; i++) {
+        if (in[i] != NULL && in[i]->is_view && in[i]->storage->recorded_version > in[i]->view_version) {
+            strbuf_t text = {0};
+            gd_shape_format(in[i]->n_dims, in[i]->shape, &text);
+            status_t status = ST_FAIL(ST_ERR_STATE,
+                                      "%s: input %d %s is a view that was taken before %s changed its base in place: "
+                                      "take it again",
+                                      op->name, i, strbuf_text(&text), in[i]->storage->changed_by);
+            strbuf_release(&text);
+            return status;
+        }
+    }
+    return ST_OK;
+}
+
 static status_t op_apply(gd_op_id_t id, gd_tensor_t *const *in, int n_in, const gd_attrs_t *attrs, gd_tensor_t **out_p)
 {
     const gd_op_t *op = rows[id];
@@ -275,7 +293,15 @@ static status_t op_apply(gd_op_id_t id, gd_tensor_t *const *in, int n_in, const 
             goto err_free_outputs;
         }
     }
+    if (op->is_view) {
+        out[0]->is_view = true;
+        out[0]->view_version = out[0]->storage->version;
+    }
     if (gd_dtype_is_float(out[0]->dtype) && is_recorded(in, n_in)) {
+        status = views_check(op, in, n_in);
+        if (status != ST_OK) {
+            goto err_free_outputs;
+        }
         status = tape_node_record(id, op, in, n_in, attrs, out, op->n_out);
         if (status != ST_OK) {
             goto err_free_outputs;
@@ -337,6 +363,7 @@ status_t gd_op_apply_into(gd_op_id_t id, gd_tensor_t *const *in, int n_in, const
     if (status == ST_OK) {
         status = kernel_run(id, op, in, n_in, attrs, outs, true);
         out->storage->version++;
+        out->storage->changed_by = op->name;
     }
     while (n_made > 1) {
         (void)gd_tensor_unref(outs[--n_made]);

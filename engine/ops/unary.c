@@ -72,6 +72,7 @@ static status_t step_backward(gd_node_t *node, gd_tensor_t *dy, gd_tensor_t **dx
         .saves = (saves_x),                                                                                            \
         .autocast = (autocast_x),                                                                                      \
         .infer = (infer_x),                                                                                            \
+        .is_elementwise = true,                                                                                        \
         .backward = (backward_x),                                                                                      \
         .onnx = (onnx_x),                                                                                              \
         .sample = UNARY_SAMPLES(lo_x, hi_x),                                                                           \
@@ -128,6 +129,7 @@ const gd_op_t gd_op_clamp = {
     .dtypes = DTYPES_NUMBER,
     .saves = GD_SAVE_INPUTS,
     .infer = clamp_infer,
+    .is_elementwise = true,
     .backward = clamp_backward,
     .onnx = "Clip",
     .sample = {{.in = {{2, {3, 40}, .lo = -2, .hi = 3}}, .n_in = 1, .attrs = {.f = {-1, 2}, .i = {-1, 2}}},

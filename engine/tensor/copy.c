@@ -33,6 +33,7 @@ status_t gd_tensor_copy(gd_tensor_t *dst, const gd_tensor_t *src)
     const gd_kernel_args_t args = {
         .in = &in, .n_in = 1, .out = &out, .n_out = 1, .attrs = &attrs, .n_threads = gd_context_n_threads()};
     dst->storage->version++;
+    dst->storage->changed_by = "copy";
     return gd_cpu_kernel(GD_OP_CAST)(&args);
 }
 
@@ -52,6 +53,7 @@ status_t gd_tensor_fill(gd_tensor_t *t, double value)
         return status;
     }
     t->storage->version++;
+    t->storage->changed_by = "fill";
     if (element == 0 && t->is_contiguous) {
         memset(out.data, 0, (size_t)t->numel * gd_dtype_size(t->dtype));
         return ST_OK;
@@ -60,6 +62,18 @@ status_t gd_tensor_fill(gd_tensor_t *t, double value)
     args.out = &out;
     args.n_threads = gd_context_n_threads();
     return cast(&args);
+}
+
+status_t gd_tensor_to(gd_tensor_t *x, gd_device_t device, gd_dtype_t dtype, gd_tensor_t **y_p)
+{
+    if (device != GD_DEVICE_CPU) {
+        return ST_FAIL(ST_ERR_UNSUPPORTED, "to: this build has no device %s",
+                       device == GD_DEVICE_CUDA ? "cuda" : "of this number");
+    }
+    if ((unsigned)dtype >= GD_DTYPE_COUNT) {
+        return ST_FAIL(ST_ERR_DTYPE, "to: %d is no dtype", (int)dtype);
+    }
+    return gd_cast(x, dtype, y_p);
 }
 
 status_t gd_tensor_item(const gd_tensor_t *t, double *value_p)

@@ -225,7 +225,8 @@ void gd_tensor_format(const gd_tensor_t *t, strbuf_t *text)
             block_format(&p, 0, t->offset, PREFIX);
         }
     }
-    if (t->dtype != GD_DTYPE_F32 && t->dtype != GD_DTYPE_I64 && t->dtype != GD_DTYPE_BOOL) {
+    const bool is_shown = t->dtype == GD_DTYPE_I64 || t->dtype == GD_DTYPE_BOOL; /* by the elements themselves */
+    if (t->dtype != GD_DTYPE_F32 && (!is_shown || t->numel == 0)) {
         strbuf_appendf(text, ", dtype=%s", gd_dtype_name(t->dtype));
     }
     strbuf_append_char(text, ')');

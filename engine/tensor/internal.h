@@ -21,6 +21,8 @@
 typedef struct gd_storage {
     atomic_int n_refs;
     uint32_t version;
+    uint32_t recorded_version; /* after the last change in place that became part of a graph; 0: none */
+    const char *changed_by;    /* the op that changed it last in place, where that is known; NULL */
     unsigned char *data;
     size_t size_bytes;
     void (*release)(void *arg); /* wrapped memory only */
@@ -37,7 +39,9 @@ struct gd_tensor {
     bool is_contiguous;
     bool requires_grad; /* leaves; results have a node instead */
     bool is_grad_fresh;
-    int64_t offset; /* elements */
+    bool is_view;          /* made by a view op */
+    uint32_t view_version; /* of the storage then */
+    int64_t offset;        /* elements */
     int64_t numel;
     gd_storage_t *storage;
     tape_node_t *node;   /* counted; NULL: a leaf */

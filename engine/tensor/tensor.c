@@ -76,6 +76,8 @@ static gd_tensor_t *tensor_alloc(gd_dtype_t dtype, int64_t numel)
         t->dtype = dtype;
         t->requires_grad = false;
         t->is_grad_fresh = false;
+        t->is_view = false;
+        t->view_version = 0;
         t->offset = 0;
         t->numel = numel;
         t->storage = NULL;
@@ -190,6 +192,7 @@ status_t gd_tensor_full(gd_dtype_t dtype, int n_dims, const int64_t *shape, doub
         return status;
     }
     t->storage->version = 0;
+    t->storage->changed_by = NULL;
     *t_p = t;
     return ST_OK;
 }

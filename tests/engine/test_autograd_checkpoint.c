@@ -274,8 +274,9 @@ static void an_input_changed_in_between_is_refused(void **state)
 
     assert_ok(gd_tensor_fill(b, 7));
 
-    assert_fails(gd_backward(y, NULL, false), ST_ERR_STATE,
-                 "checkpoint: input 1, which backward needs, was changed in place (version 1, was 0 when saved)");
+    assert_fails(
+        gd_backward(y, NULL, false), ST_ERR_STATE,
+        "checkpoint: input 1, which backward needs, was changed in place by fill (version 1, was 0 when saved)");
     (void)gd_tensor_unref(a);
     (void)gd_tensor_unref(b);
     (void)gd_tensor_unref(y);

@@ -94,6 +94,7 @@ typedef struct gd_op {
     gd_autocast_t autocast;
     bool is_view; /* no kernel: infer gives strides and offset */
     bool is_random;
+    bool is_elementwise; /* element i of the result comes from elements i of the inputs: it may be written over one */
     unsigned contiguous_in; /* inputs, a bit each, that the kernel wants contiguous: others are copied before */
     unsigned f32_in; /* inputs, a bit each, that are f32 where the others are of 16 bits: parameters, statistics */
     bool has_bf16_products; /* bf16 isn't converted where the processor multiplies it */

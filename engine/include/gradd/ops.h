@@ -7,6 +7,7 @@
 #ifndef GRADD_OPS_H
 #define GRADD_OPS_H
 
+#include "gradd/create.h"
 #include "gradd/index.h"
 #include "gradd/pointwise.h"
 #include "gradd/reduce.h"

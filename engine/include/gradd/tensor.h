@@ -71,6 +71,9 @@ gd_view_t gd_tensor_view(const gd_tensor_t *t);
 /* Number of in-place changes so far of the storage behind t. */
 uint32_t gd_tensor_version(const gd_tensor_t *t);
 
+/* x on the device and in the dtype: x itself where it is that, else a copy; part of a graph. ST_ERR_UNSUPPORTED where
+ * the build hasn't got the device. */
+status_t gd_tensor_to(gd_tensor_t *x, gd_device_t device, gd_dtype_t dtype, gd_tensor_t **y_p);
 /* Value of a one-element tensor as double. ST_ERR_SHAPE otherwise. */
 status_t gd_tensor_item(const gd_tensor_t *t, double *value_p);
 /* dst[...] = src[...] with broadcasting and dtype conversion; no graph; counts as an in-place change of dst. */
