@@ -170,6 +170,16 @@ static void a_step_in_bf16_allocates_nothing(void **state)
     assert_no_call_after_the_first(MODEL_GPT, 2, set);
 }
 
+static void samples_are_augmented_without_allocating(void **state)
+{
+    (void)state;
+    const char *const set[] = {
+        "data.train={idx: {images: train-images, labels: train-labels, augment: [{random_crop: {size: 8, padding: 2}}, "
+        "horizontal_flip, {noise: {std: 0.1}}, {mixup: {alpha: 1}}, {normalize: {mean: 0.4, std: 0.2}}]}}",
+        "data.prefetch={threads: 1, batches: 2}", NULL};
+    assert_no_call_after_the_first(MODEL_CNN, 2, set);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -179,6 +189,7 @@ int main(void)
         TEST(a_step_of_a_gpt_allocates_nothing),
         TEST(a_step_of_an_lstm_or_a_llama_allocates_nothing),
         TEST(a_step_on_two_threads_allocates_nothing),
+        TEST(samples_are_augmented_without_allocating),
         TEST(a_step_in_bf16_allocates_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
