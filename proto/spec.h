@@ -49,12 +49,12 @@ typedef struct spec_source {
  * Parses, expands and checks. On success *job_p is complete: paths are absolute; the model file's layers are in
  * model.layers with ${…} replaced, model.parameters holds the final values, model.file and model.with are gone. Never
  * NULL: name, resources, parallel (data set), checkpoint, restart, training.schedule (constant unless given),
- * training.microbatches, and, where there is data.validation, evaluation. Lists with a default (betas, part) are full;
- * text.context is that of the first position_embedding unless given; generate.prompt is "\n" unless given.
- * steps and epochs: exactly one is set. Checkpoint.every and evaluation.every may be unset: only after the last step.
- * A problem of --set stands in the file "--set training.stepz" without a line. Data files that are not there are
- * problems too. ST_ERR_PARSE: problems has at least one entry, and status_message() is the first of them.
- * One definition of what has to hold across fields: proto/spec_check.c.
+ * training.loss (cross_entropy unless given), training.microbatches, and, where there is data.validation, evaluation.
+ * Lists with a default (betas, part) are full; text.context is that of the first position_embedding unless given;
+ * generate.prompt is "\n" unless given. steps and epochs: exactly one is set. Checkpoint.every and evaluation.every may
+ * be unset: only after the last step. A problem of --set stands in the file "--set training.stepz" without a line. Data
+ * files that are not there are problems too. ST_ERR_PARSE: problems has at least one entry, and status_message() is the
+ * first of them. One definition of what has to hold across fields: proto/spec_check.c.
  */
 status_t spec_job_parse(const spec_source_t *source, spec_job_t **job_p, spec_problems_t *problems);
 void spec_job_free(spec_job_t *job);

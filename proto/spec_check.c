@@ -45,7 +45,8 @@ static spec_place_t place_of(const spec_context_t *context, const char *path, bo
             node = child;
         } else {
             (void)snprintf(word, sizeof(word), "%.*s", (int)length, path);
-            bool is_shorthand = node->kind == SPEC_NODE_LIST && strcmp(word, "layers") == 0; /* residual: [...] */
+            bool is_shorthand = node->kind == SPEC_NODE_LIST &&
+                                (strcmp(word, "layers") == 0 || strcmp(word, "parts") == 0); /* residual: [...] */
             node = is_shorthand ? node : spec_node_child(node, word);
         }
         path += length;
@@ -185,10 +186,23 @@ static void betas_fill(checker_t *checker, Gradd__V1__Optimizer *optimizer)
     }
 }
 
+static void loss_fill(checker_t *checker, Gradd__V1__Training *training)
+{
+    if (training == NULL || training->loss != NULL) {
+        return;
+    }
+    Gradd__V1__Loss *loss = message_fill(checker, &gradd__v1__loss__descriptor, (void *)&training->loss);
+    if (loss != NULL) {
+        loss->kind_case = GRADD__V1__LOSS__KIND_CROSS_ENTROPY;
+        (void)message_fill(checker, &gradd__v1__loss__cross_entropy__descriptor, (void *)&loss->cross_entropy);
+    }
+}
+
 static void check_defaults(checker_t *checker)
 {
     spec_job_t *job = checker->job;
     name_fill(checker);
+    loss_fill(checker, job->training);
     Gradd__V1__Resources *resources = message_fill(checker, &gradd__v1__resources__descriptor, (void *)&job->resources);
     Gradd__V1__Parallel *parallel = message_fill(checker, &gradd__v1__parallel__descriptor, (void *)&job->parallel);
     (void)message_fill(checker, &gradd__v1__checkpoint__descriptor, (void *)&job->checkpoint);
@@ -614,6 +628,42 @@ static void check_optimizer(checker_t *checker, const Gradd__V1__Training *train
     }
 }
 
+static void check_loss_part(checker_t *checker, size_t index, const Gradd__V1__Loss__Part *part)
+{
+    char path[96];
+    const struct {
+        const char *name;
+        const int64_t *range;
+        size_t n;
+    } ranges[] = {{"outputs", part->outputs, part->n_outputs}, {"targets", part->targets, part->n_targets}};
+    if (part->loss != NULL && part->loss->kind_case == GRADD__V1__LOSS__KIND_SUM) {
+        (void)snprintf(path, sizeof(path), "training.loss.sum.parts[%zu].loss", index);
+        complain(checker, path, "a sum in a sum: put its parts here");
+    }
+    for (int i = 0; i < 2; i++) {
+        if (ranges[i].n == 2 && ranges[i].range[0] >= ranges[i].range[1]) {
+            (void)snprintf(path, sizeof(path), "training.loss.sum.parts[%zu].%s", index, ranges[i].name);
+            complain(checker, path, "[%lld, %lld) is empty: the first must be less than the second",
+                     (long long)ranges[i].range[0], (long long)ranges[i].range[1]);
+        }
+    }
+}
+
+static void check_loss(checker_t *checker, const Gradd__V1__Training *training)
+{
+    const Gradd__V1__Loss *loss = training->loss;
+    bool has_smoothing = loss == NULL || loss->kind_case == GRADD__V1__LOSS__KIND_CROSS_ENTROPY;
+    const bool is_sum = loss != NULL && loss->kind_case == GRADD__V1__LOSS__KIND_SUM && loss->sum != NULL;
+    for (size_t i = 0; is_sum && i < loss->sum->n_parts && loss->sum->parts[i] != NULL; i++) {
+        const Gradd__V1__Loss__Part *part = loss->sum->parts[i];
+        check_loss_part(checker, i, part);
+        has_smoothing |= part->loss != NULL && part->loss->kind_case == GRADD__V1__LOSS__KIND_CROSS_ENTROPY;
+    }
+    if (training->label_smoothing > 0 && !has_smoothing) {
+        complain(checker, "training.label_smoothing", "only with the loss cross_entropy");
+    }
+}
+
 static void check_training(checker_t *checker)
 {
     const Gradd__V1__Training *training = checker->job->training;
@@ -627,9 +677,7 @@ static void check_training(checker_t *checker)
         complain(checker, "training", "either steps or epochs are needed");
     }
     check_batch(checker);
-    if (training->label_smoothing > 0 && training->loss != GRADD__V1__TRAINING__LOSS__cross_entropy) {
-        complain(checker, "training.label_smoothing", "only with the loss cross_entropy");
-    }
+    check_loss(checker, training);
     check_optimizer(checker, training);
     check_schedule(checker, "training.schedule", training->schedule, true);
 }

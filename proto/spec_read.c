@@ -552,7 +552,8 @@ void spec_read(spec_context_t *context, const ProtobufCMessageDescriptor *descri
     }
     const ProtobufCFieldDescriptor *list = spec_list_field(descriptor);
     const ProtobufCFieldDescriptor *alone = spec_short_field(descriptor);
-    if (node->kind == SPEC_NODE_SCALAR && !node->is_null && alone != NULL) {
+    const bool is_many = alone != NULL && alone->label == PROTOBUF_C_LABEL_REPEATED;
+    if (alone != NULL && (is_many ? node->kind == SPEC_NODE_LIST : node->kind == SPEC_NODE_SCALAR && !node->is_null)) {
         read_field(context, descriptor, alone, node, message);
         return;
     }

@@ -178,8 +178,11 @@ static void append_message(strbuf_t *json, const ProtobufCMessageDescriptor *mes
     } else if (list != NULL) {
         strbuf_append(json, "{\"type\": \"array\", \"minItems\": 1, \"items\": {\"$ref\": \"#/$defs/Layer\"}},\n    ");
     } else if (spec_short_field(message) != NULL) {
-        append_value(json, spec_short_field(message), spec_rule_find(message, spec_short_field(message)));
-        strbuf_append(json, ",\n    ");
+        const ProtobufCFieldDescriptor *alone = spec_short_field(message);
+        const bool is_many = alone->label == PROTOBUF_C_LABEL_REPEATED;
+        strbuf_append(json, is_many ? "{\"type\": \"array\", \"minItems\": 1, \"items\": " : "");
+        append_value(json, alone, spec_rule_find(message, alone));
+        strbuf_append(json, is_many ? "},\n    " : ",\n    ");
     } else if (!needs_fields(message)) {
         strbuf_append(json, "{\"type\": \"null\"},\n    ");
     }

@@ -9,17 +9,17 @@ static status_t microbatch_evaluate(wrk_session_t *session, int64_t n, wrk_recor
     gd_tensor_t *x = NULL;
     gd_tensor_t *y = NULL;
     gd_tensor_t *loss = NULL;
+    double factors[WRK_MAX_LOSS_TERMS];
+    for (int i = 0; i < WRK_MAX_LOSS_TERMS; i++) {
+        factors[i] = 1;
+    }
     status_t status = wrk_session_batch_new(session->validation, n, &x, &y);
     if (status != ST_OK) {
         return status;
     }
     status = wrk_loader_take(session->eval_loader, gd_tensor_data(x), gd_tensor_data(y));
     if (status == ST_OK) {
-        status = wrk_session_loss(session, x, y, 1.0, 0.0, &loss, &record->n_correct);
-    }
-    if (status == ST_OK) {
-        status = gd_tensor_item(loss, &record->loss);
-        record->n_targets = n * session->n_targets;
+        status = wrk_session_loss(session, x, y, factors, false, &loss, record);
     }
     (void)gd_tensor_unref(loss);
     (void)gd_tensor_unref(y);
@@ -60,22 +60,28 @@ static status_t parameters_evaluate(wrk_session_t *session)
     if (status != ST_OK) {
         return status;
     }
+    wrk_record_t sums = {0};
     double loss = 0;
-    int64_t n_correct = 0;
-    int64_t n_targets = 0;
     for (int64_t m = 0; m < n_micro; m++) {
         const wrk_record_t *record = wrk_exchange_get(session->evaluation, m);
-        loss += record->loss;
-        n_correct += record->n_correct;
-        n_targets += record->n_targets;
+        for (int i = 0; i < session->loss.n_terms; i++) {
+            sums.loss[i] += record->loss[i];
+            sums.weight[i] += record->weight[i];
+        }
+        sums.n_correct += record->n_correct;
+        sums.n_targets += record->n_targets;
     }
+    for (int i = 0; i < session->loss.n_terms; i++) {
+        loss += sums.weight[i] > 0 ? sums.loss[i] / sums.weight[i] : 0;
+    }
+    const double accuracy = sums.n_targets > 0 ? (double)sums.n_correct / (double)sums.n_targets : 0;
     int64_t wall = clock_wall_ns();
-    wrk_point_t points[] = {{"validation_loss", session->step, loss / (double)n_targets, wall},
-                            {"validation_accuracy", session->step, (double)n_correct / (double)n_targets, wall}};
+    wrk_point_t points[] = {{"validation_loss", session->step, loss, wall},
+                            {"validation_accuracy", session->step, accuracy, wall}};
     wrk_session_points(session, points, session->has_accuracy ? 2 : 1);
     session->evaluated_step = session->step;
     if (session->has_plateau) {
-        gd_plateau_update(&session->plateau, &session->plateau_options, loss / (double)n_targets);
+        gd_plateau_update(&session->plateau, &session->plateau_options, loss);
     }
     return ST_OK;
 }

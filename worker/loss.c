@@ -1,15 +1,463 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/*
- * loss: what training.loss names, of a model's outputs [N, classes] and the data's targets: labels [N], or values of as
- * many elements as the outputs (regression, or shares of classes as mixup makes them). Elementwise losses compare with
- * the values, or with one-hot targets (1 and -1 for soft_margin), and are averaged over the last dimension; all are
- * sums over the targets times `scale`, so that microbatches add up.
- */
-#include "gradd/loss.h"
+/* loss: the terms of training.loss; see loss.h. Elementwise losses compare with values, or with one-hot labels (1 and
+ * -1 where that is what they want), and are averaged over the last dimension. */
+#include "worker/loss.h"
+
+#include <math.h>
+#include <string.h>
+
 #include "gradd/ops.h"
 #include "worker/session_internal.h"
 
-static const int64_t IGNORE_INDEX = -100; /* PyTorch's default */
+/* ---- which is which ---- */
+
+typedef enum family { FAMILY_POINTWISE, FAMILY_CLASSES, FAMILY_GAUSSIAN, FAMILY_DICE } family_t;
+
+/* Elementwise losses of the engine; parameters come from the job. */
+typedef struct kind_row {
+    int kind_case;
+    family_t family;
+    gd_pointwise_loss_kind_t pointwise;
+    bool is_signed; /* labels are 1 and -1 */
+} kind_row_t;
+
+static const kind_row_t kinds[] = {
+    {GRADD__V1__LOSS__KIND_CROSS_ENTROPY, FAMILY_CLASSES, GD_LOSS_POINTWISE_COUNT, false},
+    {GRADD__V1__LOSS__KIND_NLL, FAMILY_CLASSES, GD_LOSS_POINTWISE_COUNT, false},
+    {GRADD__V1__LOSS__KIND_MULTI_MARGIN, FAMILY_CLASSES, GD_LOSS_POINTWISE_COUNT, false},
+    {GRADD__V1__LOSS__KIND_MSE, FAMILY_POINTWISE, GD_LOSS_MSE, false},
+    {GRADD__V1__LOSS__KIND_L1, FAMILY_POINTWISE, GD_LOSS_L1, false},
+    {GRADD__V1__LOSS__KIND_SMOOTH_L1, FAMILY_POINTWISE, GD_LOSS_SMOOTH_L1, false},
+    {GRADD__V1__LOSS__KIND_HUBER, FAMILY_POINTWISE, GD_LOSS_HUBER, false},
+    {GRADD__V1__LOSS__KIND_BCE_WITH_LOGITS, FAMILY_POINTWISE, GD_LOSS_BCE_WITH_LOGITS, false},
+    {GRADD__V1__LOSS__KIND_BCE, FAMILY_POINTWISE, GD_LOSS_BCE, false},
+    {GRADD__V1__LOSS__KIND_POISSON_NLL, FAMILY_POINTWISE, GD_LOSS_POISSON_NLL, false},
+    {GRADD__V1__LOSS__KIND_SOFT_MARGIN, FAMILY_POINTWISE, GD_LOSS_SOFT_MARGIN, true},
+    {GRADD__V1__LOSS__KIND_HINGE_EMBEDDING, FAMILY_POINTWISE, GD_LOSS_HINGE_EMBEDDING, true},
+    {GRADD__V1__LOSS__KIND_FOCAL, FAMILY_POINTWISE, GD_LOSS_FOCAL, false},
+    {GRADD__V1__LOSS__KIND_KL_DIV, FAMILY_POINTWISE, GD_LOSS_KL_DIV, false},
+    {GRADD__V1__LOSS__KIND_GAUSSIAN_NLL, FAMILY_GAUSSIAN, GD_LOSS_GAUSSIAN_NLL, false},
+    {GRADD__V1__LOSS__KIND_DICE, FAMILY_DICE, GD_LOSS_POINTWISE_COUNT, false},
+};
+
+static const kind_row_t *row_find(const Gradd__V1__Loss *spec)
+{
+    for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
+        if (kinds[i].kind_case == (int)spec->kind_case) {
+            return &kinds[i];
+        }
+    }
+    return NULL;
+}
+
+static gd_pointwise_loss_options_t options_of(const Gradd__V1__Loss *spec, const kind_row_t *row)
+{
+    gd_pointwise_loss_options_t options = {.kind = row->pointwise};
+    switch (row->pointwise) {
+    case GD_LOSS_SMOOTH_L1:
+        options.a = spec->smooth_l1->beta;
+        break;
+    case GD_LOSS_HUBER:
+        options.a = spec->huber->delta;
+        break;
+    case GD_LOSS_POISSON_NLL:
+        options.option = spec->poisson_nll->log_input | spec->poisson_nll->full << 1;
+        options.a = spec->poisson_nll->epsilon;
+        break;
+    case GD_LOSS_HINGE_EMBEDDING:
+        options.a = spec->hinge_embedding->margin;
+        break;
+    case GD_LOSS_FOCAL:
+        options.a = spec->focal->alpha;
+        options.b = spec->focal->gamma;
+        break;
+    case GD_LOSS_KL_DIV:
+        options.option = spec->kl_div->log_target;
+        break;
+    case GD_LOSS_GAUSSIAN_NLL:
+        options.option = spec->gaussian_nll->full << 1;
+        options.a = spec->gaussian_nll->epsilon;
+        break;
+    default:
+        break;
+    }
+    return options;
+}
+
+static const char *kind_name(const Gradd__V1__Loss *spec)
+{
+    const ProtobufCFieldDescriptor *field =
+        protobuf_c_message_descriptor_get_field(&gradd__v1__loss__descriptor, (unsigned)spec->kind_case);
+    return field != NULL ? field->name : "nothing";
+}
+
+/* ---- opening ---- */
+
+static status_t list_take(size_t n, const double *list, gd_tensor_t **t_p)
+{
+    const int64_t size = (int64_t)n;
+    gd_tensor_t *t = NULL;
+    if (n == 0) {
+        return ST_OK;
+    }
+    status_t status = gd_tensor_new(GD_DTYPE_F32, 1, &size, &t);
+    if (status == ST_OK) {
+        for (size_t i = 0; i < n; i++) {
+            ((float *)gd_tensor_data(t))[i] = (float)list[i];
+        }
+        *t_p = t;
+    }
+    return status;
+}
+
+static void class_options_take(const Gradd__V1__Training *training, wrk_loss_term_t *term)
+{
+    const Gradd__V1__Loss *spec = term->spec;
+    bool has_ignored = false;
+    if (spec->kind_case == GRADD__V1__LOSS__KIND_CROSS_ENTROPY) {
+        const Gradd__V1__Loss__CrossEntropy *own = spec->cross_entropy;
+        term->smoothing = own->has_label_smoothing ? own->label_smoothing : training->label_smoothing;
+        term->class_weight = own->weight;
+        term->n_class_weight = own->n_weight;
+        has_ignored = own->has_ignore_index;
+        term->ignore_index = has_ignored ? own->ignore_index : term->ignore_index;
+    } else if (spec->kind_case == GRADD__V1__LOSS__KIND_NLL) {
+        term->class_weight = spec->nll->weight;
+        term->n_class_weight = spec->nll->n_weight;
+        has_ignored = spec->nll->has_ignore_index;
+        term->ignore_index = has_ignored ? spec->nll->ignore_index : term->ignore_index;
+    } else {
+        term->class_weight = spec->multi_margin->weight;
+        term->n_class_weight = spec->multi_margin->n_weight;
+        return; /* its mean is over the targets, whatever their weights */
+    }
+    term->is_counted = has_ignored || term->n_class_weight > 0;
+}
+
+static status_t term_add(wrk_loss_t *loss, const Gradd__V1__Training *training, const Gradd__V1__Loss *spec,
+                         const Gradd__V1__Loss__Part *part)
+{
+    const kind_row_t *row = spec != NULL ? row_find(spec) : NULL;
+    if (row == NULL || loss->n_terms == WRK_MAX_LOSS_TERMS) {
+        return ST_FAIL(ST_ERR_INVAL, "training.loss: %s can't be a term, or more than %d",
+                       spec != NULL ? kind_name(spec) : "nothing", (int)WRK_MAX_LOSS_TERMS);
+    }
+    wrk_loss_term_t *term = &loss->terms[loss->n_terms++];
+    *term = (wrk_loss_term_t){.spec = spec,
+                              .kind = (int)(row - kinds),
+                              .share = part != NULL ? part->weight : 1,
+                              .outputs = {0, -1},
+                              .targets = {0, -1},
+                              .has_classes = row->family == FAMILY_CLASSES,
+                              .ignore_index = -100}; /* PyTorch's default; no data has it */
+    if (part != NULL && part->n_outputs == 2) {
+        memcpy(term->outputs, part->outputs, sizeof(term->outputs));
+        term->is_part = true;
+    }
+    if (part != NULL && part->n_targets == 2) {
+        memcpy(term->targets, part->targets, sizeof(term->targets));
+        term->is_part = true;
+    }
+    if (term->has_classes) {
+        class_options_take(training, term);
+    } else if (row->pointwise == GD_LOSS_BCE) {
+        term->class_weight = spec->bce->weight;
+        term->n_class_weight = spec->bce->n_weight;
+    } else if (row->pointwise == GD_LOSS_BCE_WITH_LOGITS) {
+        term->class_weight = spec->bce_with_logits->weight;
+        term->n_class_weight = spec->bce_with_logits->n_weight;
+    }
+    loss->is_counted |= term->is_counted;
+    status_t status = list_take(term->n_class_weight, term->class_weight, &term->weight);
+    if (status == ST_OK && row->pointwise == GD_LOSS_BCE_WITH_LOGITS) {
+        status = list_take(spec->bce_with_logits->n_pos_weight, spec->bce_with_logits->pos_weight, &term->pos_weight);
+    }
+    return status;
+}
+
+status_t wrk_loss_open(const Gradd__V1__Training *training, bool has_labels, wrk_loss_t *loss_p)
+{
+    wrk_loss_t loss = {.accuracy_term = -1};
+    const Gradd__V1__Loss *spec = training->loss;
+    status_t status = ST_OK;
+    if (spec != NULL && spec->kind_case == GRADD__V1__LOSS__KIND_SUM) {
+        for (size_t i = 0; i < spec->sum->n_parts && status == ST_OK; i++) {
+            status = term_add(&loss, training, spec->sum->parts[i]->loss, spec->sum->parts[i]);
+        }
+    } else {
+        status = term_add(&loss, training, spec, NULL);
+    }
+    for (int i = 0; i < loss.n_terms; i++) {
+        if (loss.accuracy_term < 0 && loss.terms[i].has_classes) {
+            loss.accuracy_term = i;
+        }
+    }
+    if (loss.accuracy_term < 0 && has_labels) {
+        loss.accuracy_term = 0;
+    }
+    if (status != ST_OK) {
+        wrk_loss_release(&loss);
+        return status;
+    }
+    *loss_p = loss;
+    return ST_OK;
+}
+
+void wrk_loss_release(wrk_loss_t *loss)
+{
+    for (int i = 0; i < loss->n_terms; i++) {
+        (void)gd_tensor_unref(loss->terms[i].weight);
+        (void)gd_tensor_unref(loss->terms[i].pos_weight);
+    }
+    *loss = (wrk_loss_t){0};
+}
+
+/* ---- targets ---- */
+
+/* [from, to) of the last axis; x itself where that is all of it. */
+static status_t range_take(gd_tensor_t *x, const int64_t range[2], gd_tensor_t **y_p)
+{
+    const int64_t width = gd_tensor_n_dims(x) > 0 ? gd_tensor_dim(x, -1) : 1;
+    const int64_t to = range[1] < 0 ? width : range[1];
+    if (range[0] == 0 && to == width) {
+        *y_p = gd_tensor_ref(x);
+        return ST_OK;
+    }
+    if (to > width || gd_tensor_n_dims(x) == 0) {
+        return ST_FAIL(ST_ERR_SHAPE, "[%lld, %lld) is beyond the %lld that there are", (long long)range[0],
+                       (long long)to, (long long)width);
+    }
+    return gd_slice(x, gd_tensor_n_dims(x) - 1, range[0], to, 1, y_p);
+}
+
+/* One value a row as labels. */
+static status_t labels_of_values(gd_tensor_t *values, gd_tensor_t **labels_p)
+{
+    gd_tensor_t *flat = NULL;
+    gd_tensor_t *labels = NULL;
+    status_t status = gd_contiguous(values, &flat);
+    if (status == ST_OK) {
+        const int64_t n = gd_tensor_numel(flat);
+        status = gd_tensor_new(GD_DTYPE_I64, 1, &n, &labels);
+    }
+    const float *from = status == ST_OK ? gd_tensor_data(flat) : NULL;
+    for (int64_t i = 0; status == ST_OK && i < gd_tensor_numel(flat); i++) {
+        if (!(fabsf(from[i]) < 1e9F) || from[i] != rintf(from[i])) {
+            status = ST_FAIL(ST_ERR_DATA, "the target %g of row %lld is no label", (double)from[i], (long long)i);
+            break;
+        }
+        ((int64_t *)gd_tensor_data(labels))[i] = (int64_t)from[i];
+    }
+    (void)gd_tensor_unref(flat);
+    if (status != ST_OK) {
+        (void)gd_tensor_unref(labels);
+        return status;
+    }
+    *labels_p = labels;
+    return ST_OK;
+}
+
+/* The targets of a term: labels [N], or values. */
+static status_t targets_take(const wrk_loss_term_t *term, gd_tensor_t *outputs, gd_tensor_t *y, gd_tensor_t **targets_p)
+{
+    if (gd_tensor_dtype(y) != GD_DTYPE_F32) {
+        *targets_p = gd_tensor_ref(y);
+        return ST_OK;
+    }
+    gd_tensor_t *values = NULL;
+    status_t status = range_take(y, term->targets, &values);
+    if (status == ST_OK && term->has_classes && gd_tensor_numel(values) < gd_tensor_numel(outputs)) {
+        status = labels_of_values(values, targets_p);
+        (void)gd_tensor_unref(values);
+        return status;
+    }
+    if (status == ST_OK) {
+        *targets_p = values;
+    }
+    return status;
+}
+
+static status_t one_hot_new(gd_tensor_t *outputs, gd_tensor_t *y, double elsewhere, gd_tensor_t **one_hot_p)
+{
+    const int64_t n_classes = gd_tensor_dim(outputs, -1);
+    gd_tensor_t *one_hot = NULL;
+    status_t status =
+        gd_tensor_full(GD_DTYPE_F32, gd_tensor_n_dims(outputs), gd_tensor_shape(outputs), elsewhere, &one_hot);
+    if (status != ST_OK) {
+        return status;
+    }
+    const int64_t *target = gd_tensor_data(y);
+    float *data = gd_tensor_data(one_hot);
+    for (int64_t row = 0; row < gd_tensor_numel(y) && status == ST_OK; row++) {
+        if (target[row] < 0 || target[row] >= n_classes) {
+            status = ST_FAIL(ST_ERR_DATA, "label %lld of row %lld is outside 0 … %lld", (long long)target[row],
+                             (long long)row, (long long)(n_classes - 1));
+        } else {
+            data[row * n_classes + target[row]] = 1.0F;
+        }
+    }
+    if (status != ST_OK) {
+        (void)gd_tensor_unref(one_hot);
+        return status;
+    }
+    *one_hot_p = one_hot;
+    return ST_OK;
+}
+
+/* Targets as values in the shape of x; one-hot where they are labels. */
+static status_t wanted_new(gd_tensor_t *x, gd_tensor_t *y, bool is_signed, gd_tensor_t **wanted_p)
+{
+    if (gd_tensor_dtype(y) != GD_DTYPE_F32) {
+        return one_hot_new(x, y, is_signed ? -1 : 0, wanted_p);
+    }
+    if (gd_tensor_numel(y) != gd_tensor_numel(x)) {
+        strbuf_t text = {0};
+        gd_tensor_format_shape(x, &text);
+        strbuf_append(&text, " outputs, targets ");
+        gd_tensor_format_shape(y, &text);
+        status_t status = ST_FAIL(ST_ERR_SHAPE, "%s: as many values are needed", strbuf_text(&text));
+        strbuf_release(&text);
+        return status;
+    }
+    return gd_reshape(y, gd_tensor_n_dims(x), gd_tensor_shape(x), wanted_p);
+}
+
+/* ---- the families ---- */
+
+static status_t pointwise_loss(const wrk_loss_term_t *term, const kind_row_t *row, gd_tensor_t *x, gd_tensor_t *y,
+                               double factor, gd_tensor_t **loss_p)
+{
+    const gd_pointwise_loss_options_t options = options_of(term->spec, row);
+    const bool is_of_rows = row->pointwise == GD_LOSS_KL_DIV && term->spec->kl_div->batch_mean;
+    const double scale = is_of_rows ? factor : factor / (double)gd_tensor_dim(x, -1);
+    gd_tensor_t *wanted = NULL;
+    status_t status = wanted_new(x, y, row->is_signed, &wanted);
+    if (status == ST_OK && row->pointwise == GD_LOSS_MSE) {
+        status = gd_mse(x, wanted, scale, loss_p);
+    } else if (status == ST_OK) {
+        status = gd_pointwise_loss(x, wanted, term->weight, term->pos_weight, &options, true, scale, loss_p);
+    }
+    (void)gd_tensor_unref(wanted);
+    return status;
+}
+
+/* The outputs' first half are means, the second variances. */
+static status_t gaussian_loss(const wrk_loss_term_t *term, const kind_row_t *row, gd_tensor_t *x, gd_tensor_t *y,
+                              double factor, gd_tensor_t **loss_p)
+{
+    const int64_t width = gd_tensor_dim(x, -1);
+    const gd_pointwise_loss_options_t options = options_of(term->spec, row);
+    gd_tensor_t *mean = NULL;
+    gd_tensor_t *variance = NULL;
+    gd_tensor_t *wanted = NULL;
+    status_t status =
+        width % 2 == 0 ? ST_OK
+                       : ST_FAIL(ST_ERR_SHAPE, "%lld outputs: as many means as variances are needed", (long long)width);
+    if (status == ST_OK) {
+        status = range_take(x, (const int64_t[2]){0, width / 2}, &mean);
+    }
+    if (status == ST_OK) {
+        status = range_take(x, (const int64_t[2]){width / 2, width}, &variance);
+    }
+    if (status == ST_OK) {
+        status = wanted_new(mean, y, false, &wanted);
+    }
+    if (status == ST_OK) {
+        status = gd_pointwise_loss(mean, wanted, variance, NULL, &options, true, factor / (double)(width / 2), loss_p);
+    }
+    (void)gd_tensor_unref(wanted);
+    (void)gd_tensor_unref(variance);
+    (void)gd_tensor_unref(mean);
+    return status;
+}
+
+static status_t scaled(status_t made, gd_tensor_t *sum, double factor, gd_tensor_t **loss_p)
+{
+    status_t status = made == ST_OK ? gd_scale(sum, factor, 0, loss_p) : made;
+    (void)gd_tensor_unref(sum);
+    return status;
+}
+
+static status_t dice_loss(const wrk_loss_term_t *term, gd_tensor_t *x, gd_tensor_t *y, double factor,
+                          gd_tensor_t **loss_p)
+{
+    gd_tensor_t *wanted = NULL;
+    gd_tensor_t *sum = NULL;
+    status_t status = wanted_new(x, y, false, &wanted);
+    if (status == ST_OK) {
+        status = gd_dice_loss(x, wanted, term->spec->dice->epsilon, GD_REDUCTION_SUM, &sum);
+    }
+    (void)gd_tensor_unref(wanted);
+    return scaled(status, sum, factor, loss_p);
+}
+
+/* -factor · sum of w y · log p over shares of classes y (PyTorch's cross_entropy of probabilities); the shares are
+ * mixed with equal ones by `smoothing`. Log p is the outputs' log_softmax, for nll the outputs. */
+static status_t shares_loss(const wrk_loss_term_t *term, gd_tensor_t *x, gd_tensor_t *y, double factor,
+                            double smoothing, gd_tensor_t **loss_p)
+{
+    gd_tensor_t *shares = NULL;
+    gd_tensor_t *smooth = NULL;
+    gd_tensor_t *weighted = NULL;
+    gd_tensor_t *log_p = NULL;
+    gd_tensor_t *product = NULL;
+    gd_tensor_t *sum = NULL;
+    const bool has_logits = term->spec->kind_case == GRADD__V1__LOSS__KIND_CROSS_ENTROPY;
+    status_t status = wanted_new(x, y, false, &shares);
+    if (status == ST_OK) {
+        status = gd_scale(shares, 1 - smoothing, smoothing / (double)gd_tensor_dim(x, -1), &smooth);
+    }
+    if (status == ST_OK && term->weight != NULL) {
+        status = gd_mul(smooth, term->weight, &weighted);
+    }
+    if (status == ST_OK) {
+        status = has_logits ? gd_log_softmax(x, -1, &log_p) : gd_scale(x, 1, 0, &log_p);
+    }
+    if (status == ST_OK) {
+        status = gd_mul(log_p, weighted != NULL ? weighted : smooth, &product);
+    }
+    if (status == ST_OK) {
+        status = gd_sum(product, 0, NULL, false, &sum);
+    }
+    (void)gd_tensor_unref(product);
+    (void)gd_tensor_unref(log_p);
+    (void)gd_tensor_unref(weighted);
+    (void)gd_tensor_unref(smooth);
+    (void)gd_tensor_unref(shares);
+    return scaled(status, sum, -factor, loss_p);
+}
+
+/* *n_correct_p is set where the op counts them itself. */
+static status_t class_loss(const wrk_loss_term_t *term, gd_tensor_t *x, gd_tensor_t *y, double factor, bool smooths,
+                           gd_tensor_t **loss_p, int64_t *n_correct_p)
+{
+    const double smoothing = smooths ? term->smoothing : 0;
+    gd_tensor_t *sum = NULL;
+    status_t status = ST_OK;
+    if (gd_tensor_dtype(y) == GD_DTYPE_F32) {
+        return term->spec->kind_case == GRADD__V1__LOSS__KIND_MULTI_MARGIN
+                   ? ST_FAIL(ST_ERR_INVAL, "multi_margin takes labels; the data's targets are values")
+                   : shares_loss(term, x, y, factor, smoothing, loss_p);
+    }
+    switch (term->spec->kind_case) {
+    case GRADD__V1__LOSS__KIND_CROSS_ENTROPY:
+        if (term->weight == NULL) {
+            return gd_cross_entropy(x, y, factor, term->ignore_index, smoothing, loss_p, n_correct_p);
+        }
+        status = gd_cross_entropy_loss(x, y, term->weight, term->ignore_index, smoothing, GD_REDUCTION_SUM, &sum);
+        break;
+    case GRADD__V1__LOSS__KIND_NLL:
+        status = gd_nll_loss(x, y, term->weight, term->ignore_index, GD_REDUCTION_SUM, &sum);
+        break;
+    default:
+        status = gd_multi_margin_loss(x, y, term->weight, term->spec->multi_margin->p, term->spec->multi_margin->margin,
+                                      GD_REDUCTION_SUM, &sum);
+        break;
+    }
+    return scaled(status, sum, factor, loss_p);
+}
+
+/* ---- accuracy ---- */
 
 /* The first of the largest of n values. */
 static int64_t largest_find(const float *values, int64_t n)
@@ -21,195 +469,201 @@ static int64_t largest_find(const float *values, int64_t n)
     return best;
 }
 
-/* Rows whose largest output is the label's, or where the target's largest share is; the first of equal ones. */
-static int64_t hits_count(gd_tensor_t *outputs, gd_tensor_t *y, int64_t n_classes)
+/* Rows whose largest output is the label's, or where the target's largest share is; the first of equal ones. n_correct:
+ * known already; < 0: not. */
+static void hits_count(const wrk_loss_term_t *term, const gd_tensor_t *x, const gd_tensor_t *y, int64_t n_correct,
+                       wrk_record_t *record)
 {
-    bool has_values = gd_tensor_dtype(y) == GD_DTYPE_F32;
+    const bool has_values = gd_tensor_dtype(y) == GD_DTYPE_F32;
+    const int64_t n_classes = gd_tensor_dim(x, -1);
     const int64_t *label = has_values ? NULL : gd_tensor_data(y);
     const float *share = has_values ? gd_tensor_data(y) : NULL;
-    const float *output = gd_tensor_data(outputs);
-    int64_t n_correct = 0;
-    for (int64_t row = 0; row < gd_tensor_numel(outputs) / n_classes; row++) {
-        int64_t wanted = has_values ? largest_find(share + row * n_classes, n_classes) : label[row];
-        n_correct += largest_find(output + row * n_classes, n_classes) == wanted;
+    const float *output = gd_tensor_data(x);
+    record->n_correct = 0;
+    record->n_targets = 0;
+    for (int64_t row = 0; row < gd_tensor_numel(x) / n_classes; row++) {
+        const int64_t wanted = has_values ? largest_find(share + row * n_classes, n_classes) : label[row];
+        if (!has_values && wanted == term->ignore_index) {
+            continue;
+        }
+        record->n_targets++;
+        if (n_correct < 0) {
+            record->n_correct += largest_find(output + row * n_classes, n_classes) == wanted;
+        }
     }
-    return n_correct;
+    record->n_correct = n_correct < 0 ? record->n_correct : n_correct;
 }
 
-/* Losses whose targets are classes, or shares of classes. */
-static bool loss_has_classes(int loss)
+/* ---- terms ---- */
+
+static status_t term_compute(const wrk_loss_term_t *term, gd_tensor_t *x, gd_tensor_t *y, double factor, bool smooths,
+                             gd_tensor_t **loss_p, int64_t *n_correct_p)
 {
-    return loss == GRADD__V1__TRAINING__LOSS__cross_entropy || loss == GRADD__V1__TRAINING__LOSS__nll ||
-           loss == GRADD__V1__TRAINING__LOSS__multi_margin;
+    const kind_row_t *row = &kinds[term->kind];
+    switch (row->family) {
+    case FAMILY_CLASSES:
+        return class_loss(term, x, y, factor, smooths, loss_p, n_correct_p);
+    case FAMILY_GAUSSIAN:
+        return gaussian_loss(term, row, x, y, factor, loss_p);
+    case FAMILY_DICE:
+        return dice_loss(term, x, y, factor, loss_p);
+    case FAMILY_POINTWISE:
+        break;
+    }
+    return pointwise_loss(term, row, x, y, factor, loss_p);
 }
 
-bool wrk_session_has_accuracy(const wrk_session_t *session)
+/* What a term is of, contiguous and in f32 (outputs are bf16 under training.precision): hits are read from it. */
+static status_t term_take(const wrk_loss_term_t *term, gd_tensor_t *outputs, gd_tensor_t *y, gd_tensor_t **x_p,
+                          gd_tensor_t **targets_p)
 {
-    return wrk_dataset_n_classes(session->train) > 0 || loss_has_classes((int)session->job->training->loss);
-}
-
-static status_t one_hot_new(gd_tensor_t *outputs, gd_tensor_t *y, int64_t n_classes, double elsewhere,
-                            gd_tensor_t **one_hot_p)
-{
-    gd_tensor_t *one_hot = NULL;
-    status_t status =
-        gd_tensor_full(GD_DTYPE_F32, gd_tensor_n_dims(outputs), gd_tensor_shape(outputs), elsewhere, &one_hot);
+    gd_tensor_t *part = NULL;
+    gd_tensor_t *wide = NULL;
+    gd_tensor_t *x = NULL;
+    status_t status = range_take(outputs, term->outputs, &part);
+    if (status == ST_OK) {
+        status = gd_tensor_dtype(part) != GD_DTYPE_F32 ? gd_cast(part, GD_DTYPE_F32, &wide) : ST_OK;
+    }
+    if (status == ST_OK) {
+        status = gd_contiguous(wide != NULL ? wide : part, &x);
+    }
+    if (status == ST_OK) {
+        status = targets_take(term, x, y, targets_p);
+    }
+    (void)gd_tensor_unref(wide);
+    (void)gd_tensor_unref(part);
     if (status != ST_OK) {
+        (void)gd_tensor_unref(x);
         return status;
     }
-    const int64_t *target = gd_tensor_data(y);
-    float *data = gd_tensor_data(one_hot);
-    for (int64_t row = 0; row < gd_tensor_numel(y); row++) {
-        data[row * n_classes + target[row]] = 1.0F;
-    }
-    *one_hot_p = one_hot;
+    *x_p = x;
     return ST_OK;
 }
 
-/* False: not an elementwise loss. Parameters are PyTorch's defaults, torchvision's for focal. */
-static bool pointwise_find(int loss, gd_pointwise_loss_options_t *options_p)
+static status_t name_add(const wrk_loss_t *loss, int i, status_t status)
 {
-    static const struct {
-        int loss;
-        gd_pointwise_loss_options_t options;
-    } rows[] = {
-        {GRADD__V1__TRAINING__LOSS__mse, {.kind = GD_LOSS_MSE}},
-        {GRADD__V1__TRAINING__LOSS__l1, {.kind = GD_LOSS_L1}},
-        {GRADD__V1__TRAINING__LOSS__smooth_l1, {.kind = GD_LOSS_SMOOTH_L1, .a = 1}},
-        {GRADD__V1__TRAINING__LOSS__huber, {.kind = GD_LOSS_HUBER, .a = 1}},
-        {GRADD__V1__TRAINING__LOSS__bce_with_logits, {.kind = GD_LOSS_BCE_WITH_LOGITS}},
-        {GRADD__V1__TRAINING__LOSS__bce, {.kind = GD_LOSS_BCE}},
-        {GRADD__V1__TRAINING__LOSS__poisson_nll, {.kind = GD_LOSS_POISSON_NLL, .option = 1}},
-        {GRADD__V1__TRAINING__LOSS__soft_margin, {.kind = GD_LOSS_SOFT_MARGIN}},
-        {GRADD__V1__TRAINING__LOSS__focal, {.kind = GD_LOSS_FOCAL, .a = 0.25, .b = 2}},
-    };
-    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
-        if (rows[i].loss == loss) {
-            *options_p = rows[i].options;
-            return true;
+    return loss->n_terms > 1
+               ? status_add_context(status, "training.loss.sum[%d]: %s", i, kind_name(loss->terms[i].spec))
+               : status_add_context(status, "training.loss: %s", kind_name(loss->terms[i].spec));
+}
+
+/* *sum_p (NULL at first) takes the term in. */
+static status_t sum_add(gd_tensor_t **sum_p, gd_tensor_t *term)
+{
+    gd_tensor_t *next = NULL;
+    status_t status = ST_OK;
+    if (*sum_p == NULL) {
+        next = gd_tensor_ref(term);
+    } else {
+        status = gd_add(*sum_p, term, &next);
+    }
+    if (status == ST_OK) {
+        (void)gd_tensor_unref(*sum_p);
+        *sum_p = next;
+    }
+    return status;
+}
+
+status_t wrk_loss_compute(const wrk_loss_t *loss, gd_tensor_t *outputs, gd_tensor_t *y, const double *factors,
+                          bool smooths, gd_tensor_t **loss_p, wrk_record_t *record)
+{
+    gd_tensor_t *sum = NULL;
+    status_t status = ST_OK;
+    record->n_correct = 0;
+    record->n_targets = 0;
+    for (int i = 0; i < loss->n_terms && status == ST_OK; i++) {
+        const wrk_loss_term_t *term = &loss->terms[i];
+        gd_tensor_t *x = NULL;
+        gd_tensor_t *targets = NULL;
+        gd_tensor_t *one = NULL;
+        int64_t n_correct = -1;
+        status = term_take(term, outputs, y, &x, &targets);
+        if (status == ST_OK) {
+            status = term_compute(term, x, targets, factors[i] * term->share, smooths, &one, &n_correct);
         }
+        if (status == ST_OK) {
+            status = gd_tensor_item(one, &record->loss[i]);
+        }
+        if (status == ST_OK && i == loss->accuracy_term) {
+            hits_count(term, x, targets, n_correct, record);
+        }
+        status = status == ST_OK ? sum_add(&sum, one) : name_add(loss, i, status);
+        (void)gd_tensor_unref(one);
+        (void)gd_tensor_unref(targets);
+        (void)gd_tensor_unref(x);
     }
-    return false;
-}
-
-/* The targets of an elementwise loss, shaped as the outputs. */
-static status_t wanted_new(const gd_pointwise_loss_options_t *options, gd_tensor_t *outputs, gd_tensor_t *y,
-                           int64_t n_classes, gd_tensor_t **wanted_p)
-{
-    bool is_signed = options->kind == GD_LOSS_SOFT_MARGIN;
-    if (gd_tensor_dtype(y) != GD_DTYPE_F32) {
-        return one_hot_new(outputs, y, n_classes, is_signed ? -1 : 0, wanted_p);
-    }
-    return gd_reshape(y, gd_tensor_n_dims(outputs), gd_tensor_shape(outputs), wanted_p);
-}
-
-static status_t pointwise_loss(const gd_pointwise_loss_options_t *options, gd_tensor_t *outputs, gd_tensor_t *y,
-                               int64_t n_classes, double scale, gd_tensor_t **loss_p)
-{
-    gd_tensor_t *wanted = NULL;
-    status_t status = wanted_new(options, outputs, y, n_classes, &wanted);
     if (status != ST_OK) {
+        (void)gd_tensor_unref(sum);
         return status;
     }
-    if (options->kind == GD_LOSS_MSE) {
-        status = gd_mse(outputs, wanted, scale / (double)n_classes, loss_p);
-    } else {
-        status = gd_pointwise_loss(outputs, wanted, NULL, NULL, options, true, scale / (double)n_classes, loss_p);
+    *loss_p = sum;
+    return ST_OK;
+}
+
+/* ---- weights ---- */
+
+static double label_weight(const wrk_loss_term_t *term, int64_t label)
+{
+    if (label == term->ignore_index) {
+        return 0;
     }
-    (void)gd_tensor_unref(wanted);
+    const int64_t n = (int64_t)term->n_class_weight;
+    return n > 1 && label >= 0 && label < n ? term->class_weight[label] : n == 1 ? term->class_weight[0] : 1;
+}
+
+void wrk_loss_weigh(const wrk_loss_t *loss, const gd_tensor_t *y, int64_t n_samples, double *weights_p)
+{
+    const bool has_values = gd_tensor_dtype(y) == GD_DTYPE_F32;
+    const int64_t width = has_values && gd_tensor_n_dims(y) > 1 ? gd_tensor_dim(y, -1) : 1;
+    const int64_t n_rows = gd_tensor_numel(y) / width;
+    for (int i = 0; i < loss->n_terms; i++) {
+        const wrk_loss_term_t *term = &loss->terms[i];
+        const int64_t to = term->targets[1] < 0 ? width : term->targets[1];
+        const bool has_labels = !has_values || to - term->targets[0] == 1;
+        weights_p[i] = term->spec->kind_case == GRADD__V1__LOSS__KIND_DICE ? (double)n_samples : (double)n_rows;
+        if (!term->is_counted || !has_labels) {
+            continue; /* PyTorch's means over shares are over the rows, too */
+        }
+        weights_p[i] = 0;
+        for (int64_t row = 0; row < n_rows; row++) {
+            const int64_t label = has_values
+                                      ? (int64_t)((const float *)gd_tensor_data(y))[row * width + term->targets[0]]
+                                      : ((const int64_t *)gd_tensor_data(y))[row];
+            weights_p[i] += label_weight(term, label);
+        }
+    }
+}
+
+status_t wrk_loss_check(const wrk_loss_t *loss, gd_tensor_t *outputs, gd_tensor_t *y)
+{
+    double factors[WRK_MAX_LOSS_TERMS];
+    wrk_record_t record;
+    gd_tensor_t *value = NULL;
+    for (int i = 0; i < loss->n_terms; i++) {
+        const wrk_loss_term_t *term = &loss->terms[i];
+        const int64_t to = term->outputs[1] < 0 ? gd_tensor_dim(outputs, -1) : term->outputs[1];
+        const int64_t n = (int64_t)term->n_class_weight;
+        if (n > (term->has_classes ? 0 : 1) && n != to - term->outputs[0]) {
+            status_t status = ST_FAIL(ST_ERR_SHAPE, "%lld weights for %lld outputs", (long long)n,
+                                      (long long)(to - term->outputs[0]));
+            return name_add(loss, i, status);
+        }
+        factors[i] = 1;
+    }
+    status_t status = wrk_loss_compute(loss, outputs, y, factors, true, &value, &record);
+    (void)gd_tensor_unref(value);
     return status;
 }
 
-/* -scale · sum of y · log p over shares of classes y (PyTorch's cross_entropy of probabilities); the shares are mixed
- * with equal ones by `smoothing`. has_logits: log p is the outputs' log_softmax, else the outputs. */
-static status_t shares_loss(gd_tensor_t *outputs, gd_tensor_t *y, bool has_logits, double scale, double smoothing,
-                            gd_tensor_t **loss_p)
-{
-    gd_tensor_t *shares = NULL;
-    gd_tensor_t *smooth = NULL;
-    gd_tensor_t *log_p = NULL;
-    gd_tensor_t *product = NULL;
-    gd_tensor_t *sum = NULL;
-    status_t status = gd_reshape(y, gd_tensor_n_dims(outputs), gd_tensor_shape(outputs), &shares);
-    if (status == ST_OK) {
-        status = gd_scale(shares, 1 - smoothing, smoothing / (double)gd_tensor_dim(outputs, -1), &smooth);
-    }
-    if (status == ST_OK) {
-        status = has_logits ? gd_log_softmax(outputs, -1, &log_p) : gd_scale(outputs, 1, 0, &log_p);
-    }
-    if (status == ST_OK) {
-        status = gd_mul(log_p, smooth, &product);
-    }
-    if (status == ST_OK) {
-        status = gd_sum(product, 0, NULL, false, &sum);
-    }
-    if (status == ST_OK) {
-        status = gd_scale(sum, -scale, 0, loss_p);
-    }
-    (void)gd_tensor_unref(sum);
-    (void)gd_tensor_unref(product);
-    (void)gd_tensor_unref(log_p);
-    (void)gd_tensor_unref(smooth);
-    (void)gd_tensor_unref(shares);
-    return status;
-}
-
-/* Targets that are values [N, …], as many as the outputs. */
-static status_t values_loss(int loss, gd_tensor_t *outputs, gd_tensor_t *y, int64_t n_outputs, double scale,
-                            double smoothing, gd_tensor_t **loss_p)
-{
-    gd_pointwise_loss_options_t options;
-    if (pointwise_find(loss, &options)) {
-        return pointwise_loss(&options, outputs, y, n_outputs, scale, loss_p);
-    }
-    if (loss == GRADD__V1__TRAINING__LOSS__multi_margin) {
-        return ST_FAIL(ST_ERR_INVAL, "training.loss multi_margin takes labels; the data's targets are values");
-    }
-    return shares_loss(outputs, y, loss == GRADD__V1__TRAINING__LOSS__cross_entropy, scale, smoothing, loss_p);
-}
-
-static status_t row_loss(int loss, gd_tensor_t *outputs, gd_tensor_t *y, double scale, gd_tensor_t **loss_p)
-{
-    gd_tensor_t *sum = NULL;
-    status_t status = loss == GRADD__V1__TRAINING__LOSS__nll
-                          ? gd_nll_loss(outputs, y, NULL, IGNORE_INDEX, GD_REDUCTION_SUM, &sum)
-                          : gd_multi_margin_loss(outputs, y, NULL, 1, 1, GD_REDUCTION_SUM, &sum);
-    if (status == ST_OK) {
-        status = gd_scale(sum, scale, 0, loss_p);
-    }
-    (void)gd_tensor_unref(sum);
-    return status;
-}
-
-status_t wrk_session_loss(const wrk_session_t *session, gd_tensor_t *x, gd_tensor_t *y, double scale, double smoothing,
-                          gd_tensor_t **loss_p, int64_t *n_correct_p)
+status_t wrk_session_loss(const wrk_session_t *session, gd_tensor_t *x, gd_tensor_t *y, const double *factors,
+                          bool smooths, gd_tensor_t **loss_p, wrk_record_t *record)
 {
     gd_tensor_t *outputs = NULL;
-    gd_pointwise_loss_options_t options;
-    int loss = (int)session->job->training->loss;
     status_t status = gd_module_forward(session->model, x, &outputs);
-    if (status != ST_OK) {
-        return status;
-    }
-    if (gd_tensor_dtype(y) == GD_DTYPE_F32) {
-        *n_correct_p = session->has_accuracy ? hits_count(outputs, y, session->n_outputs) : 0;
-        status = values_loss(loss, outputs, y, session->n_outputs, scale, smoothing, loss_p);
-    } else if (loss == GRADD__V1__TRAINING__LOSS__cross_entropy) {
-        status = gd_cross_entropy(outputs, y, scale, IGNORE_INDEX, smoothing, loss_p, n_correct_p);
-    } else {
-        gd_tensor_t *wide = NULL;
-        status = gd_cast(outputs, GD_DTYPE_F32, &wide); /* bf16 under training.precision */
-        if (status != ST_OK) {
-            (void)gd_tensor_unref(outputs);
-            return status;
-        }
-        (void)gd_tensor_unref(outputs);
-        outputs = wide;
-        *n_correct_p = hits_count(outputs, y, session->n_outputs);
-        status = pointwise_find(loss, &options)
-                     ? pointwise_loss(&options, outputs, y, session->n_outputs, scale, loss_p)
-                     : row_loss(loss, outputs, y, scale, loss_p);
+    if (status == ST_OK) {
+        status = wrk_loss_compute(&session->loss, outputs, y, factors, smooths, loss_p, record);
     }
     (void)gd_tensor_unref(outputs);
+    wrk_loss_weigh(&session->loss, y, gd_tensor_dim(x, 0), record->weight);
     return status;
 }

@@ -121,7 +121,11 @@ static status_t data_open(wrk_session_t *session)
     session->is_text = wrk_dataset_is_text(session->train);
     session->is_stream = wrk_dataset_is_stream(session->train);
     session->n_targets = wrk_dataset_n_targets(session->train);
-    session->has_accuracy = wrk_session_has_accuracy(session);
+    status = wrk_loss_open(session->job->training, wrk_dataset_n_classes(session->train) > 0, &session->loss);
+    if (status != ST_OK) {
+        return status;
+    }
+    session->has_accuracy = session->loss.accuracy_term >= 0;
     if (data->validation != NULL && data->validation->kind_case != GRADD__V1__DATASET__KIND__NOT_SET) {
         options.name = "data.validation";
         options.like = session->train;
@@ -164,6 +168,26 @@ static int64_t eval_micro_choose(const wrk_session_t *session)
     return n > session->micro ? n : session->micro;
 }
 
+/* Whether every label, or as many values as a target has, fit what the loss takes of the outputs. */
+static status_t targets_check(const wrk_session_t *session, gd_tensor_t *outputs, gd_tensor_t *y)
+{
+    const wrk_loss_t *loss = &session->loss;
+    const bool is_plain = loss->n_terms == 1 && loss->terms[0].spec->kind_case != GRADD__V1__LOSS__KIND_GAUSSIAN_NLL;
+    wrk_dataset_t *const sets[2] = {session->train, session->validation};
+    status_t status = ST_OK;
+    for (int k = 0; k < 2 && sets[k] != NULL; k++) {
+        for (int i = 0; i < loss->n_terms && status == ST_OK; i++) {
+            const wrk_loss_term_t *term = &loss->terms[i];
+            const int64_t to = term->outputs[1] < 0 ? session->n_outputs : term->outputs[1];
+            const bool has_values = wrk_dataset_target(sets[k])->dtype == GD_DTYPE_F32;
+            if (!has_values || (is_plain && !term->is_part)) {
+                status = wrk_dataset_check_classes(sets[k], to - term->outputs[0]);
+            }
+        }
+    }
+    return status == ST_OK ? wrk_loss_check(loss, outputs, y) : status;
+}
+
 /* The width of what the model puts out, from a forward of one sample, and whether every label fits. */
 static status_t outputs_check(wrk_session_t *session)
 {
@@ -195,14 +219,28 @@ static status_t outputs_check(wrk_session_t *session)
         }
     }
     if (status == ST_OK) {
-        status = wrk_dataset_check_classes(session->train, session->n_outputs);
-    }
-    if (status == ST_OK && session->validation != NULL) {
-        status = wrk_dataset_check_classes(session->validation, session->n_outputs);
+        status = targets_check(session, outputs, y);
     }
     (void)gd_tensor_unref(outputs);
     (void)gd_tensor_unref(y);
     (void)gd_tensor_unref(x);
+    return status;
+}
+
+/* Where microbatches are read to. */
+static status_t batches_make(wrk_session_t *session)
+{
+    const int64_t n = session->loss.is_counted && session->n_own > 1 ? session->n_own : 1;
+    session->x = mem_calloc((size_t)n, sizeof(gd_tensor_t *));
+    session->y = mem_calloc((size_t)n, sizeof(gd_tensor_t *));
+    if (session->x == NULL || session->y == NULL) {
+        return ST_FAIL(ST_ERR_NOMEM, "%lld microbatches", (long long)n);
+    }
+    session->n_held = n;
+    status_t status = ST_OK;
+    for (int64_t i = 0; i < n && status == ST_OK; i++) {
+        status = wrk_session_batch_new(session->train, session->micro, &session->x[i], &session->y[i]);
+    }
     return status;
 }
 
@@ -226,7 +264,7 @@ static status_t model_open(wrk_session_t *session)
     if (status != ST_OK) {
         return status;
     }
-    status = wrk_session_batch_new(session->train, session->micro, &session->x, &session->y);
+    status = batches_make(session);
     if (status == ST_OK) {
         status = outputs_check(session);
     }
@@ -277,6 +315,10 @@ static status_t parts_open(wrk_session_t *session)
     if (status == ST_OK) {
         record += gd_module_statistics_size(session->model) * (int64_t)sizeof(float);
         status = wrk_exchange_open(session->group, session->n_micro, record, &session->exchange);
+    }
+    if (status == ST_OK && session->loss.is_counted) {
+        const int64_t weights = WRK_MAX_LOSS_TERMS * (int64_t)sizeof(double);
+        status = wrk_exchange_open(session->group, session->n_micro, weights, &session->weights);
     }
     return status;
 }
@@ -353,6 +395,7 @@ void wrk_session_close(wrk_session_t *session)
     wrk_loader_close(session->loader);
     wrk_exchange_close(session->evaluation);
     wrk_exchange_close(session->exchange);
+    wrk_exchange_close(session->weights);
     if (session->tree != NULL) {
         coll_tree_close(session->tree);
     }
@@ -360,8 +403,13 @@ void wrk_session_close(wrk_session_t *session)
         gd_optimizer_close(session->optimizer);
     }
     wrk_schedule_release(&session->schedule);
-    (void)gd_tensor_unref(session->x);
-    (void)gd_tensor_unref(session->y);
+    for (int64_t i = 0; i < session->n_held; i++) {
+        (void)gd_tensor_unref(session->x[i]);
+        (void)gd_tensor_unref(session->y[i]);
+    }
+    mem_free(session->x);
+    mem_free(session->y);
+    wrk_loss_release(&session->loss);
     if (session->flat != NULL) {
         gd_flat_close(session->flat);
     }

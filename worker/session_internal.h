@@ -11,14 +11,8 @@
 #include "worker/data/dataset.h"
 #include "worker/data/loader.h"
 #include "worker/exchange.h"
+#include "worker/loss.h"
 #include "worker/session.h"
-
-/* What a microbatch leaves besides its gradient; batch statistics (gd_module_statistics_size floats) follow. */
-typedef struct wrk_record {
-    double loss; /* its share of the step's mean loss */
-    int64_t n_correct;
-    int64_t n_targets;
-} wrk_record_t;
 
 struct wrk_session {
     const spec_job_t *job;
@@ -42,6 +36,7 @@ struct wrk_session {
     bool is_stream;            /* train's samples are windows of tokens */
     bool has_accuracy;         /* targets are classes, or shares of classes */
 
+    wrk_loss_t loss;
     gd_module_t *model;
     gd_flat_t *flat;
     gd_optimizer_t *optimizer;
@@ -65,7 +60,9 @@ struct wrk_session {
     coll_tree_t *tree;
     wrk_exchange_t *exchange;
     wrk_exchange_t *evaluation; /* made at the first evaluation */
-    gd_tensor_t *x, *y;         /* one microbatch */
+    wrk_exchange_t *weights;    /* of each microbatch's targets, where the loss counts them; NULL: it doesn't */
+    gd_tensor_t **x, **y;       /* [n_held] microbatches: one, or all own ones where their targets are counted first */
+    int64_t n_held;
 
     int64_t step; /* steps finished */
     int64_t steps_total;
@@ -84,17 +81,15 @@ void wrk_session_note(const wrk_session_t *session, const char *text);
 void wrk_session_points(const wrk_session_t *session, const wrk_point_t *points, int n);
 /* feed.c: the reading ahead of both sets. The loader of train begins at session->step. */
 status_t wrk_feed_open(wrk_session_t *session);
-/* The next own microbatch into session->x and session->y. */
-status_t wrk_feed_take(wrk_session_t *session);
+/* The next own microbatch into session->x[slot] and session->y[slot]. */
+status_t wrk_feed_take(wrk_session_t *session, int64_t slot);
 /* Reads this rank's n_own microbatches from `first` on, of an evaluation of n_samples. */
 status_t wrk_feed_evaluate(wrk_session_t *session, int64_t first, int64_t n_own, int64_t n_samples);
 /* New tensors for n samples: x[n, …]; y[targets of all samples] for labels, y[n, …] for values. */
 status_t wrk_session_batch_new(const wrk_dataset_t *dataset, int64_t n, gd_tensor_t **x_p, gd_tensor_t **y_p);
-/* loss.c: whether outputs can be told right or wrong: the targets are classes or shares of them. */
-bool wrk_session_has_accuracy(const wrk_session_t *session);
-/* Forward, and the loss times scale; smoothing of labels in training only. */
-status_t wrk_session_loss(const wrk_session_t *session, gd_tensor_t *x, gd_tensor_t *y, double scale, double smoothing,
-                          gd_tensor_t **loss_p, int64_t *n_correct_p);
+/* Forward and the loss: see wrk_loss_compute; the record gets the weights too. */
+status_t wrk_session_loss(const wrk_session_t *session, gd_tensor_t *x, gd_tensor_t *y, const double *factors,
+                          bool smooths, gd_tensor_t **loss_p, wrk_record_t *record);
 
 /* optimizer.c: the job's optimizer, groups of parameters, schedule and average, over session->flat. */
 status_t wrk_optimizer_open(wrk_session_t *session);

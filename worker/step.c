@@ -8,26 +8,19 @@
 #include "gradd/autograd.h"
 #include "worker/session_internal.h"
 
-/* Forward and backward of microbatch m; its gradient goes into the tree, the rest into the record. */
-static status_t microbatch_run(wrk_session_t *session, int64_t m, wrk_record_t *record)
+/* Forward and backward of microbatch m; its gradient goes into the tree, the rest into the record. factors: of the
+ * loss's terms: a loss is divided once, by the step's count of targets, and after that everything is a sum. */
+static status_t microbatch_run(wrk_session_t *session, int64_t m, const double *factors, wrk_record_t *record)
 {
     gd_tensor_t *loss = NULL;
+    const int64_t slot = session->weights != NULL ? m - session->first : 0;
     gd_rng_set_position(session->job->seed, (uint32_t)session->step, (uint32_t)m);
-    status_t status = wrk_feed_take(session);
-    if (status != ST_OK) {
-        return status;
-    }
-    /* the loss is divided once, by the step's count of targets: after that everything is a sum */
-    double n_targets = (double)(session->batch * session->n_targets);
-    record->n_targets = session->micro * session->n_targets;
-    status = gd_flat_set_gradients(session->flat, coll_tree_slot(session->tree));
+    status_t status = session->weights != NULL ? ST_OK : wrk_feed_take(session, 0);
     if (status == ST_OK) {
-        status = wrk_session_loss(session, session->x, session->y, session->scaler.scale / n_targets,
-                                  session->job->training->label_smoothing, &loss, &record->n_correct);
+        status = gd_flat_set_gradients(session->flat, coll_tree_slot(session->tree));
     }
     if (status == ST_OK) {
-        status = gd_tensor_item(loss, &record->loss);
-        record->loss /= session->scaler.scale;
+        status = wrk_session_loss(session, session->x[slot], session->y[slot], factors, true, &loss, record);
     }
     if (status == ST_OK) {
         status = gd_backward(loss, NULL, false);
@@ -45,14 +38,18 @@ static status_t microbatch_run(wrk_session_t *session, int64_t m, wrk_record_t *
 }
 
 /* What every rank does alike with the records of all microbatches. */
-static status_t records_apply(wrk_session_t *session, double *loss_p, int64_t *n_correct_p)
+static status_t records_apply(wrk_session_t *session, double *loss_p, double *accuracy_p)
 {
     double loss = 0;
     int64_t n_correct = 0;
+    int64_t n_targets = 0;
     for (int64_t m = 0; m < session->n_micro; m++) {
         const wrk_record_t *record = wrk_exchange_get(session->exchange, m);
-        loss += record->loss;
+        for (int i = 0; i < session->loss.n_terms; i++) {
+            loss += record->loss[i] / session->scaler.scale;
+        }
         n_correct += record->n_correct;
+        n_targets += record->n_targets;
         status_t status = gd_module_statistics_apply(session->model, (const float *)(const void *)(record + 1));
         if (status != ST_OK) {
             return status;
@@ -62,12 +59,46 @@ static status_t records_apply(wrk_session_t *session, double *loss_p, int64_t *n
         return ST_FAIL(ST_ERR_NONFINITE, "the loss of step %lld is %f", (long long)(session->step + 1), loss);
     }
     *loss_p = loss;
-    *n_correct_p = n_correct;
+    *accuracy_p = n_targets > 0 ? (double)n_correct / (double)n_targets : 0;
     return ST_OK;
 }
 
+/*
+ * The factors of the loss's terms: 1 / (number of targets of the batch); where classes have weights or labels are
+ * ignored, 1 / (weights of the batch's targets), for which every rank takes its microbatches now. Collective then.
+ */
+static status_t factors_set(wrk_session_t *session, double *factors)
+{
+    double sums[WRK_MAX_LOSS_TERMS] = {0};
+    if (session->weights == NULL) {
+        wrk_loss_weigh(&session->loss, session->y[0], session->micro, sums);
+        for (int i = 0; i < session->loss.n_terms; i++) {
+            factors[i] = session->scaler.scale / (sums[i] * (double)session->n_micro);
+        }
+        return ST_OK;
+    }
+    status_t own = ST_OK;
+    for (int64_t i = 0; i < session->n_own && own == ST_OK; i++) {
+        own = wrk_feed_take(session, i);
+        if (own == ST_OK) {
+            wrk_loss_weigh(&session->loss, session->y[i], session->micro, wrk_exchange_own(session->weights, i));
+        }
+    }
+    status_t status = wrk_exchange_run(session->weights, own, 0, session->step, NULL);
+    for (int64_t m = 0; m < session->n_micro && status == ST_OK; m++) {
+        const double *weights = wrk_exchange_get(session->weights, m);
+        for (int i = 0; i < session->loss.n_terms; i++) {
+            sums[i] += weights[i];
+        }
+    }
+    for (int i = 0; i < session->loss.n_terms; i++) {
+        factors[i] = sums[i] > 0 ? session->scaler.scale / sums[i] : 0;
+    }
+    return status;
+}
+
 /* A point of each curve, every training.log_every steps, at the first step and at the last. */
-static void step_report(wrk_session_t *session, double loss, int64_t n_correct, double lr, double norm)
+static void step_report(wrk_session_t *session, double loss, double accuracy, double lr, double norm)
 {
     int64_t now = clock_now_ns();
     int64_t every = session->job->training->log_every > 0 ? session->job->training->log_every : 1;
@@ -93,8 +124,7 @@ static void step_report(wrk_session_t *session, double loss, int64_t n_correct, 
         {false,
          {session->is_stream ? "tokens_per_second" : "samples_per_second", step,
           session->is_stream ? rate * (double)session->n_targets : rate, wall}},
-        {session->is_stream || !session->has_accuracy,
-         {"training_accuracy", step, (double)n_correct / (double)(session->batch * session->n_targets), wall}},
+        {session->is_stream || !session->has_accuracy, {"training_accuracy", step, accuracy, wall}},
         {!session->has_scaler, {"loss_scale", step, session->scaler.scale, wall}},
         {!session->has_scaler, {"skipped_steps", step, (double)session->scaler.n_skipped, wall}},
     };
@@ -146,10 +176,15 @@ static status_t gradients_judge(wrk_session_t *session, double norm, double loss
 status_t wrk_session_train_step(wrk_session_t *session, wrk_command_t *command_p)
 {
     status_t own = ST_OK;
+    double factors[WRK_MAX_LOSS_TERMS];
+    status_t status = factors_set(session, factors);
+    if (status != ST_OK) {
+        return status;
+    }
     bool was_training = gd_training_set(true);
     bool was_recording = gd_grad_set_enabled(true);
     for (int64_t i = 0; i < session->n_own && own == ST_OK; i++) {
-        own = microbatch_run(session, session->first + i, wrk_exchange_own(session->exchange, i));
+        own = microbatch_run(session, session->first + i, factors, wrk_exchange_own(session->exchange, i));
     }
     (void)gd_grad_set_enabled(was_recording);
     (void)gd_training_set(was_training);
@@ -159,11 +194,11 @@ status_t wrk_session_train_step(wrk_session_t *session, wrk_command_t *command_p
         word = (uint32_t)session->options.events.take_command(session->options.events.arg);
     }
     double loss = 0;
-    int64_t n_correct = 0;
+    double accuracy = 0;
     float *gradients = NULL;
-    status_t status = wrk_exchange_run(session->exchange, own, word, session->step, &word);
+    status = wrk_exchange_run(session->exchange, own, word, session->step, &word);
     if (status == ST_OK) {
-        status = records_apply(session, &loss, &n_correct);
+        status = records_apply(session, &loss, &accuracy);
     }
     if (status == ST_OK) {
         status = coll_tree_finish(session->tree, &gradients);
@@ -187,6 +222,6 @@ status_t wrk_session_train_step(wrk_session_t *session, wrk_command_t *command_p
     }
     session->step++;
     *command_p = (wrk_command_t)word;
-    step_report(session, loss, n_correct, lr, norm);
+    step_report(session, loss, accuracy, lr, norm);
     return ST_OK;
 }

@@ -76,15 +76,18 @@ CASES = {"gpt": (gpt, "configs/jobs/shakespeare-char.yaml"),
          "resnet18": (resnet18, "tests/parity/jobs/resnet18.yaml")}
 
 
-def train(net, optimizer, rate, clip, folder):
+def cross_entropy(logits, targets):
+    return F.cross_entropy(logits.reshape(-1, logits.shape[-1]), targets.reshape(-1).long())
+
+
+def train(net, optimizer, rate, clip, folder, loss_of=cross_entropy):
     batches = load_file(folder / "batches.safetensors")
     losses = []
     net.train()
     for step in range(N_STEPS):
         for group in optimizer.param_groups:
             group["lr"] = rate(step)
-        logits = net(batches[f"x.{step}"])
-        loss = F.cross_entropy(logits.reshape(-1, logits.shape[-1]), batches[f"y.{step}"].reshape(-1).long())
+        loss = loss_of(net(batches[f"x.{step}"]), batches[f"y.{step}"])
         optimizer.zero_grad()
         loss.backward()
         if clip > 0:

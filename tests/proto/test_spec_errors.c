@@ -268,6 +268,22 @@ static void schedules_and_groups_are_checked(void **state)
                     "job.yaml:4:69: training.groups[1].lr_scale: -1 is out of range: at least 0\n");
 }
 
+static void losses_are_checked_with_their_parameters(void **state)
+{
+    (void)state;
+    assert_problems(MODEL DATA "training: {steps: 1, batch: 6, optimizer: {sgd: {lr: 1}}, loss: {huber: {delta: 0}}}\n",
+                    "job.yaml:3:81: training.loss.huber.delta: 0 is out of range: more than 0\n");
+    assert_problems(MODEL DATA "training: {steps: 1, batch: 6, optimizer: {sgd: {lr: 1}}, loss: hubber}\n",
+                    "job.yaml:3:65: unknown kind \"hubber\" in training.loss; did you mean \"huber\"?\n");
+    assert_problems(MODEL DATA
+                    "training: {steps: 1, batch: 6, optimizer: {sgd: {lr: 1}},\n"
+                    "  loss: {sum: [{loss: mse, outputs: [3, 3]}, {weight: 2}, {loss: {sum: [{loss: l1}]}}]}}\n",
+                    "job.yaml:4:37: training.loss.sum.parts[0].outputs: [3, 3) is empty: the first must be less than "
+                    "the second\n"
+                    "job.yaml:4:46: missing key \"loss\" in training.loss.sum.parts[1]\n"
+                    "job.yaml:4:66: training.loss.sum.parts[2].loss: a sum in a sum: put its parts here\n");
+}
+
 static void data_that_is_not_there_is_missed_at_submit(void **state)
 {
     (void)state;
@@ -412,6 +428,7 @@ int main(void)
         TEST(what_would_take_long_ends_at_once),
         TEST(microbatches_must_fit_the_batch_and_the_workers),
         TEST(schedules_and_groups_are_checked),
+        TEST(losses_are_checked_with_their_parameters),
         TEST(data_that_is_not_there_is_missed_at_submit),
         TEST(layers_are_checked_among_each_other),
         TEST(a_model_file_has_errors_of_its_own),

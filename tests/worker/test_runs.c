@@ -30,6 +30,7 @@ static spec_job_t *job_load(const char *name)
 static void compare_with_pytorch(const char *name, int n_ranks)
 {
     static run_t run;
+    static char hash[HASH_SHA256_HEX_SIZE];
     gd_safetensors_t *golden = NULL;
     spec_job_t *job = job_load(name);
     assert_ok(gd_safetensors_open(fixture_golden("runs/losses.safetensors"), &golden));
@@ -39,6 +40,10 @@ static void compare_with_pytorch(const char *name, int n_ranks)
     memset(&run, 0, sizeof(run));
 
     run_ok(job, n_ranks, &run);
+    if (n_ranks > 1) { /* whatever the number of ranks */
+        assert_string_equal(run.result.parameters_sha256, hash);
+    }
+    memcpy(hash, run.result.parameters_sha256, sizeof(hash));
 
     for (int step = 1; step <= 50; step++) {
         const double ours = run_point(&run, "loss", step);
@@ -65,11 +70,27 @@ static void a_resnet_has_pytorch_s_losses(void **state)
     compare_with_pytorch("resnet18", 1);
 }
 
+static void weights_of_classes_are_summed_over_the_whole_batch(void **state)
+{
+    (void)state;
+    compare_with_pytorch("weighted", 1);
+    compare_with_pytorch("weighted", 4);
+}
+
+static void tasks_are_weighted_as_in_pytorch(void **state)
+{
+    (void)state;
+    compare_with_pytorch("tasks", 1);
+    compare_with_pytorch("tasks", 2);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(a_gpt_has_pytorch_s_losses),
         TEST(a_resnet_has_pytorch_s_losses),
+        TEST(weights_of_classes_are_summed_over_the_whole_batch),
+        TEST(tasks_are_weighted_as_in_pytorch),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
