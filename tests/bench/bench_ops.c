@@ -43,6 +43,32 @@ static status_t apply_attention(gd_tensor_t **in, const int64_t *option, gd_tens
     return gd_attention(in[0], (int)option[0], true, y_p);
 }
 
+/* option: heads, heads of keys, window */
+static status_t apply_sdpa(gd_tensor_t **in, const int64_t *option, gd_tensor_t **y_p)
+{
+    const gd_sdpa_options_t options = {
+        .n_heads = (int)option[0], .n_key_heads = (int)option[1], .is_causal = true, .window = option[2]};
+    return gd_sdpa(in[0], in[1], in[2], &options, y_p);
+}
+
+static status_t apply_rope(gd_tensor_t **in, const int64_t *option, gd_tensor_t **y_p)
+{
+    const gd_rope_options_t options = {.n_heads = (int)option[0]};
+    return gd_rope(in[0], &options, y_p);
+}
+
+static status_t apply_gated(gd_tensor_t **in, const int64_t *option, gd_tensor_t **y_p)
+{
+    return gd_gated((gd_gate_t)option[0], in[0], in[1], y_p);
+}
+
+/* x[T,B,G·H]: the gates' shares of the input */
+static status_t apply_rnn(gd_tensor_t **in, const int64_t *option, gd_tensor_t **y_p)
+{
+    const gd_rnn_weights_t weights = {.w_hh = in[1], .b_hh = in[2]};
+    return gd_rnn((gd_rnn_kind_t)option[0], false, in[0], &weights, NULL, NULL, y_p, NULL);
+}
+
 static status_t apply_gelu(gd_tensor_t **in, const int64_t *option, gd_tensor_t **y_p)
 {
     return gd_gelu(in[0], option[0] != 0, y_p);
@@ -88,7 +114,7 @@ static const struct {
         int64_t shape[4];
         int64_t int_limit;
     } in[MOST_IN];
-    int64_t option[1];
+    int64_t option[3];
     int has_no_grad;
 } cases[] = {
 #define LINEAR(m_x, k_x, n_x)                                                                                          \
@@ -108,6 +134,20 @@ static const struct {
     {"attention 6x64 4x32", apply_attention, {{3, {6, 64, 384}, 0}}, {4}, 0},
     {"attention 12x64 4x32", apply_attention, {{3, {12, 64, 384}, 0}}, {4}, 0},
     {"attention 1x1024 12x64", apply_attention, {{3, {1, 1024, 2304}, 0}}, {12}, 0},
+    {"sdpa 1x1024 12x64",
+     apply_sdpa,
+     {{3, {1, 1024, 768}, 0}, {3, {1, 1024, 768}, 0}, {3, {1, 1024, 768}, 0}},
+     {12, 12},
+     0},
+    {"sdpa 2x512 32x64 of 4",
+     apply_sdpa,
+     {{3, {2, 512, 2048}, 0}, {3, {2, 512, 256}, 0}, {3, {2, 512, 256}, 0}},
+     {32, 4},
+     0},
+    {"rope 2x512 32x64", apply_rope, {{3, {2, 512, 2048}, 0}}, {32}, 0},
+    {"swiglu 1024x5632", apply_gated, {{2, {1024, 5632}, 0}, {2, {1024, 5632}, 0}}, {GD_GATE_SILU}, 0},
+    {"lstm 35x20 512", apply_rnn, {{3, {35, 20, 2048}, 0}, {2, {2048, 512}, 0}, {1, {2048}, 0}}, {GD_RNN_LSTM}, 0},
+    {"gru 35x20 512", apply_rnn, {{3, {35, 20, 1536}, 0}, {2, {1536, 512}, 0}, {1, {1536}, 0}}, {GD_RNN_GRU}, 0},
     {"gelu 384x512", apply_gelu, {{2, {384, 512}, 0}}, {0}, 0},
     {"gelu_tanh 384x512", apply_gelu, {{2, {384, 512}, 0}}, {1}, 0},
     {"add 384x128", apply_add, {{2, {384, 128}, 0}, {2, {384, 128}, 0}}, {0}, 0},

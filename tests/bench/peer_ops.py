@@ -24,6 +24,46 @@ def attention(heads):
     return function
 
 
+def sdpa(heads, key_heads):
+    def function(q, k, v):
+        b, t, c = q.shape
+        q, k, v = (x.view(b, t, n, -1).transpose(1, 2) for x, n in ((q, heads), (k, key_heads), (v, key_heads)))
+        y = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=key_heads < heads)
+        return y.transpose(1, 2).contiguous().view(b, t, c)
+
+    return function
+
+
+def rope(heads, theta=10000.0):
+    """As transformers' Llama; the table of sines and cosines is made once, beforehand."""
+    def function(x):
+        b, t, c = x.shape
+        if t not in tables:
+            rates = theta ** (-torch.arange(0, c // heads, 2) / (c // heads))
+            angle = torch.arange(t)[:, None] * torch.cat((rates, rates))
+            tables[t] = angle.cos()[:, None], angle.sin()[:, None]
+        cosine, sine = tables[t]
+        x = x.view(b, t, heads, -1)
+        first, second = x.chunk(2, -1)
+        return (x * cosine + torch.cat((-second, first), -1) * sine).view(b, t, c)
+
+    tables = {}
+    return function
+
+
+def recurrent(kind, width):
+    """The hidden part alone can't be had from PyTorch: the input has one feature."""
+    def function(x, w_hh, b_hh):
+        gates = w_hh.shape[0]
+        zeros = torch.zeros(1, x.shape[1], width)
+        weights = [torch.zeros(gates, 1), w_hh, torch.zeros(gates), b_hh]
+        state = (zeros, zeros) if kind == "lstm" else zeros
+        run = torch.lstm if kind == "lstm" else torch.gru
+        return run(x, state, weights, True, 1, 0.0, torch.is_grad_enabled(), False, False)[0]
+
+    return function
+
+
 def cases():
     r = torch.randn
     for m, k, n in ((384, 128, 384), (384, 128, 128), (384, 128, 512), (384, 512, 128), (384, 128, 65),
@@ -34,6 +74,12 @@ def cases():
     yield "attention 6x64 4x32", attention(4), (r(6, 64, 384),), 0
     yield "attention 12x64 4x32", attention(4), (r(12, 64, 384),), 0
     yield "attention 1x1024 12x64", attention(12), (r(1, 1024, 2304),), 0
+    yield "sdpa 1x1024 12x64", sdpa(12, 12), (r(1, 1024, 768), r(1, 1024, 768), r(1, 1024, 768)), 0
+    yield "sdpa 2x512 32x64 of 4", sdpa(32, 4), (r(2, 512, 2048), r(2, 512, 256), r(2, 512, 256)), 0
+    yield "rope 2x512 32x64", rope(32), (r(2, 512, 2048),), 0
+    yield "swiglu 1024x5632", lambda a, b: F.silu(a) * b, (r(1024, 5632), r(1024, 5632)), 0
+    yield "lstm 35x20 512", recurrent("lstm", 512), (r(35, 20, 1), r(2048, 512) / 20, r(2048)), 0
+    yield "gru 35x20 512", recurrent("gru", 512), (r(35, 20, 1), r(1536, 512) / 20, r(1536)), 0
     yield "gelu 384x512", F.gelu, (r(384, 512),), 0
     yield "gelu_tanh 384x512", lambda x: F.gelu(x, approximate="tanh"), (r(384, 512),), 0
     yield "add 384x128", torch.add, (r(384, 128), r(384, 128)), 0
