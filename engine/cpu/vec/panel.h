@@ -20,7 +20,7 @@ enum { PANEL_SUMS = 24, PANEL_MAX_ROWS = 10 };
 #else
 enum { PANEL_SUMS = 10, PANEL_MAX_ROWS = 6 };
 #endif
-enum { PANEL_MAX_VECTORS = 4 };
+enum { PANEL_MAX_VECTORS = 4, PANEL_LINE = 16 /* floats of a cache line */ };
 
 typedef struct panel_factor {
     const void *w;
@@ -81,7 +81,8 @@ static inline void panel_pack(const panel_factor_t *f, int64_t index)
 
 /* sum[rows][vectors][SIMD_WIDTH] = a[rows, k] panel; rows and vectors are constants where it is called. */
 static inline __attribute__((always_inline)) void panel_multiply(const float *a, int64_t a_row, const float *panel,
-                                                                 int64_t k, int rows, int vectors, float *sum)
+                                                                 const float *next, int64_t k, int rows, int vectors,
+                                                                 float *sum)
 {
     simd_f32_t s[PANEL_MAX_ROWS][PANEL_MAX_VECTORS];
 #pragma GCC unroll 10
@@ -105,6 +106,8 @@ static inline __attribute__((always_inline)) void panel_multiply(const float *a,
                 s[r][v] += left * right[v];
             }
         }
+        __builtin_prefetch(next, 0, 2);
+        next += PANEL_LINE;
         a++;
         panel += (int64_t)vectors * SIMD_WIDTH;
     }
@@ -120,12 +123,13 @@ static inline __attribute__((always_inline)) void panel_multiply(const float *a,
 #define PANEL_CASE(rows_x)                                                                                             \
     case rows_x:                                                                                                       \
         if ((rows_x)*vectors <= PANEL_SUMS && (rows_x) <= PANEL_MAX_ROWS) {                                            \
-            panel_multiply(a, a_row, panel, k, (rows_x), vectors, sum);                                                \
+            panel_multiply(a, a_row, panel, next, k, (rows_x), vectors, sum);                                          \
         }                                                                                                              \
         return;
 
 static inline __attribute__((always_inline)) void panel_multiply_rows(const float *a, int64_t a_row, const float *panel,
-                                                                      int64_t k, int rows, int vectors, float *sum)
+                                                                      const float *next, int64_t k, int rows,
+                                                                      int vectors, float *sum)
 {
     switch (rows) {
         PANEL_CASE(1)
@@ -150,20 +154,25 @@ static inline int panel_max_rows(const panel_factor_t *f)
     return most < PANEL_MAX_ROWS ? most : PANEL_MAX_ROWS;
 }
 
-/* sum[rows][vectors][SIMD_WIDTH] = a[rows, k] panel number `index`; rows ≤ panel_max_rows. */
-static inline void panel_product(const panel_factor_t *f, const float *a, int64_t a_row, int64_t index, int rows,
-                                 float *sum)
+/*
+ * sum[rows][vectors][SIMD_WIDTH] = a[rows, k] panel number `index`; rows ≤ panel_max_rows. Groups of rows, numbered, go
+ * through a panel one after the other, and each fetches a part of the next panel meanwhile: panels come from afar once.
+ */
+static inline void panel_product(const panel_factor_t *f, const float *a, int64_t a_row, int64_t index, int64_t group,
+                                 int rows, float *sum)
 {
     const float *panel = f->panels + index * panel_size(f);
+    const bool is_last = index + 1 == panel_count(f) || (group + 1) * PANEL_LINE > panel_vectors(f) * SIMD_WIDTH;
+    const float *next = is_last ? panel : panel + panel_size(f) + group * f->k * PANEL_LINE;
     switch (panel_vectors(f)) {
     case 2:
-        panel_multiply_rows(a, a_row, panel, f->k, rows, 2, sum);
+        panel_multiply_rows(a, a_row, panel, next, f->k, rows, 2, sum);
         return;
     case 3:
-        panel_multiply_rows(a, a_row, panel, f->k, rows, 3, sum);
+        panel_multiply_rows(a, a_row, panel, next, f->k, rows, 3, sum);
         return;
     default:
-        panel_multiply_rows(a, a_row, panel, f->k, rows, 4, sum);
+        panel_multiply_rows(a, a_row, panel, next, f->k, rows, 4, sum);
         return;
     }
 }

@@ -2,7 +2,8 @@
 /* rnn_body: the bodies of rnn.c's loops for one type: REAL, FN(name) for its functions, TANH, SIGMOID. */
 
 /* sum[rows][vectors][SIMD_WIDTH] = a[rows, k] times panel `index`; without `a`: zeros. */
-static inline void FN(sums_get)(const panel_factor_t *f, const REAL *a, int64_t index, int rows, REAL *sum)
+static inline void FN(sums_get)(const panel_factor_t *f, const REAL *a, int64_t index, int64_t group, int rows,
+                                REAL *sum)
 {
     const int vectors = (int)panel_vectors(f);
     if (a == NULL || f->k == 0) {
@@ -10,18 +11,18 @@ static inline void FN(sums_get)(const panel_factor_t *f, const REAL *a, int64_t 
         return;
     }
     if (sizeof(REAL) == sizeof(float)) {
-        panel_product(f, (const float *)(const void *)a, f->k, index, rows, (float *)(void *)sum);
+        panel_product(f, (const float *)(const void *)a, f->k, index, group, rows, (float *)(void *)sum);
         return;
     }
     const REAL *w = f->w;
     for (int r = 0; r < rows; r++) {
         for (int column = 0; column < vectors * SIMD_WIDTH; column++) {
-            const int64_t group = f->n_groups == 1 ? 0 : column / SIMD_WIDTH;
+            const int64_t gate = f->n_groups == 1 ? 0 : column / SIMD_WIDTH;
             const int64_t lane = f->n_groups == 1 ? column : column % SIMD_WIDTH;
             const int64_t unit = index * panel_units(f) + lane;
             REAL total = 0;
             for (int64_t k = 0; k < f->k && unit < f->n_units; k++) {
-                total += a[r * f->k + k] * w[k * f->k_stride + group * f->group_stride + unit * f->unit_stride];
+                total += a[r * f->k + k] * w[k * f->k_stride + gate * f->group_stride + unit * f->unit_stride];
             }
             sum[r * vectors * SIMD_WIDTH + column] = total;
         }
@@ -129,7 +130,7 @@ static void FN(forward)(void *arg, int64_t begin, int64_t end)
             const int64_t first = r->batch * group / n_groups;
             const int rows = (int)(r->batch * (group + 1) / n_groups - first);
             const REAL *a = has_state ? FN(state_at)(r, r->y, r->h0, r->before, first, r->out, 0) : NULL;
-            FN(sums_get)(f, a, index, rows, sum);
+            FN(sums_get)(f, a, index, group, rows, sum);
             for (int i = 0; i < rows; i++) {
                 if (r->kind == GD_RNN_LSTM) {
                     FN(lstm_units)(r, first + i, unit, n, sum + i * row_size);
@@ -157,7 +158,7 @@ static void FN(project)(void *arg, int64_t begin, int64_t end)
             const int64_t first = r->batch * group / n_groups;
             const int rows = (int)(r->batch * (group + 1) / n_groups - first);
             const int64_t at = r->t * r->batch + first;
-            FN(sums_get)(f, (const REAL *)r->hidden + at * r->width, index, rows, sum);
+            FN(sums_get)(f, (const REAL *)r->hidden + at * r->width, index, group, rows, sum);
             for (int i = 0; i < rows; i++) {
                 memcpy((REAL *)r->y + (at + i) * r->out + unit, sum + (int64_t)i * panel_units(f),
                        (size_t)n * sizeof(REAL));
@@ -279,7 +280,8 @@ static void FN(backward)(void *arg, int64_t begin, int64_t end)
         for (int64_t group = 0; group < n_groups; group++) {
             const int64_t first = r->batch * group / n_groups;
             const int rows = (int)(r->batch * (group + 1) / n_groups - first);
-            FN(sums_get)(f, r->after >= 0 ? gates + (r->after * r->batch + first) * f->k : NULL, index, rows, sum);
+            FN(sums_get)
+            (f, r->after >= 0 ? gates + (r->after * r->batch + first) * f->k : NULL, index, group, rows, sum);
             for (int i = 0; i < rows; i++) {
                 FN(state_gradient)(r, first + i, unit, n, sum + (int64_t)i * panel_units(f));
             }
@@ -301,7 +303,7 @@ static void FN(backward_project)(void *arg, int64_t begin, int64_t end)
             const int64_t first = r->batch * group / n_groups;
             const int rows = (int)(r->batch * (group + 1) / n_groups - first);
             const int64_t at = r->t * r->batch + first;
-            FN(sums_get)(f, (const REAL *)r->extra + at * r->out, index, rows, sum);
+            FN(sums_get)(f, (const REAL *)r->extra + at * r->out, index, group, rows, sum);
             for (int i = 0; i < rows; i++) {
                 FN(gradient_units)(r, first + i, unit, n, sum + (int64_t)i * panel_units(f));
             }
