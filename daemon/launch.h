@@ -3,8 +3,8 @@
  * launch: starts an attempt: grad-shim → mpirun → one grad-worker a rank. Stateless.
  *
  * The workers' environment has GRADD_ADDRESS, GRADD_JOB, GRADD_ATTEMPT, GRADD_TOKEN (the attempt's secret; also the
- * mark by which its processes are found in /proc), GRADD_JOB_DIR, GRADD_LOG_DIR, OMP_NUM_THREADS; variables of an
- * Open MPI or Slurm step that gradd itself may run in are taken out.
+ * mark by which its processes are found in /proc), GRADD_JOB_DIR, GRADD_LOG_DIR, OMP_NUM_THREADS, GOMP_SPINCOUNT;
+ * variables of an Open MPI or Slurm step that gradd itself may run in are taken out.
  *
  * Note [A launcher for tests]: the environment variable GRADD_LAUNCHER (or dmn_options_t.launcher) names a program that
  * is run instead of mpirun, with mpirun's arguments. Tests script whole attempts with it; it is also the way to a

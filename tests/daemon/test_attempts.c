@@ -312,6 +312,23 @@ static void a_forced_cancel_kills_at_once(void **state)
     dmn_daemon_close(daemon, 1000);
 }
 
+static void ranks_get_their_number_of_threads_and_how_long_these_spin(void **state)
+{
+    (void)state;
+    dmn_daemon_t *daemon = client_daemon(1, "");
+    client_open();
+    (void)support_script("launcher", "echo $OMP_NUM_THREADS $GOMP_SPINCOUNT >&2; exit 7");
+
+    int id = client_submit(1, "restart: {max: 0}");
+    WAIT_STATE(id, FAILED)
+
+    char path[64];
+    (void)snprintf(path, sizeof(path), "state/jobs/%d/attempts/1/launcher.log", id);
+    assert_string_equal(support_text(support_path(path)), "1 20000\n");
+    client_close();
+    dmn_daemon_close(daemon, 1000);
+}
+
 static void a_cancel_before_the_ranks_attach_stops_the_launcher(void **state)
 {
     (void)state;
@@ -503,6 +520,7 @@ int main(void)
         TEST(cancel_of_a_running_job_asks_its_workers),
         TEST(a_cancel_that_is_ignored_kills_after_the_grace),
         TEST(a_forced_cancel_kills_at_once),
+        TEST(ranks_get_their_number_of_threads_and_how_long_these_spin),
         TEST(a_cancel_before_the_ranks_attach_stops_the_launcher),
         TEST(ranks_that_never_attach_are_given_up),
         TEST(a_stopped_shim_is_woken_to_obey),
