@@ -96,7 +96,12 @@ typedef struct lines {
 static status_t index_check(const char *op, const gd_view_t *index, int axis, int64_t size)
 {
     gd_cpu_grid_t grid;
-    gd_cpu_grid_make(&index, 1, &grid);
+    gd_view_t once = *index; /* what is expanded is looked at once */
+    for (int d = 0; d < once.n_dims; d++) {
+        once.shape[d] = once.stride[d] == 0 && once.shape[d] > 1 ? 1 : once.shape[d];
+    }
+    const gd_view_t *views[1] = {&once};
+    gd_cpu_grid_make(views, 1, &grid);
     const int64_t stride = grid.stride[0][grid.n_dims - 1];
     for (int64_t i = 0; i < grid.numel;) {
         int64_t offset = 0;

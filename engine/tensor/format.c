@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "autograd/node.h"
 #include "tensor/internal.h"
 
 enum { EDGE = 3, SUMMARY_ABOVE = 1000, LINE_WIDTH = 80, PREFIX = 7 }; /* "tensor(" */
@@ -228,6 +229,11 @@ void gd_tensor_format(const gd_tensor_t *t, strbuf_t *text)
     const bool is_shown = t->dtype == GD_DTYPE_I64 || t->dtype == GD_DTYPE_BOOL; /* by the elements themselves */
     if (t->dtype != GD_DTYPE_F32 && (!is_shown || t->numel == 0)) {
         strbuf_appendf(text, ", dtype=%s", gd_dtype_name(t->dtype));
+    }
+    if (t->node != NULL) {
+        strbuf_appendf(text, ", grad_fn=<%s>", t->node->base.op->name);
+    } else if (t->requires_grad) {
+        strbuf_append(text, ", requires_grad=True");
     }
     strbuf_append_char(text, ')');
 }

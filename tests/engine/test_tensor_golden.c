@@ -338,12 +338,32 @@ static void tensors_are_printed_as_by_pytorch(void **state)
     assert_in_range(n, 30, 1000);
 }
 
+static void what_tracks_gradients_says_so(void **state)
+{
+    (void)state;
+    gd_tensor_t *x = NULL;
+    gd_tensor_t *y = NULL;
+    strbuf_t text = {0};
+    assert_ok(gd_ones(GD_DTYPE_F64, 1, SIZES(2), &x));
+    assert_ok(gd_tensor_set_requires_grad(x, true));
+    gd_tensor_format(x, &text);
+    assert_string_equal(strbuf_text(&text), "tensor([1., 1.], dtype=f64, requires_grad=True)");
+    assert_ok(gd_mul(x, x, &y));
+    strbuf_clear(&text);
+    gd_tensor_format(y, &text);
+    assert_string_equal(strbuf_text(&text), "tensor([1., 1.], dtype=f64, grad_fn=<mul>)");
+    strbuf_release(&text);
+    (void)gd_tensor_unref(x);
+    (void)gd_tensor_unref(y);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(dtypes_are_promoted_as_by_pytorch),
         TEST(values_and_gradients_are_those_of_pytorch),
         TEST(tensors_are_printed_as_by_pytorch),
+        TEST(what_tracks_gradients_says_so),
     };
     return cmocka_run_group_tests_name("tensor_golden", tests, NULL, NULL);
 }
