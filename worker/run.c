@@ -128,6 +128,9 @@ status_t wrk_session_run(wrk_session_t *session, wrk_result_t *result_p)
                  : outcome == WRK_OUTCOME_PAUSED  ? "paused"
                                                   : "cancelled",
                  (long long)session->step, hex);
+        log_info("memory: %.1f MB of parameters, %.1f MB of copies of them in fewer bits, %.1f MB of activations",
+                 (double)session->flat->numel * 4e-6, (double)gd_flat_copies_bytes(session->flat) * 1e-6,
+                 (double)session->activation_bytes * 1e-6);
     }
     return ST_OK;
 }

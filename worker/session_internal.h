@@ -74,6 +74,7 @@ struct wrk_session {
     int64_t window_steps;
     int64_t logged_ns;
     double last_loss;
+    int64_t activation_bytes; /* the most that a step took in tensors besides parameters */
 };
 
 void wrk_session_progress(const wrk_session_t *session, const char *phase);

@@ -97,6 +97,13 @@ static status_t factors_set(wrk_session_t *session, double *factors)
     return status;
 }
 
+/* Parameters, gradients and optimizer lie outside the pool; what autocast has cast of the parameters doesn't. */
+static void memory_measure(wrk_session_t *session)
+{
+    int64_t size_bytes = gd_memory_get_stats().peak_bytes - gd_flat_copies_bytes(session->flat);
+    session->activation_bytes = size_bytes > session->activation_bytes ? size_bytes : session->activation_bytes;
+}
+
 /* A point of each curve, every training.log_every steps, at the first step and at the last. */
 static void step_report(wrk_session_t *session, double loss, double accuracy, double lr, double norm)
 {
@@ -104,6 +111,7 @@ static void step_report(wrk_session_t *session, double loss, double accuracy, do
     int64_t every = session->job->training->log_every > 0 ? session->job->training->log_every : 1;
     session->window_steps++;
     session->last_loss = loss;
+    memory_measure(session);
     bool is_due =
         session->step % every == 0 || session->step == session->first_step + 1 || session->step == session->steps_total;
     if (!is_due || session->rank != 0) {
@@ -125,6 +133,7 @@ static void step_report(wrk_session_t *session, double loss, double accuracy, do
          {session->is_stream ? "tokens_per_second" : "samples_per_second", step,
           session->is_stream ? rate * (double)session->n_targets : rate, wall}},
         {session->is_stream || !session->has_accuracy, {"training_accuracy", step, accuracy, wall}},
+        {false, {"activation_bytes", step, (double)session->activation_bytes, wall}},
         {!session->has_scaler, {"loss_scale", step, session->scaler.scale, wall}},
         {!session->has_scaler, {"skipped_steps", step, (double)session->scaler.n_skipped, wall}},
     };
@@ -181,6 +190,7 @@ status_t wrk_session_train_step(wrk_session_t *session, wrk_command_t *command_p
     if (status != ST_OK) {
         return status;
     }
+    gd_memory_reset_peak();
     bool was_training = gd_training_set(true);
     bool was_recording = gd_grad_set_enabled(true);
     for (int64_t i = 0; i < session->n_own && own == ST_OK; i++) {

@@ -216,6 +216,16 @@ void gd_flat_touch(const gd_flat_t *flat)
     flat->base->storage->version++;
 }
 
+int64_t gd_flat_copies_bytes(const gd_flat_t *flat)
+{
+    int64_t size_bytes = 0;
+    for (int i = 0; i < flat->n_segments; i++) {
+        const gd_tensor_t *copy = flat->segments[i].parameter->low;
+        size_bytes += copy != NULL ? (int64_t)copy->storage->size_bytes : 0;
+    }
+    return size_bytes;
+}
+
 void gd_flat_finish_gradients(gd_flat_t *flat)
 {
     for (int i = 0; i < flat->n_segments; i++) {

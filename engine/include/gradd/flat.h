@@ -36,6 +36,8 @@ void gd_flat_close(gd_flat_t *flat);
 status_t gd_flat_set_gradients(gd_flat_t *flat, float *gradients);
 /* For who has written flat->parameters: counts as an in-place change of every parameter. */
 void gd_flat_touch(const gd_flat_t *flat);
+/* Bytes of the copies of parameters in fewer bits that autocast keeps (gradd/amp.h): memory of the context's pool. */
+int64_t gd_flat_copies_bytes(const gd_flat_t *flat);
 /* After backward: zeroes the segments that no contribution was written to, and the gaps. */
 void gd_flat_finish_gradients(gd_flat_t *flat);
 /* SHA-256 over name, NUL, and bytes of each parameter, in name order. */
