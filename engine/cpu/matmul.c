@@ -331,7 +331,8 @@ status_t gd_cpu_matmul(const gd_kernel_args_t *args)
     return product_run(&p, c);
 }
 
-/* in: x[…,K], weight[N,K], bias[N] or absent; out: y[…,N]. attrs: i0 add to y instead of overwriting it. */
+/* in: x[…,K], weight[N,K], bias[N] or absent; out: y[…,N]. attrs: i0 add to y instead of overwriting it; i1 the
+ * weight is [K,N]. */
 status_t gd_cpu_linear(const gd_kernel_args_t *args)
 {
     const gd_view_t *x = &args->in[0];
@@ -342,22 +343,23 @@ status_t gd_cpu_linear(const gd_kernel_args_t *args)
         return gd_cpu_fail_dtype("linear", y->dtype);
     }
     const int last = y->n_dims - 1;
+    const int n_axis = args->attrs->i[1] != 0, k_axis = !n_axis;
     const int64_t size = bias != NULL ? element_size(bias->dtype) : 0;
     product_t p = {
         .dtype = x->dtype,
         .c_dtype = y->dtype,
         .m = last > 0 ? y->shape[last - 1] : 1,
-        .n = weight->shape[0],
-        .k = weight->shape[1],
+        .n = weight->shape[n_axis],
+        .k = weight->shape[k_axis],
         .a = x->data,
         .b = weight->data,
         .c = y->data,
         .bias = bias != NULL ? bias->data : NULL,
-        .a_row = last > 0 ? x->stride[last - 1] : weight->shape[1],
+        .a_row = last > 0 ? x->stride[last - 1] : weight->shape[k_axis],
         .a_col = x->stride[last],
-        .b_row = weight->stride[1],
-        .b_col = weight->stride[0],
-        .c_row = last > 0 ? y->stride[last - 1] : weight->shape[0],
+        .b_row = weight->stride[k_axis],
+        .b_col = weight->stride[n_axis],
+        .c_row = last > 0 ? y->stride[last - 1] : weight->shape[n_axis],
         .is_accumulating = args->attrs->i[0] != 0,
         .n_threads = args->n_threads,
     };

@@ -221,7 +221,7 @@ int64_t gd_flat_copies_bytes(const gd_flat_t *flat)
     int64_t size_bytes = 0;
     for (int i = 0; i < flat->n_segments; i++) {
         const gd_tensor_t *copy = flat->segments[i].parameter->low;
-        size_bytes += copy != NULL ? (int64_t)copy->storage->size_bytes : 0;
+        size_bytes += copy != NULL ? gd_pool_block_bytes(copy->storage) : 0;
     }
     return size_bytes;
 }

@@ -85,16 +85,7 @@ status_t gd_linear_tied_new(gd_tensor_t *weight, bool has_bias, gd_module_t **mo
 /* y = x W + b, W[n_in, n_out] */
 static status_t linear_transposed_forward(gd_module_t *self, gd_tensor_t *x, gd_tensor_t **y_p)
 {
-    gd_tensor_t *bias = tensor_at(self, 1);
-    gd_tensor_t *product = NULL;
-    status_t status = gd_matmul(x, tensor_at(self, 0), &product);
-    if (status != ST_OK || bias == NULL) {
-        *y_p = status == ST_OK ? product : *y_p;
-        return status;
-    }
-    status = gd_add(product, bias, y_p);
-    (void)gd_tensor_unref(product);
-    return status;
+    return gd_linear_transposed(x, tensor_at(self, 0), tensor_at(self, 1), y_p);
 }
 
 static void linear_transposed_describe(const gd_module_t *self, strbuf_t *text)

@@ -14,6 +14,9 @@ static bool target_find(gd_dtype_t lower, const gd_op_t *op, gd_tensor_t *const 
 {
     bool has_f32 = false;
     gd_dtype_t half = GD_DTYPE_COUNT;
+    if (op->promotes && op->autocast != GD_AUTOCAST_LOWER && op->autocast != GD_AUTOCAST_F32) {
+        return false; /* its kernel reads several dtypes */
+    }
     for (int i = 0; i < n_in; i++) {
         if (in[i] == NULL || (op->f32_in >> i & 1u) != 0) {
             continue;

@@ -176,10 +176,10 @@ const gd_op_t gd_op_matmul = {
                {.in = {{3, {2, 3, 4}}, {3, {3, 4, 5}}}, .n_in = 2, .expect = ST_ERR_SHAPE}},
 };
 
-/* y[…,N] = x[…,K] w[N,K]ᵀ + bias[N] */
+/* y[…,N] = x[…,K] w[N,K]ᵀ + bias[N], or x w[K,N] + bias */
 static status_t linear_infer(gd_tensor_t *const *in, int n_in, const gd_attrs_t *attrs, gd_meta_t *out)
 {
-    (void)attrs;
+    const bool is_stored_turned = attrs->i[1] != 0;
     const gd_tensor_t *x = in[0];
     const gd_tensor_t *w = in[1];
     const gd_tensor_t *bias = n_in > 2 ? in[2] : NULL;
@@ -188,21 +188,24 @@ static status_t linear_infer(gd_tensor_t *const *in, int n_in, const gd_attrs_t 
             ST_ERR_DTYPE, "linear: x %s, weight %s, bias %s: dtypes must be equal, the bias f32 beside 16 bits",
             gd_dtype_name(x->dtype), gd_dtype_name(w->dtype), bias != NULL ? gd_dtype_name(bias->dtype) : "none");
     }
-    if (x->n_dims < 1 || w->n_dims != 2 || x->shape[x->n_dims - 1] != w->shape[1]) {
-        return gd_op_fail_shapes(ST_ERR_SHAPE, "linear", x, w, "x[…, in] and weight[out, in] must agree");
+    if (x->n_dims < 1 || w->n_dims != 2 || x->shape[x->n_dims - 1] != w->shape[!is_stored_turned]) {
+        return gd_op_fail_shapes(ST_ERR_SHAPE, "linear", x, w,
+                                 is_stored_turned ? "x[…, in] and weight[in, out] must agree"
+                                                  : "x[…, in] and weight[out, in] must agree");
     }
-    if (bias != NULL && (bias->n_dims != 1 || bias->shape[0] != w->shape[0])) {
-        return gd_op_fail_shapes(ST_ERR_SHAPE, "linear", w, bias, "weight[out, in] and bias[out] must agree");
+    const int64_t n = w->shape[is_stored_turned];
+    if (bias != NULL && (bias->n_dims != 1 || bias->shape[0] != n)) {
+        return gd_op_fail_shapes(ST_ERR_SHAPE, "linear", w, bias, "the weight's out and bias[out] must agree");
     }
     gd_meta_set(out, x->dtype, x->n_dims, x->shape);
-    out->shape[x->n_dims - 1] = w->shape[0];
+    out->shape[x->n_dims - 1] = n;
     return ST_OK;
 }
 
 /* dx = dy w, dw = dyᵀ x, dbias = sum of dy's rows */
 static status_t linear_backward(gd_node_t *node, gd_tensor_t *dy, gd_tensor_t **dx)
 {
-    status_t status = rows_backward(node, dy, true, dx);
+    status_t status = rows_backward(node, dy, node->attrs.i[1] == 0, dx);
     if (status == ST_OK && node->n_in > 2 && node->needs[2]) {
         status = gd_sum_to(node, 2, dy, &dx[2]);
     }
@@ -212,6 +215,7 @@ static status_t linear_backward(gd_node_t *node, gd_tensor_t *dy, gd_tensor_t **
 const gd_op_t gd_op_linear = {
     .name = "linear",
     .formula = "y[…,n] = sum_k x[…,k] w[n,k] + bias[n]",
+    .attrs = "i0 add to the output; i1 the weight is w[k,n]",
     .n_in = 3,
     .n_in_required = 2,
     .n_out = 1,
@@ -229,6 +233,10 @@ const gd_op_t gd_op_linear = {
                {.in = {{1, {4}}, {2, {5, 4}}, {1, {5}}}, .n_in = 3},
                {.in = {{2, {0, 4}}, {2, {5, 4}}, {1, {5}}}, .n_in = 3},
                {.in = {{2, {18, 35}}, {2, {21, 35}}, {1, {21}}}, .n_in = 3},
+               {.in = {{2, {3, 4}}, {2, {4, 5}}, {1, {5}}}, .n_in = 3, .attrs = {.i = {0, 1}}},
+               {.in = {{3, {2, 9, 35}}, {2, {35, 21}}, {.is_absent = true}}, .n_in = 3, .attrs = {.i = {0, 1}}},
+               {.in = {{1, {4}}, {2, {4, 5}}, {1, {5}}}, .n_in = 3, .attrs = {.i = {0, 1}}},
+               {.in = {{2, {3, 4}}, {2, {5, 4}}}, .n_in = 2, .attrs = {.i = {0, 1}}, .expect = ST_ERR_SHAPE},
                {.in = {{2, {3, 4}}, {2, {4, 5}}}, .n_in = 2, .expect = ST_ERR_SHAPE},
                {.in = {{2, {3, 4}}, {2, {5, 4}}, {1, {4}}}, .n_in = 3, .expect = ST_ERR_SHAPE},
                {.in = {{0, {0}}, {2, {5, 4}}}, .n_in = 2, .expect = ST_ERR_SHAPE}},
@@ -243,4 +251,11 @@ status_t gd_linear(gd_tensor_t *x, gd_tensor_t *weight, gd_tensor_t *bias, gd_te
 {
     gd_tensor_t *in[3] = {x, weight, bias};
     return gd_op_apply(GD_OP_LINEAR, in, 3, NULL, y_p);
+}
+
+status_t gd_linear_transposed(gd_tensor_t *x, gd_tensor_t *weight, gd_tensor_t *bias, gd_tensor_t **y_p)
+{
+    gd_tensor_t *in[3] = {x, weight, bias};
+    const gd_attrs_t attrs = {.i = {0, 1}};
+    return gd_op_apply(GD_OP_LINEAR, in, 3, &attrs, y_p);
 }

@@ -217,6 +217,11 @@ void gd_pool_free(gd_pool_t *own, void *pointer)
     }
 }
 
+int64_t gd_pool_block_bytes(const void *pointer)
+{
+    return (int64_t)((const pool_block_t *)pointer - 1)->size_bytes;
+}
+
 gd_memory_stats_t gd_pool_get_stats(gd_pool_t *pool)
 {
     pool_drain(pool);

@@ -23,6 +23,8 @@ void gd_pool_close(gd_pool_t *pool);
 void *gd_pool_alloc(gd_pool_t *pool, size_t size_bytes);
 /* Back into the pool that pointer came from; own: the calling thread's pool. */
 void gd_pool_free(gd_pool_t *own, void *pointer);
+/* What a block takes: the size of its class. */
+int64_t gd_pool_block_bytes(const void *pointer);
 gd_memory_stats_t gd_pool_get_stats(gd_pool_t *pool);
 void gd_pool_reset_peak(gd_pool_t *pool);
 

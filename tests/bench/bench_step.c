@@ -25,6 +25,7 @@ typedef struct bench {
     int64_t start_ns;
     double *times_ms;
     bool is_quit;
+    double activation_bytes; /* of the first step, when it is reported */
 } bench_t;
 
 /* Answers with the finished run's times and waits for the next one. */
@@ -57,6 +58,16 @@ static void bench_progress(void *arg, int64_t step, int64_t steps_total, const c
         bench_wait(bench);
     }
     bench->start_ns = clock_now_ns();
+}
+
+static void bench_points(void *arg, const wrk_point_t *points, int n)
+{
+    bench_t *bench = arg;
+    for (int i = 0; i < n; i++) {
+        if (strcmp(points[i].name, "activation_bytes") == 0) {
+            bench->activation_bytes = points[i].value;
+        }
+    }
 }
 
 static wrk_command_t bench_take_command(void *arg)
@@ -111,7 +122,8 @@ static status_t bench_run(const spec_job_t *job, bench_t *bench)
     wrk_session_options_t options = {
         .directory = folder,
         .attempt = 1,
-        .events = {.arg = bench, .progress = bench_progress, .take_command = bench_take_command}};
+        .events = {
+            .arg = bench, .progress = bench_progress, .points = bench_points, .take_command = bench_take_command}};
     wrk_session_t *session = NULL;
     status = wrk_session_open(job, group, &options, &session);
     if (status == ST_OK) {
@@ -129,8 +141,9 @@ static status_t bench_run(const spec_job_t *job, bench_t *bench)
 
 static void usage(FILE *out)
 {
-    (void)fputs("usage: bench-step NAME|JOB.yaml [--threads N] [--set KEY=VALUE]...\n"
-                "NAME: gpt-recipe mnist-cnn, or a file of tests/bench/jobs/ without its .yaml\n",
+    (void)fputs("usage: bench-step NAME|JOB.yaml [--threads N] [--memory] [--set KEY=VALUE]...\n"
+                "NAME: gpt-recipe mnist-cnn, or a file of tests/bench/jobs/ without its .yaml\n"
+                "--memory: at the end a line on stderr says what a step's activations took\n",
                 out);
 }
 
@@ -142,10 +155,13 @@ int main(int argc, char **argv)
                                 {"checkpoint.every", "1000000000"}, {"evaluation.every", "1000000000"},
                                 {"training.log_every", "1000000"},  {"resources.threads", "1"}};
     int n_set = 8;
+    bool has_memory = false;
     const char *path = NULL;
     char known[512];
     for (int i = 1; i < argc; i++) {
-        if (strcmp(argv[i], "--threads") == 0 && i + 1 < argc) {
+        if (strcmp(argv[i], "--memory") == 0) {
+            has_memory = true;
+        } else if (strcmp(argv[i], "--threads") == 0 && i + 1 < argc) {
             set[7].value = argv[++i];
         } else if (strcmp(argv[i], "--set") == 0 && i + 1 < argc && n_set < MAX_SET) {
             char *equals = strchr(argv[++i], '=');
@@ -180,6 +196,9 @@ int main(int argc, char **argv)
     status_t status = bench.times_ms != NULL ? job_load(path, set, n_set, &job) : ST_FAIL(ST_ERR_NOMEM, "step times");
     if (status == ST_OK) {
         status = bench_run(job, &bench);
+        if (status == ST_OK && has_memory) {
+            (void)fprintf(stderr, "activations of a step: %.1f MB\n", bench.activation_bytes * 1e-6);
+        }
     }
     if (status != ST_OK) {
         (void)fprintf(stderr, "bench-step: %s: %s\n", status_text(status), status_message());

@@ -267,15 +267,15 @@ static void ref_matmul(const ref_tensor_t *in, const gd_attrs_t *attrs, ref_tens
 
 static void ref_linear(const ref_tensor_t *in, const gd_attrs_t *attrs, ref_tensor_t *out)
 {
-    (void)attrs;
-    int64_t n_out = in[1].shape[0];
-    int64_t n_in = in[1].shape[1];
+    bool is_turned = attrs->i[1] != 0;
+    int64_t n_out = in[1].shape[is_turned];
+    int64_t n_in = in[1].shape[!is_turned];
     for (int64_t flat = 0; flat < out->numel; flat++) {
         int64_t row = flat / n_out;
         int64_t column = flat % n_out;
         double sum = in[2].data != NULL ? in[2].data[column] : 0;
         for (int64_t k = 0; k < n_in; k++) {
-            sum += in[0].data[row * n_in + k] * in[1].data[column * n_in + k];
+            sum += in[0].data[row * n_in + k] * in[1].data[is_turned ? k * n_out + column : column * n_in + k];
         }
         out->data[flat] = sum;
     }

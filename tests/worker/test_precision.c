@@ -133,6 +133,31 @@ static void a_loss_scale_changes_only_roundings_in_f32(void **state)
     assert_true(run_point(&rest, "loss_scale", 12) == 65536);
 }
 
+static double activation_bytes(const char *precision)
+{
+    char set_precision[48];
+    (void)snprintf(set_precision, sizeof(set_precision), "training.precision=%s", precision);
+    const char *const set[] = {"training.steps=2", set_precision, NULL};
+    static const char MODEL[] = "[{embedding: {name: wte, count: 27, width: 256}}, {position_embedding: {count: 16}}, "
+                                "{repeat: {times: 3, layers: ["
+                                "{residual: [layer_norm, {attention: {heads: 2, causal: true}}]}, "
+                                "{residual: [layer_norm, {linear: {out: 1024}}, gelu, {linear: {out: 256}}]}]}}, "
+                                "layer_norm, {linear: {out: 27, bias: false, tied: wte}}]";
+    spec_job_free(job_run(MODEL, set, 1, &whole));
+    return run_point(&whole, "activation_bytes", 2);
+}
+
+static void activations_of_bf16_take_at_most_six_tenths(void **state)
+{
+    (void)state;
+    double wide = activation_bytes("f32");
+    double narrow = activation_bytes("bf16");
+
+    if (!(narrow <= 0.6 * wide)) {
+        fail_msg("activations take %g bytes in bf16, %g in f32", narrow, wide);
+    }
+}
+
 static void gradients_that_are_finite_at_no_scale_end_the_job(void **state)
 {
     (void)state;
@@ -158,6 +183,7 @@ int main(void)
         TEST(the_loss_scale_skips_steps_and_recovers),
         TEST(a_loss_scale_changes_only_roundings_in_f32),
         TEST(gradients_that_are_finite_at_no_scale_end_the_job),
+        TEST(activations_of_bf16_take_at_most_six_tenths),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

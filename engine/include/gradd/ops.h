@@ -80,6 +80,8 @@ status_t gd_alpha_dropout(gd_tensor_t *x, bool by_channel, double p, gd_rng_key_
 status_t gd_matmul(gd_tensor_t *a, gd_tensor_t *b, gd_tensor_t **y_p);
 /* x[…,K], weight[N,K] (PyTorch's layout), bias[N] or NULL → y[…,N]. */
 status_t gd_linear(gd_tensor_t *x, gd_tensor_t *weight, gd_tensor_t *bias, gd_tensor_t **y_p);
+/* The same with weight[K,N], as GPT-2's files have it. */
+status_t gd_linear_transposed(gd_tensor_t *x, gd_tensor_t *weight, gd_tensor_t *bias, gd_tensor_t **y_p);
 
 /* Over the last axis: x[…,C], weight[C] or NULL, bias[C] or NULL. */
 status_t gd_layer_norm(gd_tensor_t *x, gd_tensor_t *weight, gd_tensor_t *bias, double epsilon, gd_tensor_t **y_p);
