@@ -116,8 +116,9 @@ static status_t text_print(const wrk_tokenizer_t *tokenizer, const strbuf_t *num
         int64_t token = strtoll(at, &end, 10);
         if (end == at || token < 0 || token >= wrk_tokenizer_size(tokenizer)) {
             strbuf_release(&tokens);
-            return ST_FAIL(ST_ERR_DATA, "offset %zu: \"%.20s\" is not a token's number, 0 … %lld",
-                           (size_t)(at - strbuf_text(numbers)), at, (long long)wrk_tokenizer_size(tokenizer) - 1);
+            return ST_FAIL(ST_ERR_DATA, "offset %zu: \"%.*s\" is not a token\'s number, 0 … %lld",
+                           (size_t)(at - strbuf_text(numbers)), (int)(strcspn(at, " \t\n") % 40), at,
+                           (long long)wrk_tokenizer_size(tokenizer) - 1);
         }
         strbuf_append_bytes(&tokens, &token, sizeof(token));
         at = end;

@@ -109,7 +109,8 @@ static size_t wav_make(uint8_t *bytes, uint32_t rate, uint16_t n_channels, uint3
 {
     uint16_t width = format == 3 ? 4 : 2;
     uint32_t size = n_frames * n_channels * width;
-    memcpy(bytes, "RIFF----WAVEfmt ", 16);
+    static const char head[16] = "RIFF----WAVEfmt ";
+    memcpy(bytes, head, sizeof(head));
     number_put(bytes + 4, 36 + size, 4);
     number_put(bytes + 16, 16, 4);
     number_put(bytes + 20, format, 2);
@@ -118,7 +119,7 @@ static size_t wav_make(uint8_t *bytes, uint32_t rate, uint16_t n_channels, uint3
     number_put(bytes + 28, rate * n_channels * width, 4);
     number_put(bytes + 32, (uint32_t)(n_channels * width), 2);
     number_put(bytes + 34, (uint32_t)(width * 8), 2);
-    memcpy(bytes + 36, "data", 4);
+    number_put(bytes + 36, 0x61746164, 4); /* "data" */
     number_put(bytes + 40, size, 4);
     for (uint32_t i = 0; i < n_frames * n_channels; i++) {
         float value = (float)i;

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 
 #include "base/clock.h"
 #include "base/mem.h"
@@ -248,6 +249,27 @@ static void text_and_tokens_take_a_tokenizer(void **state)
     wrk_dataset_close(dataset);
 }
 
+static void the_worker_shows_tokens_and_text(void **state)
+{
+    (void)state;
+    char command[1024];
+    char line[256] = "";
+    assert_non_null(getenv("GRADD_BIN"));
+    (void)file_write_text("text", "hello\n");
+    (void)snprintf(
+        command, sizeof(command),
+        "cd %s && b=%s/grad-worker && t=%s && $b --tokenize $t text > ids && $b --detokenize $t ids | cmp - text && "
+        "$b --tokenize $t nothing 2>&1; echo 99999 | $b --detokenize $t 2>&1",
+        fixture_folder(), getenv("GRADD_BIN"), fixture_golden("tokenizer-gpt2.json"));
+    FILE *pipe = popen(command, "r");
+    assert_non_null(pipe);
+    assert_non_null(fgets(line, sizeof(line), pipe));
+    assert_string_equal(line, "grad-worker: nothing: No such file or directory\n");
+    assert_non_null(fgets(line, sizeof(line), pipe));
+    assert_non_null(strstr(line, "is not a token's number"));
+    assert_int_equal(WEXITSTATUS(pclose(pipe)), 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -258,6 +280,7 @@ int main(void)
         TEST(files_that_are_not_understood_are_refused),
         TEST(a_pattern_without_end_is_an_error),
         TEST(text_and_tokens_take_a_tokenizer),
+        TEST(the_worker_shows_tokens_and_text),
     };
     return cmocka_run_group_tests_name("tokenizer", tests, NULL, NULL);
 }

@@ -6,7 +6,8 @@
  *   llmc     256 little-endian 32-bit words: 20240520, version 1, number of tokens, zeroes; then the tokens, 16 bits
  *            each. 20240801, version 7: 32 bits each. (https://github.com/karpathy/llm.c, dev/data/data_common.py)
  *   nanogpt  tokens of 16 bits and nothing else. (https://github.com/karpathy/nanoGPT, data/<name>/prepare.py)
- * The shards are one stream, in name order: a window may begin in one and end in the next.
+ * The shards are one stream, in name order: a window may begin in one and end in the next. As with every mapped file,
+ * who cuts one short while a job reads it ends the job (SIGBUS).
  */
 #include <math.h>
 #include <string.h>
