@@ -298,6 +298,55 @@ static void flips_and_crops_move_pixels(void **state)
     wrk_dataset_close(dataset);
 }
 
+/* What each change of colours leaves as it is. */
+static void changed_colours_keep_what_they_should(void **state)
+{
+    (void)state;
+    enum { PLANE = 24 * 31 };
+    static const char *const steps[] = {"hue: 0.5", "saturation: 0.9", "brightness: 0.5", "contrast: 0.5"};
+    int64_t zero = 0;
+    folder_make("f");
+    folder_make("f/class");
+    image_put("photo.png", "f/class/image.png");
+    assert_ok(dataset_open("image_folder: {path: f}", NULL, &dataset));
+    assert_ok(wrk_dataset_read(dataset, &zero, 1, y, NULL));
+    wrk_dataset_close(dataset);
+    for (int s = 0; s < 4; s++) {
+        char yaml[128];
+        float ratio = 0;
+        (void)snprintf(yaml, sizeof(yaml), "image_folder: {path: f, augment: [{color_jitter: {%s}}]}", steps[s]);
+        assert_ok(dataset_open(yaml, NULL, &dataset));
+        sample_read(5, 2, 0, x, NULL);
+        wrk_dataset_close(dataset);
+        assert_true(memcmp(x, y, 3 * PLANE * sizeof(float)) != 0);
+        for (int i = 0; i < PLANE; i++) {
+            const float *a = x + i;
+            const float *b = y + i;
+            bool is_clamped = false;
+            for (int c = 0; c < 3; c++) {
+                is_clamped |= a[c * PLANE] <= 0 || a[c * PLANE] >= 1;
+            }
+            float high_a = fmaxf(a[0], fmaxf(a[PLANE], a[2 * PLANE]));
+            float high_b = fmaxf(b[0], fmaxf(b[PLANE], b[2 * PLANE]));
+            float low_a = fminf(a[0], fminf(a[PLANE], a[2 * PLANE]));
+            float low_b = fminf(b[0], fminf(b[PLANE], b[2 * PLANE]));
+            float grey_a = 0.2989F * a[0] + 0.587F * a[PLANE] + 0.114F * a[2 * PLANE];
+            float grey_b = 0.2989F * b[0] + 0.587F * b[PLANE] + 0.114F * b[2 * PLANE];
+            if (s == 0) { /* value and chroma */
+                assert_true(fabsf(high_a - high_b) < 1e-5F && fabsf(low_a - low_b) < 1e-5F);
+            } else if (s == 1 && !is_clamped) { /* brightness; the weights' sum is 0.9999 */
+                assert_true(fabsf(grey_a - grey_b) < 1e-3F);
+            } else if (s == 2 && !is_clamped) { /* one factor for all */
+                ratio = ratio > 0 ? ratio : a[0] / b[0];
+                assert_true(fabsf(a[PLANE] - ratio * b[PLANE]) < 1e-5F);
+            } else if (s == 3 && !is_clamped && high_b - low_b > 0.1F) { /* one factor of all differences */
+                ratio = ratio > 0 ? ratio : (high_a - low_a) / (high_b - low_b);
+                assert_true(fabsf((high_a - low_a) - ratio * (high_b - low_b)) < 1e-5F);
+            }
+        }
+    }
+}
+
 /* Each crop of 4 x 4 out of 6 x 6 comes about as often. */
 static void crops_are_drawn_evenly_by_seed_epoch_and_sample(void **state)
 {
@@ -417,6 +466,7 @@ int main(void)
         TEST(damaged_files_are_errors),
         TEST(an_image_that_is_too_large_is_refused_before_memory_is_taken),
         TEST(flips_and_crops_move_pixels),
+        TEST(changed_colours_keep_what_they_should),
         TEST(crops_are_drawn_evenly_by_seed_epoch_and_sample),
         TEST(random_steps_change_with_seed_epoch_and_sample_only),
         TEST(mixing_mixes_pixels_and_labels_alike),
