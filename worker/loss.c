@@ -655,12 +655,84 @@ status_t wrk_loss_check(const wrk_loss_t *loss, gd_tensor_t *outputs, gd_tensor_
     return status;
 }
 
+/* ---- fused with the last layer ---- */
+
+/* Why the last layer and the loss can't be one; NULL: they can. */
+static const char *fuse_obstacle(const wrk_loss_t *loss, const gd_module_t *model, bool has_labels)
+{
+    const gd_module_t *last = model->n_children > 0 ? model->children[model->n_children - 1] : NULL;
+    const wrk_loss_term_t *term = &loss->terms[0];
+    if (loss->n_terms != 1 || term->is_part || term->spec->kind_case != GRADD__V1__LOSS__KIND_CROSS_ENTROPY) {
+        return "the loss isn't cross_entropy";
+    }
+    if (!has_labels) {
+        return "the targets aren't labels";
+    }
+    if (last == NULL || strcmp(last->ops->kind, "linear") != 0 || last->n_parameters != 1 ||
+        strcmp(last->parameters[0].name, "weight") != 0) {
+        return "the model's last layer isn't linear without a bias";
+    }
+    return gd_module_linear_is_transposed(last) ? "the last layer's weight is stored transposed" : NULL;
+}
+
+status_t wrk_loss_fuse(wrk_loss_t *loss, const Gradd__V1__Training *training, const gd_module_t *model, bool has_labels,
+                       int64_t n_rows, int64_t n_outputs)
+{
+    static const int64_t LEAST_BYTES = INT64_C(256) << 20;
+    const char *obstacle = fuse_obstacle(loss, model, has_labels);
+    if (training->fused_loss == GRADD__V1__TRAINING__FUSE__on && obstacle != NULL) {
+        return ST_FAIL(ST_ERR_INVAL, "training.fused_loss: %s", obstacle);
+    }
+    loss->is_fused = obstacle == NULL && (training->fused_loss == GRADD__V1__TRAINING__FUSE__on ||
+                                          (training->fused_loss == GRADD__V1__TRAINING__FUSE__auto &&
+                                           n_rows * n_outputs >= LEAST_BYTES / (int64_t)sizeof(float)));
+    return ST_OK;
+}
+
+/* The model but for its last layer, and that with the loss. */
+static status_t fused_compute(const wrk_session_t *session, gd_tensor_t *x, gd_tensor_t *y, double factor, bool smooths,
+                              gd_tensor_t **loss_p, wrk_record_t *record)
+{
+    const gd_module_t *model = session->model;
+    const wrk_loss_term_t *term = &session->loss.terms[0];
+    gd_tensor_t *h = gd_tensor_ref(x);
+    status_t status = ST_OK;
+    for (int i = 0; i + 1 < model->n_children && status == ST_OK; i++) {
+        gd_tensor_t *next = NULL;
+        status = gd_module_forward(model->children[i], h, &next);
+        (void)gd_tensor_unref(h);
+        h = next;
+    }
+    const gd_linear_cross_entropy_options_t options = {.scale = factor * term->share,
+                                                       .ignore_index = term->ignore_index,
+                                                       .label_smoothing = smooths ? term->smoothing : 0,
+                                                       .class_weight = term->weight};
+    record->n_correct = 0;
+    if (status == ST_OK) {
+        gd_tensor_t *weight = model->children[model->n_children - 1]->parameters[0].tensor;
+        status = gd_linear_cross_entropy(h, weight, y, &options, loss_p, &record->n_correct);
+        status = status == ST_OK ? ST_OK : name_add(&session->loss, 0, status);
+    }
+    (void)gd_tensor_unref(h);
+    record->n_targets = 0;
+    const int64_t *label = gd_tensor_data(y);
+    for (int64_t i = 0; i < gd_tensor_numel(y); i++) {
+        record->n_targets += label[i] != term->ignore_index;
+    }
+    return status == ST_OK ? gd_tensor_item(*loss_p, &record->loss[0]) : status;
+}
+
 status_t wrk_session_loss(const wrk_session_t *session, gd_tensor_t *x, gd_tensor_t *y, const double *factors,
                           bool smooths, gd_tensor_t **loss_p, wrk_record_t *record)
 {
     gd_tensor_t *outputs = NULL;
-    status_t status = gd_module_forward(session->model, x, &outputs);
-    if (status == ST_OK) {
+    status_t status = ST_OK;
+    if (session->loss.is_fused) {
+        status = fused_compute(session, x, y, factors[0], smooths, loss_p, record);
+    } else {
+        status = gd_module_forward(session->model, x, &outputs);
+    }
+    if (status == ST_OK && !session->loss.is_fused) {
         status = wrk_loss_compute(&session->loss, outputs, y, factors, smooths, loss_p, record);
     }
     (void)gd_tensor_unref(outputs);

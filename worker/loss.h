@@ -9,6 +9,7 @@
 #define GRADD_WORKER_LOSS_H
 
 #include "gradd/loss.h"
+#include "gradd/nn.h"
 #include "proto/spec.h"
 
 enum { WRK_MAX_LOSS_TERMS = 8 };
@@ -35,6 +36,7 @@ typedef struct wrk_loss {
     int n_terms;
     int accuracy_term; /* whose hits are counted; -1: none */
     bool is_counted;   /* one of them is */
+    bool is_fused;     /* with the model's last layer, a linear one: see wrk_loss_fuse */
 } wrk_loss_t;
 
 /* What a microbatch leaves besides its gradient; batch statistics (gd_module_statistics_size floats) follow. */
@@ -52,6 +54,10 @@ void wrk_loss_release(wrk_loss_t *loss);
 /* Whether the terms fit outputs and targets of one sample, and their class weights the outputs' width; the message
  * names the term. */
 status_t wrk_loss_check(const wrk_loss_t *loss, gd_tensor_t *outputs, gd_tensor_t *y);
+/* Decides on training.fused_loss: whether the last layer's outputs, [n_rows, n_outputs] of a microbatch, are made in
+ * pieces within the loss. ST_ERR_INVAL: `on`, and the model or the loss isn't so. */
+status_t wrk_loss_fuse(wrk_loss_t *loss, const Gradd__V1__Training *training, const gd_module_t *model, bool has_labels,
+                       int64_t n_rows, int64_t n_outputs);
 /* Each term's weight in these targets, weights_p[n_terms], of n samples. */
 void wrk_loss_weigh(const wrk_loss_t *loss, const gd_tensor_t *y, int64_t n_samples, double *weights_p);
 /*

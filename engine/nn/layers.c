@@ -98,6 +98,11 @@ static void linear_transposed_describe(const gd_module_t *self, strbuf_t *text)
 static const gd_module_ops_t linear_transposed_ops = {
     .kind = "linear", .forward = linear_transposed_forward, .describe = linear_transposed_describe};
 
+bool gd_module_linear_is_transposed(const gd_module_t *module)
+{
+    return module->ops == &linear_transposed_ops;
+}
+
 status_t gd_linear_transposed_new(int64_t n_in, int64_t n_out, bool has_bias, gd_module_t **module_p)
 {
     gd_module_t *module = NULL;

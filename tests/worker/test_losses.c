@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Losses of the YAML with their parameters: they train, on any number of ranks alike, and what doesn't fit is named. */
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -104,12 +105,42 @@ static void what_does_not_fit_is_named_at_the_start(void **state)
     }
 }
 
+static void a_fused_loss_trains_as_the_other_on_any_number_of_ranks(void **state)
+{
+    (void)state;
+    double loss[2];
+    char hash[HASH_SHA256_HEX_SIZE];
+    for (int i = 0; i < 2; i++) {
+        spec_job_t *job = run_job(
+            MODEL_GPT, 4, (const char *const[]){i == 0 ? "training.fused_loss=on" : "training.fused_loss=off", NULL});
+        memset(&run, 0, sizeof(run));
+        run_ok(job, 1, &run);
+        loss[i] = run_point(&run, "validation_loss", 12);
+        memcpy(hash, run.result.parameters_sha256, sizeof(hash));
+        run_folder_clear();
+        memset(&run, 0, sizeof(run));
+        run_ok(job, 4, &run);
+        assert_string_equal(run.result.parameters_sha256, hash);
+        run_folder_clear();
+        spec_job_free(job);
+    }
+    assert_true(fabs(loss[0] - loss[1]) <= 1e-5 * loss[1]);
+
+    spec_job_t *job = run_job(PLAIN, 4, (const char *const[]){"training.fused_loss=on", NULL});
+    memset(&run, 0, sizeof(run));
+    run_ranks(job, 1, &run);
+    assert_int_equal(run.status, ST_ERR_INVAL);
+    assert_string_equal(run.message, "training.fused_loss: the model's last layer isn't linear without a bias");
+    spec_job_free(job);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(losses_with_parameters_fall_on_any_number_of_ranks),
         TEST(what_is_ignored_counts_neither_in_the_loss_nor_as_hit),
         TEST(what_does_not_fit_is_named_at_the_start),
+        TEST(a_fused_loss_trains_as_the_other_on_any_number_of_ranks),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

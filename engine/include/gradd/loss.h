@@ -78,6 +78,21 @@ status_t gd_nll_loss(gd_tensor_t *x, gd_tensor_t *targets, gd_tensor_t *weight, 
 /* x: logits. */
 status_t gd_cross_entropy_loss(gd_tensor_t *x, gd_tensor_t *targets, gd_tensor_t *weight, int64_t ignore_index,
                                double label_smoothing, gd_reduction_t reduction, gd_tensor_t **loss_p);
+typedef struct gd_linear_cross_entropy_options {
+    double scale; /* of the sum over the targets */
+    int64_t ignore_index;
+    double label_smoothing;
+    gd_tensor_t *class_weight; /* [V]; NULL: 1 for each */
+} gd_linear_cross_entropy_options_t;
+/*
+ * 0-d: scale times the sum of the cross-entropies of the logits x weightᵀ, x[…,C], weight[V,C], one target a row, as
+ * gd_linear and gd_cross_entropy give, but the logits are made in pieces of rows and again in the backward, so that no
+ * more than about 4 million of them are ever there. Costs a product of matrices more. n_correct_p (may be NULL): rows
+ * whose largest logit is the target's; not set with class_weight. ST_ERR_SHAPE, ST_ERR_DATA as those two.
+ */
+status_t gd_linear_cross_entropy(gd_tensor_t *x, gd_tensor_t *weight, gd_tensor_t *targets,
+                                 const gd_linear_cross_entropy_options_t *options, gd_tensor_t **loss_p,
+                                 int64_t *n_correct_p);
 /* power: 1 or 2; weight[C] or NULL. */
 status_t gd_multi_margin_loss(gd_tensor_t *x, gd_tensor_t *targets, gd_tensor_t *weight, int power, double margin,
                               gd_reduction_t reduction, gd_tensor_t **loss_p);

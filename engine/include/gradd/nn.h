@@ -223,6 +223,7 @@ status_t gd_parallel_new(gd_combine_t combine, int axis, gd_module_t **module_p)
 status_t gd_identity_new(gd_module_t **module_p);
 /* y = x W + b with weight[n_in, n_out]: how Hugging Face's GPT-2 stores its linear layers (Conv1D). */
 status_t gd_linear_transposed_new(int64_t n_in, int64_t n_out, bool has_bias, gd_module_t **module_p);
+bool gd_module_linear_is_transposed(const gd_module_t *module);
 /* qkv[B,T,3C] → [B,T,C]: attention without its projections. */
 status_t gd_attend_new(int n_heads, bool is_causal, gd_module_t **module_p);
 /* x[B,T,…] → x[:, index]; index < 0 counts from the end. */

@@ -1,0 +1,185 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* linear_cross_entropy: what linear and cross_entropy give, with a fraction of the memory. */
+#include <math.h>
+
+#include "gradd/autograd.h"
+#include "gradd/context.h"
+#include "gradd/loss.h"
+#include "gradd/ops.h"
+#include "tests/support/fixture.h"
+
+enum { N = 200, C = 24, V = 50000 }; /* 50,000 columns: pieces of 64 rows */
+
+static gd_tensor_t *filled(int64_t rows, int64_t columns, float size, uint32_t seed)
+{
+    gd_tensor_t *t = NULL;
+    const int64_t shape[2] = {rows, columns};
+    assert_ok(gd_tensor_new(GD_DTYPE_F32, 2, shape, &t));
+    float *data = gd_tensor_data(t);
+    for (int64_t i = 0; i < rows * columns; i++) {
+        seed = seed * 1664525U + 1013904223U;
+        data[i] = size * ((float)(seed >> 8) / 8388608.0F - 1);
+    }
+    assert_ok(gd_tensor_set_requires_grad(t, true));
+    return t;
+}
+
+static gd_tensor_t *labels_new(int64_t n)
+{
+    gd_tensor_t *t = NULL;
+    assert_ok(gd_tensor_new(GD_DTYPE_I64, 1, &n, &t));
+    for (int64_t i = 0; i < n; i++) {
+        ((int64_t *)gd_tensor_data(t))[i] = i % 7 == 3 ? 5 : i * 7919 % V; /* 5: the one that is ignored */
+    }
+    return t;
+}
+
+/* The unfused loss, of the same scale. */
+static gd_tensor_t *plain_loss(gd_tensor_t *x, gd_tensor_t *weight, gd_tensor_t *y,
+                               const gd_linear_cross_entropy_options_t *options, int64_t *n_correct_p)
+{
+    gd_tensor_t *logits = NULL;
+    gd_tensor_t *sum = NULL;
+    gd_tensor_t *loss = NULL;
+    assert_ok(gd_linear(x, weight, NULL, &logits));
+    if (options->class_weight == NULL) {
+        assert_ok(gd_cross_entropy(logits, y, options->scale, options->ignore_index, options->label_smoothing, &loss,
+                                   n_correct_p));
+    } else {
+        assert_ok(gd_cross_entropy_loss(logits, y, options->class_weight, options->ignore_index,
+                                        options->label_smoothing, GD_REDUCTION_SUM, &sum));
+        assert_ok(gd_scale(sum, options->scale, 0, &loss));
+    }
+    (void)gd_tensor_unref(sum);
+    (void)gd_tensor_unref(logits);
+    return loss;
+}
+
+static void assert_near(const gd_tensor_t *a, const gd_tensor_t *b)
+{
+    const float *x = gd_tensor_data(a);
+    const float *y = gd_tensor_data(b);
+    float largest = 0;
+    for (int64_t i = 0; i < gd_tensor_numel(a); i++) {
+        largest = fmaxf(largest, fabsf(y[i]));
+    }
+    assert_true(largest > 0);
+    for (int64_t i = 0; i < gd_tensor_numel(a); i++) {
+        if (!(fabsf(x[i] - y[i]) <= 1e-6F * largest)) {
+            fail_msg("element %lld is %.9g, unfused %.9g", (long long)i, (double)x[i], (double)y[i]);
+        }
+    }
+}
+
+static void pieces_give_what_the_whole_gives(void **state)
+{
+    (void)state;
+    gd_tensor_t *class_weight = filled(1, V, 0.5F, 9);
+    gd_tensor_t *flat = NULL;
+    const int64_t v = V;
+    assert_ok(gd_tensor_set_requires_grad(class_weight, false));
+    for (int64_t i = 0; i < V; i++) {
+        ((float *)gd_tensor_data(class_weight))[i] += 1;
+    }
+    assert_ok(gd_reshape(class_weight, 1, &v, &flat));
+    const gd_linear_cross_entropy_options_t cases[] = {
+        {.scale = 1.0 / N, .ignore_index = -100},
+        {.scale = 0.25, .ignore_index = 5, .label_smoothing = 0.1},
+        {.scale = 1.0 / N, .ignore_index = 5, .label_smoothing = 0.1, .class_weight = flat},
+    };
+    bool grad = gd_grad_set_enabled(true);
+    for (int k = 0; k < 3; k++) {
+        gd_tensor_t *x[2] = {filled(N, C, 1, 1), filled(N, C, 1, 1)};
+        gd_tensor_t *weight[2] = {filled(V, C, 0.3F, 2), filled(V, C, 0.3F, 2)};
+        gd_tensor_t *y = labels_new(N);
+        gd_tensor_t *loss[2] = {NULL, NULL};
+        int64_t n_correct[2] = {-1, -1};
+        ((int64_t *)gd_tensor_data(y))[0] = 5;
+
+        assert_ok(gd_linear_cross_entropy(x[0], weight[0], y, &cases[k], &loss[0], &n_correct[0]));
+        loss[1] = plain_loss(x[1], weight[1], y, &cases[k], &n_correct[1]);
+        for (int i = 0; i < 2; i++) {
+            assert_ok(gd_backward(loss[i], NULL, false));
+        }
+
+        assert_int_equal(n_correct[0], n_correct[1]);
+        assert_near(loss[0], loss[1]);
+        assert_near(gd_tensor_grad(x[0]), gd_tensor_grad(x[1]));
+        assert_near(gd_tensor_grad(weight[0]), gd_tensor_grad(weight[1]));
+        for (int i = 0; i < 2; i++) {
+            (void)gd_tensor_unref(loss[i]);
+            (void)gd_tensor_unref(x[i]);
+            (void)gd_tensor_unref(weight[i]);
+        }
+        (void)gd_tensor_unref(y);
+    }
+    (void)gd_grad_set_enabled(grad);
+    (void)gd_tensor_unref(flat);
+    (void)gd_tensor_unref(class_weight);
+}
+
+static void the_logits_are_never_all_there(void **state)
+{
+    (void)state;
+    const gd_linear_cross_entropy_options_t options = {.scale = 1, .ignore_index = -100};
+    const int64_t logits = (int64_t)1024 * V * 4;
+    size_t peak[2];
+    bool grad = gd_grad_set_enabled(true);
+    for (int i = 0; i < 2; i++) {
+        gd_tensor_t *x = filled(1024, 4, 1, 1);
+        gd_tensor_t *weight = filled(V, 4, 0.3F, 2);
+        gd_tensor_t *y = labels_new(1024);
+        gd_tensor_t *loss = NULL;
+        gd_memory_reset_peak();
+        const size_t before = (size_t)gd_memory_get_stats().in_use_bytes;
+        if (i == 0) {
+            assert_ok(gd_linear_cross_entropy(x, weight, y, &options, &loss, NULL));
+        } else {
+            loss = plain_loss(x, weight, y, &options, NULL);
+        }
+        assert_ok(gd_backward(loss, NULL, false));
+        peak[i] = (size_t)gd_memory_get_stats().peak_bytes - before;
+        (void)gd_tensor_unref(loss);
+        (void)gd_tensor_unref(y);
+        (void)gd_tensor_unref(weight);
+        (void)gd_tensor_unref(x);
+    }
+    (void)gd_grad_set_enabled(grad);
+
+    print_message("peak %.1f MB in pieces, %.1f MB at once\n", (double)peak[0] * 1e-6, (double)peak[1] * 1e-6);
+    assert_true((int64_t)peak[1] >= 2 * logits); /* and their gradient */
+    assert_true(peak[0] * 4 < peak[1]);
+}
+
+static void what_does_not_fit_is_named(void **state)
+{
+    (void)state;
+    const gd_linear_cross_entropy_options_t options = {.scale = 1, .ignore_index = -100};
+    gd_tensor_t *x = filled(4, 3, 1, 1);
+    gd_tensor_t *weight = filled(6, 2, 1, 1);
+    gd_tensor_t *fitting = filled(6, 3, 1, 1);
+    gd_tensor_t *y = labels_new(5);
+    gd_tensor_t *four = labels_new(4);
+    gd_tensor_t *loss = NULL;
+
+    assert_fails(gd_linear_cross_entropy(x, weight, y, &options, &loss, NULL), ST_ERR_SHAPE,
+                 "linear_cross_entropy: [4, 3] and [6, 2]: x[…,C] and weight[V,C] are needed");
+    assert_fails(gd_linear_cross_entropy(x, fitting, y, &options, &loss, NULL), ST_ERR_SHAPE,
+                 "one target for each row of x is needed");
+    assert_fails(gd_linear_cross_entropy(x, fitting, four, &options, &loss, NULL), ST_ERR_DATA, "outside 0");
+    (void)gd_tensor_unref(x);
+    (void)gd_tensor_unref(weight);
+    (void)gd_tensor_unref(fitting);
+    (void)gd_tensor_unref(y);
+    (void)gd_tensor_unref(four);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(pieces_give_what_the_whole_gives),
+        TEST(the_logits_are_never_all_there),
+        TEST(what_does_not_fit_is_named),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
