@@ -141,6 +141,8 @@ status_t dmn_rpc_watch(rpc_call_t *call, const ProtobufCMessage *request, void *
 status_t dmn_rpc_logs(rpc_call_t *call, const ProtobufCMessage *request, void *arg);
 status_t dmn_rpc_metrics(rpc_call_t *call, const ProtobufCMessage *request, void *arg);
 status_t dmn_rpc_attach(rpc_call_t *call, const ProtobufCMessage *request, void *arg);
+/* devices.c: whether this host's grad-worker has the kind of device that the job asks for; ST_ERR_UNSUPPORTED. */
+status_t dmn_device_check(const dmn_daemon_t *daemon, const spec_job_t *job);
 /* Job ids are decimal texts; ST_ERR_INVAL / ST_ERR_NOT_FOUND. */
 status_t dmn_job_id_parse(const char *text, int64_t *id_p);
 /* Sends the job as it is now. */

@@ -105,7 +105,7 @@ static status_t fit_check(dmn_daemon_t *daemon, const spec_job_t *job)
     (void)pthread_mutex_lock(&daemon->lock);
     status_t status = dmn_scheduler_check(&daemon->scheduler, workers, spec_job_slots(job));
     (void)pthread_mutex_unlock(&daemon->lock);
-    return status;
+    return status == ST_OK ? dmn_device_check(daemon, job) : status;
 }
 
 /* ---- Submit ---- */

@@ -80,7 +80,7 @@ status_t gd_context_open(const gd_context_options_t *options, gd_context_t **con
         return ST_FAIL(ST_ERR_RANGE, "a context with %d threads: 1 to %d are possible", n_threads, MAX_THREADS);
     }
     if (options != NULL && options->device != GD_DEVICE_CPU) {
-        return ST_FAIL(ST_ERR_UNSUPPORTED, "this build has no kernels for device %d", (int)options->device);
+        return ST_FAIL(ST_ERR_UNSUPPORTED, "device cuda: this build has no kernels for it; device cpu is there");
     }
     gd_context_t *context = context_new();
     if (context == NULL) {

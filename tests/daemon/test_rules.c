@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The pure parts: the table of transitions, what an attempt's end means, the queue, addresses. */
+#include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/mem.h"
-#include "daemon/daemon.h"
+#include "daemon/daemon_internal.h"
 #include "daemon/jobs.h"
 #include "daemon/scheduler.h"
 #include "tests/daemon/support.h"
@@ -263,6 +265,38 @@ static void addresses_beyond_this_machine_are_refused(void **state)
     }
 }
 
+static void a_device_that_no_worker_has_is_refused_at_submit(void **state)
+{
+    (void)state;
+    Gradd__V1__Resources resources = GRADD__V1__RESOURCES__INIT;
+    spec_job_t job = GRADD__V1__JOB_SPEC__INIT;
+    dmn_daemon_t daemon = {.program_folder = (char *)(uintptr_t)fixture_folder()};
+    char path[300];
+    job.resources = &resources;
+    resources.device = GRADD__V1__RESOURCES__DEVICE__cuda;
+    (void)snprintf(path, sizeof(path), "%s/grad-worker", fixture_folder());
+    static const char *const probes[] = {
+        "#!/bin/sh\necho '{\"devices\": [{\"kind\": \"cpu\", \"index\": 0}]}'\n",
+        "#!/bin/sh\necho '{\"devices\": [{\"kind\": \"cpu\"}, {\"kind\": \"cuda\"}]}'\n",
+        "#!/bin/sh\nexit 1\n", /* says nothing: the workers will */
+    };
+    for (int i = 0; i < 3; i++) {
+        FILE *file = fopen(path, "w");
+        assert_non_null(file);
+        assert_true(fputs(probes[i], file) >= 0);
+        assert_int_equal(fclose(file), 0);
+        assert_int_equal(chmod(path, 0700), 0);
+        if (i == 0) {
+            assert_fails(dmn_device_check(&daemon, &job), ST_ERR_UNSUPPORTED,
+                         "resources.device: cuda: grad-worker here finds no such device; it has: cpu");
+        } else {
+            assert_ok(dmn_device_check(&daemon, &job));
+        }
+    }
+    resources.device = GRADD__V1__RESOURCES__DEVICE__cpu;
+    assert_ok(dmn_device_check(&daemon, &job));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -275,6 +309,7 @@ int main(void)
         TEST(the_queue_is_first_in_first_out),
         TEST(a_job_of_a_bigger_daemon_holds_nobody_up),
         TEST(what_can_never_fit_is_refused_with_its_sum),
+        TEST(a_device_that_no_worker_has_is_refused_at_submit),
         TEST(addresses_beyond_this_machine_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
