@@ -330,8 +330,9 @@ const spec_rule_t spec_rules[] = {
      .help = "What is minimised: a kind alone, or with its fields; all but cross_entropy, nll and multi_margin take "
              "values, or labels as one-hot values."},
     {"Training.fused_loss",
-     .help = "Whether a last linear layer without bias and cross_entropy are computed in pieces of rows: the logits are "
-             "never all in memory, for one more product of matrices; auto: where they take 256 MiB or more."},
+     .help =
+         "Whether a last linear layer without bias and cross_entropy are computed in pieces of rows: the logits are "
+         "never all in memory, for one more product of matrices; auto: where they take 256 MiB or more."},
     {"Training.label_smoothing", FRACTION, .help = "Share of the target spread over all classes."},
     {"Training.log_every", WITHIN(1, 1000000), .unit = "steps", .help = "Distance of metric points."},
     {"Training.clip_value", AT_LEAST(0), .help = "Each gradient is clamped to plus or minus this; 0: never."},

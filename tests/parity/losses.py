@@ -72,8 +72,15 @@ def resnet18():
     return net, optimizer, lambda step: warm_cosine(step, N_STEPS, 10, 0.001, 0), 0
 
 
+def lstm_lm():
+    net = models.LstmLm(65, 256, 2)
+    optimizer = torch.optim.AdamW(matrices_decay(net, 0.01), lr=2e-3)
+    return net, optimizer, lambda step: warm_cosine(step, 1000, 50, 2e-3, 2e-4), 1.0
+
+
 CASES = {"gpt": (gpt, "configs/jobs/shakespeare-char.yaml"),
-         "resnet18": (resnet18, "tests/parity/jobs/resnet18.yaml")}
+         "resnet18": (resnet18, "tests/parity/jobs/resnet18.yaml"),
+         "lstm_lm": (lstm_lm, "configs/jobs/shakespeare-lstm.yaml")}
 
 
 def cross_entropy(logits, targets):
@@ -109,7 +116,7 @@ def compare(name, program, folder):
         os.environ["GRADD_PARITY_DATA"] = str(folder)
         with_weights = [f"model.weights={folder}/weights.safetensors"]
     subprocess.run([program, "train", source / job, folder, str(N_STEPS), "resources.workers=1", "resources.threads=2",
-                    *with_weights], check=True, stderr=subprocess.DEVNULL)
+                    *with_weights, *(["model.with.dropout=0"] if name == "lstm_lm" else [])], check=True, stderr=subprocess.DEVNULL)
     ours = [float(line) for line in (folder / "losses").read_text().split()]
     if not with_weights:
         net.load_state_dict(load_file(folder / "init.safetensors"))

@@ -89,6 +89,19 @@ class ResNet(nn.Module):
         return self.fc(x.mean((2, 3)))
 
 
+class LstmLm(nn.Module):
+    """lstm_lm.yaml: word_language_model's names; every window begins from zero states."""
+
+    def __init__(self, vocabulary, width, layers):
+        super().__init__()
+        self.encoder = nn.Embedding(vocabulary, width)
+        self.rnn = nn.LSTM(width, width, layers, batch_first=True)
+        self.decoder = nn.Linear(width, vocabulary)
+
+    def forward(self, ids):
+        return self.decoder(self.rnn(self.encoder(ids))[0])
+
+
 class Gpt2(nn.Module):
     """gpt2.yaml: Hugging Face's GPT2LMHeadModel, with its names and its linear weights stored [in, out]."""
 
