@@ -56,7 +56,7 @@ static void node_link(tape_node_t *node, gd_tensor_t *const *in)
             node->leaf[i] = gd_tensor_ref(t);
             node->base.needs[i] = true;
         }
-        if (is_saving) {
+        if (is_saving && (node->base.op->saves_in == 0 || (node->base.op->saves_in >> i & 1u) != 0)) {
             node->base.in[i] = gd_tensor_ref(t);
             node->in_version[i] = t->storage->version;
         }

@@ -240,6 +240,7 @@ const gd_op_t gd_op_where = {
     .n_out = 1,
     .dtypes = OPS_DTYPES_ALL,
     .saves = GD_SAVE_INPUTS,
+    .saves_in = 1u << 2,
     .autocast = GD_AUTOCAST_WIDEST,
     .infer = where_infer,
     .backward = where_backward,

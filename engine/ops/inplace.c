@@ -243,7 +243,7 @@ status_t gd_masked_fill_inplace(gd_tensor_t *x, gd_tensor_t *mask, double value)
 {
     change_t change;
     gd_tensor_t *y = NULL;
-    status_t status = change_begin(&change, "masked_fill", x, NULL, 0, true);
+    status_t status = change_begin(&change, "masked_fill", x, NULL, 0, false);
     if (status != ST_OK) {
         return status;
     }
@@ -255,7 +255,7 @@ status_t gd_index_add_inplace(gd_tensor_t *x, int axis, gd_tensor_t *index, gd_t
 {
     change_t change;
     gd_tensor_t *y = NULL;
-    status_t status = change_begin(&change, "index_add", x, &source, 1, true);
+    status_t status = change_begin(&change, "index_add", x, &source, 1, source == x);
     if (status != ST_OK) {
         return status;
     }
@@ -267,7 +267,7 @@ status_t gd_scatter_inplace(gd_tensor_t *x, int axis, gd_tensor_t *index, gd_ten
 {
     change_t change;
     gd_tensor_t *y = NULL;
-    status_t status = change_begin(&change, "scatter", x, &source, 1, true);
+    status_t status = change_begin(&change, "scatter", x, &source, 1, false);
     if (status != ST_OK) {
         return status;
     }

@@ -157,6 +157,31 @@ static void a_buffer_takes_up_a_graph(void **state)
     (void)gd_tensor_unref(w);
 }
 
+/* where keeps its condition alone, gather and scatter their index: these values may go. */
+static void values_that_no_backward_needs_may_be_overwritten(void **state)
+{
+    (void)state;
+    gd_tensor_t *w = LEAF(1, 2, 3);
+    gd_tensor_t *y = NULL;
+    gd_tensor_t *z = NULL;
+    gd_tensor_t *mask = ROW(GD_DTYPE_BOOL, 1, 0, 1);
+    gd_tensor_t *index = ROW(GD_DTYPE_I64, 2, 2, 0);
+    assert_ok(gd_scale(w, 2, 0, &y));
+
+    assert_ok(gd_index_select(y, 0, index, &z)); /* 6, 6, 2 */
+    assert_ok(gd_masked_fill_inplace(y, mask, 5));
+    assert_ok(gd_index_add_inplace(y, 0, index, z, 1));
+
+    ASSERT_VALUES(y, 7, 4, 17);
+    backward_of_sum(y); /* w0 once, w1 once, w2 twice */
+    ASSERT_VALUES(gd_tensor_grad(w), 2, 2, 4);
+    (void)gd_tensor_unref(y);
+    (void)gd_tensor_unref(z);
+    (void)gd_tensor_unref(w);
+    (void)gd_tensor_unref(mask);
+    (void)gd_tensor_unref(index);
+}
+
 static void what_is_filled_or_copied_over_forgets_its_past(void **state)
 {
     (void)state;
@@ -288,6 +313,7 @@ int main(void)
         TEST(masks_and_indices_choose_what_changes),
         TEST(a_change_of_a_result_is_part_of_the_graph),
         TEST(a_buffer_takes_up_a_graph),
+        TEST(values_that_no_backward_needs_may_be_overwritten),
         TEST(what_is_filled_or_copied_over_forgets_its_past),
         TEST(a_backward_through_an_overwritten_value_names_it),
         TEST(what_cannot_be_recorded_is_refused),
