@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * dataset: samples of a job's data, held in memory and read by index; and which samples make a step.
+ * dataset: samples of a job's data, read by index (from memory, mapped files, or files decoded as they are needed); and
+ * which samples make a step.
  *
  * A sample is an input and a target of fixed shape. Kinds:
  *   idx   images and labels in IDX files, gzipped or plain. Input f32 [1, H, W] (for a file of 4 dimensions [C, H, W]),
@@ -11,11 +12,11 @@
  *   tokens  the same, of a stream that is tokens already, in shards.
  *   cifar   images of CIFAR-10 or CIFAR-100: input f32 [3, 32, 32], 0 … 1; target i64 [].
  *   image_folder  JPEG and PNG files: input f32 [channels, H, W], 0 … 1; target i64 [].
+ *   csv     rows of a table: input f32 [columns]; target f32 [target columns], or i64 [] where it is a class.
  *   npy     NumPy arrays: input f32 or i64 (tokens), of a row's shape; target f32 of a row's shape, or i64 labels.
  *   wav     sound: input f32 [1, 1, length], -1 … 1; target i64 [].
  * Of these, idx, cifar, image_folder, npy and wav take augmentations: the input has the shape that they give, and with
  * mixup or cutmix the target is f32 [classes], shares of the classes.
- *   csv     rows of a table: input f32 [columns]; target f32 [target columns], or i64 [] where it is a class.
  *
  * Owned handles. A dataset never changes after it is opened: any number of threads may read it. Errors name the file
  * and the offset in it: ST_ERR_NOT_FOUND, ST_ERR_PERMISSION, ST_ERR_IO (reading), ST_ERR_CORRUPT (a malformed or
