@@ -29,12 +29,15 @@ static status_t vectors_check(const char *op, const gd_tensor_t *x, gd_tensor_t 
     return ST_OK;
 }
 
+extern const gd_op_t gd_op_group_norm;
+extern const gd_op_t gd_op_group_norm_backward;
+
 static status_t group_norm_infer(gd_tensor_t *const *in, int n_in, const gd_attrs_t *attrs, gd_meta_t *out)
 {
     const gd_tensor_t *x = in[0];
     status_t status = groups_check("group_norm", x, attrs);
     if (status == ST_OK) {
-        status = gd_op_check_dtypes("group_norm", in, n_in);
+        status = gd_op_check_mixed(&gd_op_group_norm, in, n_in);
     }
     if (status == ST_OK) {
         status = vectors_check("group_norm", x, in + 1, n_in - 1, x->shape[1]);
@@ -47,8 +50,8 @@ static status_t group_norm_infer(gd_tensor_t *const *in, int n_in, const gd_attr
         return gd_op_fail_shapes(ST_ERR_SHAPE, "group_norm", x, NULL, "a channel needs at least one value");
     }
     gd_meta_set(&out[0], x->dtype, x->n_dims, x->shape);
-    gd_meta_set(&out[1], x->dtype, 1, &n_groups);
-    gd_meta_set(&out[2], x->dtype, 1, &n_groups);
+    gd_meta_set(&out[1], gd_dtype_widen(x->dtype), 1, &n_groups);
+    gd_meta_set(&out[2], gd_dtype_widen(x->dtype), 1, &n_groups);
     return ST_OK;
 }
 
@@ -72,8 +75,10 @@ const gd_op_t gd_op_group_norm = {
     .n_in = 3,
     .n_in_required = 1,
     .n_out = 3,
+    .dtypes = OPS_DTYPES_FLOAT,
+    .by_conversion = OPS_DTYPES_HALF,
+    .f32_in = 6,
     .saves = GD_SAVE_INPUTS | GD_SAVE_OUTPUTS,
-    .autocast = GD_AUTOCAST_F32,
     .contiguous_in = 7,
     .infer = group_norm_infer,
     .backward = group_norm_gradient,
@@ -96,7 +101,7 @@ static status_t group_norm_backward_infer(gd_tensor_t *const *in, int n_in, cons
     const gd_tensor_t *x = in[1];
     status_t status = groups_check(op, x, attrs);
     if (status == ST_OK) {
-        status = gd_op_check_dtypes(op, in, n_in);
+        status = gd_op_check_mixed(&gd_op_group_norm_backward, in, n_in);
     }
     if (status == ST_OK) {
         status = gd_infer_same(op, in, 2, &out[0]);
@@ -110,8 +115,8 @@ static status_t group_norm_backward_infer(gd_tensor_t *const *in, int n_in, cons
     if (status != ST_OK) {
         return status;
     }
-    gd_meta_set(&out[1], x->dtype, 1, &x->shape[1]);
-    gd_meta_set(&out[2], x->dtype, 1, &x->shape[1]);
+    gd_meta_set(&out[1], gd_dtype_widen(x->dtype), 1, &x->shape[1]);
+    gd_meta_set(&out[2], gd_dtype_widen(x->dtype), 1, &x->shape[1]);
     return ST_OK;
 }
 
@@ -123,6 +128,9 @@ const gd_op_t gd_op_group_norm_backward = {
     .n_in = 5,
     .n_in_required = 4,
     .n_out = 3,
+    .dtypes = OPS_DTYPES_FLOAT,
+    .by_conversion = OPS_DTYPES_HALF,
+    .f32_in = 28,
     .contiguous_in = 31,
     .infer = group_norm_backward_infer,
     .sample =

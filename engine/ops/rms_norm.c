@@ -20,13 +20,16 @@ static status_t vector_check(const char *op, const gd_tensor_t *x, const gd_tens
     return ST_OK;
 }
 
+extern const gd_op_t gd_op_rms_norm;
+extern const gd_op_t gd_op_rms_norm_backward;
+
 static status_t rms_norm_infer(gd_tensor_t *const *in, int n_in, const gd_attrs_t *attrs, gd_meta_t *out)
 {
     const gd_tensor_t *x = in[0];
     int64_t n_rows = 0;
     status_t status = rows_check("rms_norm", x, &n_rows);
     if (status == ST_OK) {
-        status = gd_op_check_dtypes("rms_norm", in, n_in);
+        status = gd_op_check_mixed(&gd_op_rms_norm, in, n_in);
     }
     if (status == ST_OK) {
         status = vector_check("rms_norm", x, n_in > 1 ? in[1] : NULL, x->shape[x->n_dims - 1]);
@@ -38,7 +41,7 @@ static status_t rms_norm_infer(gd_tensor_t *const *in, int n_in, const gd_attrs_
         return ST_FAIL(ST_ERR_RANGE, "rms_norm: epsilon %g must be above 0", attrs->f[0]);
     }
     gd_meta_set(&out[0], x->dtype, x->n_dims, x->shape);
-    gd_meta_set(&out[1], x->dtype, 1, &n_rows);
+    gd_meta_set(&out[1], gd_dtype_widen(x->dtype), 1, &n_rows);
     return ST_OK;
 }
 
@@ -62,8 +65,10 @@ const gd_op_t gd_op_rms_norm = {
     .n_in = 2,
     .n_in_required = 1,
     .n_out = 2,
+    .dtypes = OPS_DTYPES_FLOAT,
+    .by_conversion = OPS_DTYPES_HALF,
+    .f32_in = 2,
     .saves = GD_SAVE_INPUTS | GD_SAVE_OUTPUTS,
-    .autocast = GD_AUTOCAST_F32,
     .contiguous_in = 3,
     .infer = rms_norm_infer,
     .backward = rms_norm_gradient,
@@ -86,7 +91,7 @@ static status_t rms_norm_backward_infer(gd_tensor_t *const *in, int n_in, const 
     int64_t n_rows = 0;
     status_t status = rows_check(op, x, &n_rows);
     if (status == ST_OK) {
-        status = gd_op_check_dtypes(op, in, n_in);
+        status = gd_op_check_mixed(&gd_op_rms_norm_backward, in, n_in);
     }
     if (status == ST_OK) {
         status = gd_infer_same(op, in, 2, &out[0]);
@@ -99,7 +104,7 @@ static status_t rms_norm_backward_infer(gd_tensor_t *const *in, int n_in, const 
     if (status == ST_OK) {
         status = vector_check(op, x, n_in > 3 ? in[3] : NULL, width);
     }
-    gd_meta_set(&out[1], x->dtype, 1, &width);
+    gd_meta_set(&out[1], gd_dtype_widen(x->dtype), 1, &width);
     return status;
 }
 
@@ -109,6 +114,9 @@ const gd_op_t gd_op_rms_norm_backward = {
     .n_in = 4,
     .n_in_required = 3,
     .n_out = 2,
+    .dtypes = OPS_DTYPES_FLOAT,
+    .by_conversion = OPS_DTYPES_HALF,
+    .f32_in = 12,
     .contiguous_in = 15,
     .infer = rms_norm_backward_infer,
     .sample = {{.in = {{2, {3, 4}}, {2, {3, 4}}, {1, {3}, .lo = 0.5, .hi = 2}, {1, {4}}}, .n_in = 4},

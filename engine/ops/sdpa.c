@@ -60,12 +60,14 @@ static status_t hiding_check(const char *op, const gd_attrs_t *attrs, const gd_t
     return ST_OK;
 }
 
+extern const gd_op_t gd_op_sdpa;
+
 static status_t sdpa_infer(gd_tensor_t *const *in, int n_in, const gd_attrs_t *attrs, gd_meta_t *out)
 {
     const gd_tensor_t *q = in[SDPA_Q];
     status_t status = attrs_check("sdpa", attrs);
     if (status == ST_OK) {
-        status = gd_op_check_dtypes("sdpa", in, n_in < SDPA_LENGTHS ? n_in : SDPA_LENGTHS);
+        status = gd_op_check_mixed(&gd_op_sdpa, in, n_in < SDPA_LENGTHS ? n_in : SDPA_LENGTHS);
     }
     if (status == ST_OK) {
         status = shapes_check("sdpa", attrs, q, in[SDPA_K], in[SDPA_V]);
@@ -78,7 +80,8 @@ static status_t sdpa_infer(gd_tensor_t *const *in, int n_in, const gd_attrs_t *a
         return status;
     }
     gd_meta_set(&out[0], q->dtype, 3, q->shape);
-    gd_meta_set(&out[1], q->dtype, 3, (const int64_t[3]){q->shape[0], attrs->i[ATTR_HEADS], q->shape[1]});
+    gd_meta_set(&out[1], gd_dtype_widen(q->dtype), 3,
+                (const int64_t[3]){q->shape[0], attrs->i[ATTR_HEADS], q->shape[1]});
     return ST_OK;
 }
 
@@ -121,6 +124,9 @@ const gd_op_t gd_op_sdpa = {
     .n_in = SDPA_N_IN,
     .n_in_required = 3,
     .n_out = 2,
+    .dtypes = OPS_DTYPES_FLOAT,
+    .by_conversion = OPS_DTYPES_HALF,
+    .f32_in = 1 << SDPA_MASK,
     .saves = GD_SAVE_INPUTS | GD_SAVE_OUTPUTS,
     .autocast = GD_AUTOCAST_LOWER,
     .contiguous_in = 31,
@@ -182,6 +188,8 @@ const gd_op_t gd_op_sdpa = {
                 .expect = ST_ERR_RANGE}},
 };
 
+extern const gd_op_t gd_op_sdpa_backward;
+
 static status_t sdpa_backward_infer(gd_tensor_t *const *in, int n_in, const gd_attrs_t *attrs, gd_meta_t *out)
 {
     const char *op = "sdpa_backward";
@@ -189,7 +197,7 @@ static status_t sdpa_backward_infer(gd_tensor_t *const *in, int n_in, const gd_a
     const gd_tensor_t *k = in[BACK_K];
     status_t status = attrs_check(op, attrs);
     if (status == ST_OK) {
-        status = gd_op_check_dtypes(op, in, n_in < BACK_LENGTHS ? n_in : BACK_LENGTHS);
+        status = gd_op_check_mixed(&gd_op_sdpa_backward, in, n_in < BACK_LENGTHS ? n_in : BACK_LENGTHS);
     }
     if (status == ST_OK) {
         status = shapes_check(op, attrs, q, k, in[BACK_V]);
@@ -226,6 +234,9 @@ const gd_op_t gd_op_sdpa_backward = {
     .n_in = BACK_N_IN,
     .n_in_required = 6,
     .n_out = 3,
+    .dtypes = OPS_DTYPES_FLOAT,
+    .by_conversion = OPS_DTYPES_HALF,
+    .f32_in = 1 << BACK_LSE | 1 << BACK_MASK,
     .contiguous_in = 255,
     .infer = sdpa_backward_infer,
     .sample = {{.in = {{3, {2, 3, 4}}, {3, {2, 3, 4}}, {3, {2, 3, 4}}, {3, {2, 3, 4}}, {3, {2, 3, 4}}, LSE({2, 2, 3})},
