@@ -48,6 +48,12 @@ def gpt():
     return net, optimizer, lambda step: losses.warm_cosine(step, 50, 5, 0.01, 0.001), 1.0
 
 
+def lstm():
+    net = models.LstmLm(19, 16, 2)
+    optimizer = torch.optim.SGD(net.parameters(), lr=2.0)
+    return net, optimizer, lambda step: 2.0, 0.25
+
+
 WEIGHT = [0.5 + 0.1 * i for i in range(19)]
 
 
@@ -91,6 +97,7 @@ images_write(48, 24)
 table_write()
 out = {}
 for name, (make, loss_of) in {"gpt": (gpt, losses.cross_entropy), "resnet18": (resnet18, losses.cross_entropy),
+                              "lstm": (lstm, losses.cross_entropy),
                               "weighted": (gpt, weighted), "tasks": (tasks, several)}.items():
     torch.manual_seed(2)
     net, optimizer, rate, clip = make()

@@ -70,6 +70,13 @@ static void a_resnet_has_pytorch_s_losses(void **state)
     compare_with_pytorch("resnet18", 1);
 }
 
+static void an_lstm_has_pytorch_s_losses(void **state)
+{
+    (void)state;
+    compare_with_pytorch("lstm", 1);
+    compare_with_pytorch("lstm", 2);
+}
+
 static void weights_of_classes_are_summed_over_the_whole_batch(void **state)
 {
     (void)state;
@@ -87,9 +94,8 @@ static void tasks_are_weighted_as_in_pytorch(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(a_gpt_has_pytorch_s_losses),
-        TEST(a_resnet_has_pytorch_s_losses),
-        TEST(weights_of_classes_are_summed_over_the_whole_batch),
+        TEST(a_gpt_has_pytorch_s_losses),       TEST(a_resnet_has_pytorch_s_losses),
+        TEST(an_lstm_has_pytorch_s_losses),     TEST(weights_of_classes_are_summed_over_the_whole_batch),
         TEST(tasks_are_weighted_as_in_pytorch),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
