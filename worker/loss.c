@@ -346,6 +346,7 @@ static status_t gaussian_loss(const wrk_loss_term_t *term, const kind_row_t *row
                               double factor, gd_tensor_t **loss_p)
 {
     const int64_t width = gd_tensor_dim(x, -1);
+    const int64_t half = width / 2;
     const gd_pointwise_loss_options_t options = options_of(term->spec, row);
     gd_tensor_t *mean = NULL;
     gd_tensor_t *variance = NULL;
@@ -354,16 +355,16 @@ static status_t gaussian_loss(const wrk_loss_term_t *term, const kind_row_t *row
         width % 2 == 0 ? ST_OK
                        : ST_FAIL(ST_ERR_SHAPE, "%lld outputs: as many means as variances are needed", (long long)width);
     if (status == ST_OK) {
-        status = range_take(x, (const int64_t[2]){0, width / 2}, &mean);
+        status = range_take(x, (const int64_t[2]){0, half}, &mean);
     }
     if (status == ST_OK) {
-        status = range_take(x, (const int64_t[2]){width / 2, width}, &variance);
+        status = range_take(x, (const int64_t[2]){half, width}, &variance);
     }
     if (status == ST_OK) {
         status = wanted_new(mean, y, false, &wanted);
     }
     if (status == ST_OK) {
-        status = gd_pointwise_loss(mean, wanted, variance, NULL, &options, true, factor / (double)(width / 2), loss_p);
+        status = gd_pointwise_loss(mean, wanted, variance, NULL, &options, true, factor / (double)half, loss_p);
     }
     (void)gd_tensor_unref(wanted);
     (void)gd_tensor_unref(variance);
