@@ -11,7 +11,7 @@ enum { FEWEST_CHANNELS = 12 }; /* of the 16 of a panel */
 
 bool gd_conv_weight_suits(const gd_conv_t *c)
 {
-    return gd_cpu_isa() < GD_CPU_ISA_V4 && c->groups == 1 && c->c_in >= FEWEST_CHANNELS;
+    return gd_cpu_isa() < GD_CPU_ISA_V4 && c->groups == 1 && c->in[2] == 0 && c->c_in >= FEWEST_CHANNELS;
 }
 
 status_t gd_conv_weight(const gd_conv_weight_t *args)

@@ -13,6 +13,10 @@ status_t gd_cpu_linear(const gd_kernel_args_t *args);
 status_t gd_cpu_conv2d(const gd_kernel_args_t *args);
 status_t gd_cpu_conv2d_backward_input(const gd_kernel_args_t *args);
 status_t gd_cpu_conv2d_backward_weight(const gd_kernel_args_t *args);
+status_t gd_cpu_conv3d(const gd_kernel_args_t *args);
+status_t gd_cpu_conv3d_backward_input(const gd_kernel_args_t *args);
+status_t gd_cpu_conv3d_backward_weight(const gd_kernel_args_t *args);
+status_t gd_cpu_conv_transpose(const gd_kernel_args_t *args);
 
 /* index.c */
 status_t gd_cpu_cat(const gd_kernel_args_t *args);

@@ -12,7 +12,7 @@
 #include "base/assert.h"
 #include "cpu/cpu.h"
 
-enum { MOST_PORTS = 4, MOST_KEY_WORDS = 24, N_SLOTS = 1024, MOST_ENTRIES = 512 };
+enum { MOST_PORTS = 4, MOST_KEY_WORDS = 28, N_SLOTS = 1024, MOST_ENTRIES = 512 };
 
 typedef enum kind { KIND_NONE, KIND_GEMM, KIND_CONV_FORWARD, KIND_CONV_INPUT, KIND_CONV_WEIGHT } kind_t;
 
@@ -478,18 +478,37 @@ static dnnl_data_type_t type_of(int32_t dtype)
     return dtype == GD_DTYPE_BF16 ? dnnl_bf16 : dnnl_f32;
 }
 
+/* first[n_first], then the sizes along the spatial axes as they lie in memory; returns how many. */
+static int conv_dims(const gd_conv_t *c, const int64_t *sizes, int n_first, const int64_t *first, dnnl_dims_t dims)
+{
+    int n = 0;
+    while (n < n_first) {
+        dims[n] = first[n];
+        n++;
+    }
+    if (c->in[2] > 0) {
+        dims[n++] = sizes[2];
+    }
+    dims[n++] = sizes[0];
+    dims[n++] = sizes[1];
+    return n;
+}
+
 /* kind: of the primitive that the descriptions are for. */
 static dnnl_status_t conv_describe(const gd_conv_t *c, kind_t kind, conv_descs_t *d)
 {
     const dnnl_data_type_t data = type_of(c->dtype);
     const dnnl_data_type_t weight = kind == KIND_CONV_WEIGHT ? type_of(c->dweight_dtype) : data;
-    const dnnl_dims_t x = {c->batch, c->c_in, c->in[0], c->in[1]};
-    const dnnl_dims_t y = {c->batch, c->c_out, c->out[0], c->out[1]};
-    const dnnl_dims_t w = {c->c_out, c->c_in, c->kernel[0], c->kernel[1]};
-    const dnnl_dims_t wg = {c->groups, c->c_out / c->groups, c->c_in / c->groups, c->kernel[0], c->kernel[1]};
+    dnnl_dims_t x, y, w, wg;
     const dnnl_dims_t bias = {c->c_out};
-    const bool is_grouped = c->groups > 1;
-    const int n = is_grouped ? 5 : 4;
+    const bool is_grouped = c->groups > 1, is_3d = c->in[2] > 0;
+    const int n = conv_dims(c, c->in, 2, (const int64_t[2]){c->batch, c->c_in}, x);
+    (void)conv_dims(c, c->out, 2, (const int64_t[2]){c->batch, c->c_out}, y);
+    (void)conv_dims(c, c->kernel, 2, (const int64_t[2]){c->c_out, c->c_in}, w);
+    (void)conv_dims(c, c->kernel, 3, (const int64_t[3]){c->groups, c->c_out / c->groups, c->c_in / c->groups}, wg);
+    const dnnl_format_tag_t plain = is_3d ? dnnl_ncdhw : dnnl_nchw;
+    const dnnl_format_tag_t grouped = is_3d ? dnnl_goidhw : dnnl_goihw;
+    const dnnl_format_tag_t ungrouped = is_3d ? dnnl_oidhw : dnnl_oihw;
     const struct {
         dnnl_memory_desc_t *md;
         int n_dims;
@@ -497,13 +516,13 @@ static dnnl_status_t conv_describe(const gd_conv_t *c, kind_t kind, conv_descs_t
         dnnl_format_tag_t tag;
         dnnl_data_type_t type;
     } all[] = {
-        {&d->x, 4, x, dnnl_nchw, data},
-        {&d->y, 4, y, dnnl_nchw, data},
-        {&d->weight, n, is_grouped ? wg : w, is_grouped ? dnnl_goihw : dnnl_oihw, weight},
+        {&d->x, n, x, plain, data},
+        {&d->y, n, y, plain, data},
+        {&d->weight, n + is_grouped, is_grouped ? wg : w, is_grouped ? grouped : ungrouped, weight},
         {&d->bias, 1, bias, dnnl_a, dnnl_f32},
-        {&d->any_x, 4, x, dnnl_format_tag_any, data},
-        {&d->any_y, 4, y, dnnl_format_tag_any, data},
-        {&d->any_weight, n, is_grouped ? wg : w, dnnl_format_tag_any, weight},
+        {&d->any_x, n, x, dnnl_format_tag_any, data},
+        {&d->any_y, n, y, dnnl_format_tag_any, data},
+        {&d->any_weight, n + is_grouped, is_grouped ? wg : w, dnnl_format_tag_any, weight},
         {&d->any_bias, 1, bias, dnnl_a, dnnl_f32},
     };
     dnnl_status_t status = dnnl_success;
@@ -517,9 +536,13 @@ static dnnl_status_t conv_desc_init(const conv_plan_t *plan, kind_t kind, const 
                                     dnnl_convolution_desc_t *desc)
 {
     const gd_conv_t *c = plan->conv;
-    const dnnl_dims_t stride = {c->stride[0], c->stride[1]};
-    const dnnl_dims_t dilate = {c->dilation[0] - 1, c->dilation[1] - 1};
-    const dnnl_dims_t pad = {c->padding[0], c->padding[1]};
+    dnnl_dims_t stride, dilate, pad;
+    (void)conv_dims(c, c->stride, 0, NULL, stride);
+    (void)conv_dims(c, c->padding, 0, NULL, pad);
+    const int n = conv_dims(c, c->dilation, 0, NULL, dilate);
+    for (int i = 0; i < n; i++) {
+        dilate[i]--;
+    }
     const dnnl_memory_desc_t *bias = plan->has_bias ? &d->any_bias : NULL;
     switch (kind) {
     case KIND_CONV_INPUT:
@@ -617,9 +640,11 @@ static status_t conv_run(const gd_conv_t *conv, kind_t kind, bool has_bias, int 
     const cache_key_t key = {
         .kind = kind,
         .n_threads = n_threads > 1 ? n_threads : 1,
-        .word = {conv->batch, conv->c_in, conv->c_out, conv->groups, conv->in[0], conv->in[1], conv->out[0],
-                 conv->out[1], conv->kernel[0], conv->kernel[1], conv->stride[0], conv->stride[1], conv->padding[0],
-                 conv->padding[1], conv->dilation[0], conv->dilation[1], has_bias, conv->dtype, conv->dweight_dtype},
+        .word = {conv->batch,       conv->c_in,      conv->c_out,      conv->groups,        conv->in[0],
+                 conv->in[1],       conv->out[0],    conv->out[1],     conv->kernel[0],     conv->kernel[1],
+                 conv->stride[0],   conv->stride[1], conv->padding[0], conv->padding[1],    conv->dilation[0],
+                 conv->dilation[1], has_bias,        conv->dtype,      conv->dweight_dtype, conv->in[2],
+                 conv->out[2],      conv->kernel[2], conv->stride[2],  conv->padding[2],    conv->dilation[2]},
     };
     const conv_plan_t plan = {.conv = conv, .kind = kind, .has_bias = has_bias};
     entry_t *entry = NULL;

@@ -32,18 +32,19 @@ const char *gd_onednn_bf16_name(void);
 void gd_onednn_product(const gd_product_t *product);
 void gd_onednn_set_threads(int n_threads);
 
-/* Geometry of a 2-d convolution: x[B,C,H,W], weight[O,C/groups,KH,KW], y[B,O,OH,OW], all row-major. */
+/* Geometry of a 2-d convolution: x[B,C,H,W], weight[O,C/groups,KH,KW], y[B,O,OH,OW], all row-major. Of a 3-d one, with
+ * axes D,H,W in memory, the depth is the third element; in[2] is 0 in 2-d ones. */
 typedef struct gd_conv {
     int64_t batch;
     int64_t c_in;
     int64_t c_out;
     int64_t groups;
-    int64_t in[2];
-    int64_t out[2];
-    int64_t kernel[2];
-    int64_t stride[2];
-    int64_t padding[2];
-    int64_t dilation[2];
+    int64_t in[3];
+    int64_t out[3];
+    int64_t kernel[3];
+    int64_t stride[3];
+    int64_t padding[3];
+    int64_t dilation[3];
     int32_t dtype;         /* f32, or bf16 where gd_onednn_has_bf16: of x, y, weight and their gradients */
     int32_t dweight_dtype; /* of the weight's gradient: f32 beside bf16 too. The bias and its gradient are f32. */
 } gd_conv_t;

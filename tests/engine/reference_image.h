@@ -6,6 +6,18 @@
 #include "tests/engine/reference.h"
 
 #define REFERENCE_IMAGE_LIST(X)                                                                                        \
+    X(CONV3D, conv3d)                                                                                                  \
+    X(CONV3D_BACKWARD_INPUT, conv3d_backward_input)                                                                    \
+    X(CONV3D_BACKWARD_WEIGHT, conv3d_backward_weight)                                                                  \
+    X(CONV_TRANSPOSE, conv_transpose)                                                                                  \
+    X(MAX_POOL, max_pool)                                                                                              \
+    X(MAX_POOL_BACKWARD, max_pool_backward)                                                                            \
+    X(AVG_POOL, avg_pool)                                                                                              \
+    X(AVG_POOL_BACKWARD, avg_pool_backward)                                                                            \
+    X(PAD_WITH, pad_with)                                                                                              \
+    X(PAD_WITH_BACKWARD, pad_with_backward)                                                                            \
+    X(UPSAMPLE, upsample)                                                                                              \
+    X(UPSAMPLE_BACKWARD, upsample_backward)                                                                            \
     X(RMS_NORM, rms_norm)                                                                                              \
     X(RMS_NORM_BACKWARD, rms_norm_backward)                                                                            \
     X(GROUP_NORM, group_norm)                                                                                          \

@@ -146,6 +146,16 @@ CPU_KERNEL(class_loss_backward);
 CPU_KERNEL(ctc);
 CPU_KERNEL(ctc_backward);
 
+/* pool_nd.c */
+CPU_KERNEL(max_pool);
+CPU_KERNEL(max_pool_backward);
+CPU_KERNEL(avg_pool);
+CPU_KERNEL(avg_pool_backward);
+/* resize.c */
+CPU_KERNEL(pad_with);
+CPU_KERNEL(pad_with_backward);
+CPU_KERNEL(upsample);
+CPU_KERNEL(upsample_backward);
 /* rms_norm.c, group_norm.c */
 CPU_KERNEL(rms_norm);
 CPU_KERNEL(rms_norm_backward);

@@ -65,6 +65,21 @@ const gd_kernel_func_t CPU_JOIN(gd_cpu_kernels_, GD_ISA)[GD_OP_COUNT] = {
     [GD_OP_CLASS_LOSS_BACKWARD] = CPU_FN(class_loss_backward),
     [GD_OP_CTC] = CPU_FN(ctc),
     [GD_OP_CTC_BACKWARD] = CPU_FN(ctc_backward),
+    /* conv_nd.c */
+    [GD_OP_CONV3D] = gd_cpu_conv3d,
+    [GD_OP_CONV3D_BACKWARD_INPUT] = gd_cpu_conv3d_backward_input,
+    [GD_OP_CONV3D_BACKWARD_WEIGHT] = gd_cpu_conv3d_backward_weight,
+    [GD_OP_CONV_TRANSPOSE] = gd_cpu_conv_transpose,
+    /* pool_nd.c */
+    [GD_OP_MAX_POOL] = CPU_FN(max_pool),
+    [GD_OP_MAX_POOL_BACKWARD] = CPU_FN(max_pool_backward),
+    [GD_OP_AVG_POOL] = CPU_FN(avg_pool),
+    [GD_OP_AVG_POOL_BACKWARD] = CPU_FN(avg_pool_backward),
+    /* resize.c */
+    [GD_OP_PAD_WITH] = CPU_FN(pad_with),
+    [GD_OP_PAD_WITH_BACKWARD] = CPU_FN(pad_with_backward),
+    [GD_OP_UPSAMPLE] = CPU_FN(upsample),
+    [GD_OP_UPSAMPLE_BACKWARD] = CPU_FN(upsample_backward),
     /* rms_norm.c, group_norm.c */
     [GD_OP_RMS_NORM] = CPU_FN(rms_norm),
     [GD_OP_RMS_NORM_BACKWARD] = CPU_FN(rms_norm_backward),

@@ -115,6 +115,56 @@ typedef struct gd_pool2d_options {
 status_t gd_max_pool2d(gd_tensor_t *x, const gd_pool2d_options_t *options, gd_tensor_t **y_p);
 status_t gd_avg_pool2d(gd_tensor_t *x, const gd_pool2d_options_t *options, gd_tensor_t **y_p); /* padding counts */
 
+/* Over one to three spatial axes, as many as x[B,C,…] has; the options' elements are in their order. */
+typedef struct gd_conv_options {
+    int stride[3]; /* 0: 1 */
+    int padding[3];
+    int dilation[3];       /* 0: 1 */
+    int output_padding[3]; /* of conv_transpose: positions more on the right, fewer than the stride */
+    int groups;            /* 0: 1 */
+} gd_conv_options_t;
+/* weight[O,C/groups,…], bias[O] or NULL → y[B,O,…]; options NULL: stride 1, no padding. */
+status_t gd_conv(gd_tensor_t *x, gd_tensor_t *weight, gd_tensor_t *bias, const gd_conv_options_t *options,
+                 gd_tensor_t **y_p);
+/* weight[C,O/groups,…], bias[O] or NULL → y[B,O,…] of (size - 1) stride - 2 padding + dilation (kernel - 1) + 1 +
+ * output padding along an axis. */
+status_t gd_conv_transpose(gd_tensor_t *x, gd_tensor_t *weight, gd_tensor_t *bias, const gd_conv_options_t *options,
+                           gd_tensor_t **y_p);
+typedef struct gd_pool_options {
+    int kernel[3];
+    int stride[3];         /* 0: the kernel's size */
+    int padding[3];        /* at most half the kernel's size */
+    int dilation[3];       /* 0: 1; of max_pool */
+    bool rounds_up;        /* a last window may reach past the padded image (PyTorch's ceil_mode) */
+    bool excludes_padding; /* avg_pool: padding doesn't count (PyTorch's count_include_pad=False) */
+} gd_pool_options_t;
+status_t gd_max_pool(gd_tensor_t *x, const gd_pool_options_t *options, gd_tensor_t **y_p);
+status_t gd_avg_pool(gd_tensor_t *x, const gd_pool_options_t *options, gd_tensor_t **y_p);
+/* To a given size: output i covers floor(i in / out) … ceil((i + 1) in / out) - 1. */
+status_t gd_adaptive_max_pool(gd_tensor_t *x, const int *size, gd_tensor_t **y_p);
+status_t gd_adaptive_avg_pool(gd_tensor_t *x, const int *size, gd_tensor_t **y_p);
+
+typedef enum gd_pad_mode {
+    GD_PAD_CONSTANT,
+    GD_PAD_REFLECT,   /* less than the axis' size */
+    GD_PAD_REPLICATE, /* the edge */
+    GD_PAD_CIRCULAR,  /* at most the axis' size */
+    GD_PAD_COUNT
+} gd_pad_mode_t;
+/* The last n_axes axes (1 … 3) get before[d] positions in front and after[d] behind, both ≥ 0; value of CONSTANT. */
+status_t gd_pad_with(gd_tensor_t *x, int n_axes, const int64_t *before, const int64_t *after, gd_pad_mode_t mode,
+                     double value, gd_tensor_t **y_p);
+/* LINEAR: bilinear over two axes, trilinear over three; CUBIC: bicubic over two. */
+typedef enum gd_upsample {
+    GD_UPSAMPLE_NEAREST,
+    GD_UPSAMPLE_LINEAR,
+    GD_UPSAMPLE_CUBIC,
+    GD_UPSAMPLE_COUNT
+} gd_upsample_t;
+/* x[B,C,…] to size[…], or by factors[…] (sizes rounded down) when they aren't NULL, as torch's interpolate. */
+status_t gd_upsample(gd_tensor_t *x, gd_upsample_t mode, const int64_t *size, const double *factors,
+                     bool aligns_corners, gd_tensor_t **y_p);
+
 /* qkv[B,T,3C]: queries, keys, values of n_heads heads side by side → y[B,T,C]; scale 1/sqrt(C/n_heads). */
 status_t gd_attention(gd_tensor_t *qkv, int n_heads, bool is_causal, gd_tensor_t **y_p);
 
