@@ -45,4 +45,22 @@ typedef enum gd_dropout_kind {
 /* p in [0, 1): ST_ERR_RANGE. */
 status_t gd_dropout_kind_new(gd_dropout_kind_t kind, double p, gd_module_t **module_p);
 
+/* ---- windows (engine/nn/windows.c): n_axes spatial axes, 1 … 3; arrays have an element for each ---- */
+/* mode: how the options' padding is filled (CONSTANT: zeros). keeps_size: PyTorch's padding="same", for stride 1; the
+ * options' padding is ignored. ST_ERR_SHAPE where the groups don't divide the channels. */
+status_t gd_conv_new(int n_axes, int64_t c_in, int64_t c_out, const int *kernel, const gd_conv_options_t *options,
+                     gd_pad_mode_t mode, bool keeps_size, bool has_bias, gd_module_t **module_p);
+status_t gd_conv_transpose_new(int n_axes, int64_t c_in, int64_t c_out, const int *kernel,
+                               const gd_conv_options_t *options, bool has_bias, gd_module_t **module_p);
+status_t gd_pool_new(int n_axes, bool is_max, const gd_pool_options_t *options, gd_module_t **module_p);
+status_t gd_adaptive_pool_new(int n_axes, bool is_max, const int *size, gd_module_t **module_p);
+/* [B,C,…] → [B,C,1,…], of one to three axes. */
+status_t gd_global_pool_new(bool is_max, gd_module_t **module_p);
+/* Of the last n_axes axes; see gd_pad_with. */
+status_t gd_pad_new(int n_axes, const int64_t *before, const int64_t *after, gd_pad_mode_t mode, double value,
+                    gd_module_t **module_p);
+/* To size, or by factors when they aren't NULL; see gd_upsample. */
+status_t gd_upsample_new(int n_axes, gd_upsample_t mode, const int64_t *size, const double *factors,
+                         bool aligns_corners, gd_module_t **module_p);
+
 #endif
