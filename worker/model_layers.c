@@ -3,8 +3,7 @@
 #include <string.h>
 
 #include "base/mem.h"
-#include "gradd/modules.h"
-#include "worker/model_build.h"
+#include "worker/layers_image.h"
 
 status_t model_range_check(const Gradd__V1__Layer *layer, const char *field, int64_t value, int64_t low, int64_t high)
 {
@@ -231,6 +230,16 @@ static status_t conv2d_build(model_build_t *build, const Gradd__V1__Layer *layer
     pair_get(conv->n_dilation, conv->dilation, 1, options.dilation);
     wrk_shape_t out = *shape;
     status_t status = conv2d_check(build, layer, kernel, &options, shape);
+    if (status == ST_OK && (conv->same || conv->padding_mode != GRADD__V1__LAYER__PAD_MODE__zeros)) {
+        gd_conv_options_t general = {.groups = conv->groups};
+        for (int i = 0; i < 2; i++) {
+            general.stride[i] = options.stride[i];
+            general.padding[i] = options.padding[i];
+            general.dilation[i] = options.dilation[i];
+        }
+        return model_conv_finish(build, layer, 2, kernel, &general, conv->out, conv->padding_mode, conv->same,
+                                 conv->bias, conv->init, shape, module_p);
+    }
     if (status == ST_OK) {
         status = window_apply(build, layer, kernel, options.stride, options.padding, options.dilation, &out);
     }
@@ -269,6 +278,16 @@ static status_t pool2d_build(model_build_t *build, const Gradd__V1__Layer *layer
     status_t status = pair_check(layer, "kernel", options.kernel, 1);
     if (status == ST_OK) {
         status = pair_check(layer, "stride", options.stride, 1);
+    }
+    if (status == ST_OK && (pool->n_dilation > 0 || pool->round_up || !pool->count_padding)) {
+        gd_pool_options_t general = {.rounds_up = pool->round_up, .excludes_padding = !pool->count_padding};
+        pair_get(pool->n_dilation, pool->dilation, 1, general.dilation);
+        for (int i = 0; i < 2; i++) {
+            general.kernel[i] = options.kernel[i];
+            general.stride[i] = options.stride[i];
+            general.padding[i] = options.padding[i];
+        }
+        return model_pool_finish(build, layer, 2, is_max, &general, shape, module_p);
     }
     for (int i = 0; i < 2 && status == ST_OK; i++) {
         status = model_range_check(layer, "padding", options.padding[i], 0, options.kernel[i] / 2);

@@ -103,10 +103,68 @@ def activations():
         case(kind + "_eval", "- " + kind, module, x, training=False)
 
 
+def windows():
+    case("conv1d", "- conv1d: {out: 6, kernel: 3, stride: 2, padding: 1, dilation: 2}", nn.Conv1d(4, 6, 3, 2, 1, 2), r(2, 4, 15))
+    case("conv1d_groups", "- conv1d: {out: 8, kernel: 5, groups: 4, bias: false}", nn.Conv1d(4, 8, 5, groups=4, bias=False),
+         r(2, 4, 11))
+    case("conv1d_same", "- conv1d: {out: 3, kernel: 4, same: true}", nn.Conv1d(2, 3, 4, padding="same"), r(2, 2, 9))
+    case("conv2d_same", "- conv2d: {out: 3, kernel: [3, 2], dilation: 2, same: true}",
+         nn.Conv2d(2, 3, (3, 2), padding="same", dilation=2), r(2, 2, 7, 6))
+    case("conv2d_reflect", "- conv2d: {out: 3, kernel: 3, padding: 2, padding_mode: reflect}",
+         nn.Conv2d(2, 3, 3, padding=2, padding_mode="reflect"), r(2, 2, 5, 6))
+    case("conv2d_circular", "- conv2d: {out: 3, kernel: 3, padding: [1, 2], stride: 2, padding_mode: circular}",
+         nn.Conv2d(2, 3, 3, 2, (1, 2), padding_mode="circular"), r(2, 2, 5, 6))
+    case("conv3d", "- conv3d: {out: 4, kernel: [2, 3, 3], stride: [1, 2, 1], padding: [0, 1, 1]}",
+         nn.Conv3d(3, 4, (2, 3, 3), (1, 2, 1), (0, 1, 1)), r(2, 3, 4, 5, 6))
+    case("conv3d_groups", "- conv3d: {out: 4, kernel: 2, groups: 2, padding_mode: replicate, padding: 1, bias: false}",
+         nn.Conv3d(2, 4, 2, padding=1, groups=2, bias=False, padding_mode="replicate"), r(1, 2, 3, 4, 3))
+    case("conv_transpose1d", "- conv_transpose1d: {out: 5, kernel: 4, stride: 3, padding: 1, output_padding: 2}",
+         nn.ConvTranspose1d(3, 5, 4, 3, 1, 2), r(2, 3, 6))
+    case("conv_transpose2d", "- conv_transpose2d: {out: 8, kernel: 2, stride: 2}", nn.ConvTranspose2d(16, 8, 2, 2), r(2, 16, 5, 4))
+    case("conv_transpose2d_groups",
+         "- conv_transpose2d: {out: 6, kernel: [3, 2], stride: [2, 1], padding: [1, 0], output_padding: [1, 0], "
+         "dilation: [1, 2], groups: 2, bias: false}",
+         nn.ConvTranspose2d(4, 6, (3, 2), (2, 1), (1, 0), (1, 0), 2, False, (1, 2)), r(2, 4, 4, 5))
+    case("conv_transpose3d", "- conv_transpose3d: {out: 3, kernel: 2, stride: 2}", nn.ConvTranspose3d(2, 3, 2, 2), r(1, 2, 2, 3, 4))
+    case("max_pool1d", "- max_pool1d: {kernel: 3, stride: 2, padding: 1, dilation: 2}", nn.MaxPool1d(3, 2, 1, 2), r(2, 3, 13))
+    case("max_pool2d_dilated", "- max_pool2d: {kernel: [3, 2], stride: 1, dilation: [1, 3]}",
+         nn.MaxPool2d((3, 2), 1, 0, (1, 3)), r(2, 3, 6, 7))
+    case("max_pool2d_ceil", "- max_pool2d: {kernel: 3, stride: 2, round_up: true}", nn.MaxPool2d(3, 2, ceil_mode=True), r(2, 3, 8, 6))
+    case("max_pool3d", "- max_pool3d: {kernel: 2}", nn.MaxPool3d(2), r(2, 2, 4, 5, 6))
+    case("avg_pool1d", "- avg_pool1d: {kernel: 3, stride: 1, padding: 1}", nn.AvgPool1d(3, 1, 1), r(2, 3, 9))
+    case("avg_pool2d_exclude", "- avg_pool2d: {kernel: 3, stride: 2, padding: 1, count_padding: false}",
+         nn.AvgPool2d(3, 2, 1, count_include_pad=False), r(2, 3, 6, 7))
+    case("avg_pool2d_ceil", "- avg_pool2d: {kernel: 3, stride: 2, padding: 1, round_up: true}",
+         nn.AvgPool2d(3, 2, 1, ceil_mode=True), r(2, 3, 6, 8))
+    case("avg_pool3d", "- avg_pool3d: {kernel: [2, 3, 2], stride: [2, 1, 2]}", nn.AvgPool3d((2, 3, 2), (2, 1, 2)), r(1, 2, 4, 5, 6))
+    case("adaptive_avg_pool1d", "- adaptive_avg_pool: {out: 4}", nn.AdaptiveAvgPool1d(4), r(2, 3, 10))
+    case("adaptive_avg_pool2d", "- adaptive_avg_pool: {out: [3, 5]}", nn.AdaptiveAvgPool2d((3, 5)), r(2, 3, 7, 4))
+    case("adaptive_max_pool1d", "- adaptive_max_pool: {out: 3}", nn.AdaptiveMaxPool1d(3), r(2, 3, 10))
+    case("adaptive_max_pool2d", "- adaptive_max_pool: {out: [3, 2]}", nn.AdaptiveMaxPool2d((3, 2)), r(2, 3, 7, 5))
+    case("global_avg_pool", "- global_avg_pool", nn.AdaptiveAvgPool1d(1), r(2, 3, 7))
+    case("global_max_pool", "- global_max_pool", nn.AdaptiveMaxPool2d(1), r(2, 3, 4, 5))
+    case("pad_constant", "- pad: {padding: [1, 2, 0, 3], value: 0.5}", nn.ConstantPad2d((1, 2, 0, 3), 0.5), r(2, 2, 3, 4))
+    case("pad_zero", "- pad: {padding: 2}", nn.ZeroPad2d(2), r(2, 2, 3, 4))
+    case("pad_reflect", "- pad: {padding: [3, 1], mode: reflect}", nn.ReflectionPad1d((3, 1)), r(2, 2, 5))
+    case("pad_replicate", "- pad: {padding: [3, 1, 0, 2, 1, 1], mode: replicate}", nn.ReplicationPad3d((3, 1, 0, 2, 1, 1)),
+         r(1, 2, 2, 3, 4))
+    case("pad_circular", "- pad: {padding: [2, 1, 3, 0], mode: circular}", nn.CircularPad2d((2, 1, 3, 0)), r(2, 2, 3, 4))
+    case("upsample_nearest", "- upsample: {scale: 2}", nn.Upsample(scale_factor=2), r(2, 2, 3, 4))
+    case("upsample_nearest_size", "- upsample: {size: [5, 3]}", nn.Upsample((5, 3)), r(2, 2, 3, 4))
+    case("upsample_linear", "- upsample: {scale: 1.7, mode: linear}", nn.Upsample(scale_factor=1.7, mode="linear"), r(2, 2, 7))
+    case("upsample_bilinear", "- upsample: {scale: 2, mode: linear}", nn.Upsample(scale_factor=2, mode="bilinear"), r(2, 2, 3, 4))
+    case("upsample_bilinear_corners", "- upsample: {scale: 2, mode: linear, align_corners: true}",
+         nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True), r(2, 2, 3, 4))
+    case("upsample_trilinear", "- upsample: {size: [3, 5, 4], mode: linear}", nn.Upsample((3, 5, 4), mode="trilinear"),
+         r(1, 2, 2, 3, 4))
+    case("upsample_bicubic", "- upsample: {size: [7, 5], mode: cubic}", nn.Upsample((7, 5), mode="bicubic"), r(2, 2, 4, 5))
+
+
 def main():
     base()
     norms()
     activations()
+    windows()
     write(pathlib.Path(__file__).with_name("image_modules.safetensors"))
 
 
