@@ -30,7 +30,8 @@ typedef struct conv_gemm {
 
 bool gd_conv_gemm_suits(const gd_conv_t *c)
 {
-    return c->in[2] == 0 && c->kernel[0] == 1 && c->kernel[1] == 1 && c->padding[0] == 0 && c->padding[1] == 0 && c->groups == 1;
+    return c->in[2] == 0 && c->kernel[0] == 1 && c->kernel[1] == 1 && c->padding[0] == 0 && c->padding[1] == 0 &&
+           c->groups == 1;
 }
 
 static bool is_strided(const gd_conv_t *c)
