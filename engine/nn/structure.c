@@ -2,6 +2,7 @@
 /* structure: how layers are put together (residual, parallel) and what changes shapes between them. */
 #include <string.h>
 
+#include "base/mem.h"
 #include "gradd/nn.h"
 
 /* x through children[from … to). */
@@ -91,28 +92,40 @@ typedef struct parallel {
     int axis;
 } parallel_t;
 
-static status_t two_combine(const parallel_t *parallel, gd_tensor_t *a, gd_tensor_t *b, gd_tensor_t **y_p)
+/* All branches on x, side by side along the axis. */
+static status_t branches_cat(gd_module_t *self, gd_tensor_t *x, gd_tensor_t **y_p)
 {
-    switch (parallel->combine) {
-    case GD_COMBINE_ADD:
-        return gd_add(a, b, y_p);
-    case GD_COMBINE_MUL:
-        return gd_mul(a, b, y_p);
-    default:
-        return ST_FAIL(ST_ERR_UNSUPPORTED, "this build can't concatenate");
+    gd_tensor_t **branch = mem_calloc((size_t)self->n_children + 1, sizeof(gd_tensor_t *));
+    if (branch == NULL) {
+        return ST_FAIL(ST_ERR_NOMEM, "%d branches", self->n_children);
     }
+    status_t status = self->n_children > 0 ? ST_OK : ST_FAIL(ST_ERR_STATE, "no branches");
+    for (int i = 0; i < self->n_children && status == ST_OK; i++) {
+        status = gd_module_forward(self->children[i], x, &branch[i]);
+    }
+    if (status == ST_OK) {
+        status = gd_cat(branch, self->n_children, ((const parallel_t *)self)->axis, y_p);
+    }
+    for (int i = 0; i < self->n_children; i++) {
+        (void)gd_tensor_unref(branch[i]);
+    }
+    mem_free(branch);
+    return status;
 }
 
 static status_t parallel_forward(gd_module_t *self, gd_tensor_t *x, gd_tensor_t **y_p)
 {
-    const parallel_t *parallel = (const parallel_t *)self;
+    const gd_combine_t combine = ((const parallel_t *)self)->combine;
     gd_tensor_t *total = NULL;
+    if (combine == GD_COMBINE_CAT) {
+        return branches_cat(self, x, y_p);
+    }
     for (int i = 0; i < self->n_children; i++) {
         gd_tensor_t *branch = NULL;
         gd_tensor_t *sum = NULL;
         status_t status = gd_module_forward(self->children[i], x, &branch);
         if (status == ST_OK && total != NULL) {
-            status = two_combine(parallel, total, branch, &sum);
+            status = combine == GD_COMBINE_ADD ? gd_add(total, branch, &sum) : gd_mul(total, branch, &sum);
             (void)gd_tensor_unref(branch);
         } else {
             sum = branch;
@@ -400,8 +413,7 @@ static status_t prepend_parameter_forward(gd_module_t *self, gd_tensor_t *x, gd_
     const int64_t shape[3] = {gd_tensor_dim(x, 0), gd_tensor_dim(p, 1), gd_tensor_dim(p, 2)};
     status_t status = gd_expand(p, 3, shape, &copies);
     if (status == ST_OK) {
-        (void)y_p;
-        status = ST_FAIL(ST_ERR_UNSUPPORTED, "this build can't concatenate");
+        status = gd_cat((gd_tensor_t *const[2]){copies, x}, 2, 1, y_p);
     }
     (void)gd_tensor_unref(copies);
     return status;
