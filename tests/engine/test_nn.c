@@ -203,20 +203,91 @@ static void initialisations_have_their_deviation(void **state)
         gd_init_t init;
         double expected;
     } cases[] = {
-        {{GD_INIT_ZEROS, 0, 0}, 0},
-        {{GD_INIT_ONES, 0, 0}, 0},
-        {{GD_INIT_CONSTANT, 3, 0}, 0},
-        {{GD_INIT_NORMAL, 1, 0.02}, 0.02},
-        {{GD_INIT_UNIFORM, -1, 2}, 3 / sqrt(12)},
-        {{GD_INIT_XAVIER_UNIFORM, 1, 0}, sqrt(2.0 / 400)},
-        {{GD_INIT_XAVIER_NORMAL, 2, 0}, 2 * sqrt(2.0 / 400)},
-        {{GD_INIT_KAIMING_UNIFORM, 0, 0}, sqrt(2.0 / 300)},
-        {{GD_INIT_KAIMING_NORMAL, 1, 0}, sqrt(1.0 / 300)},
+        {{.kind = GD_INIT_ZEROS, .a = 0, .b = 0}, 0},
+        {{.kind = GD_INIT_ONES, .a = 0, .b = 0}, 0},
+        {{.kind = GD_INIT_CONSTANT, .a = 3, .b = 0}, 0},
+        {{.kind = GD_INIT_NORMAL, .a = 1, .b = 0.02}, 0.02},
+        {{.kind = GD_INIT_UNIFORM, .a = -1, .b = 2}, 3 / sqrt(12)},
+        {{.kind = GD_INIT_XAVIER_UNIFORM, .a = 1, .b = 0}, sqrt(2.0 / 400)},
+        {{.kind = GD_INIT_XAVIER_NORMAL, .a = 2, .b = 0}, 2 * sqrt(2.0 / 400)},
+        {{.kind = GD_INIT_KAIMING_UNIFORM, .a = 0, .b = 0}, sqrt(2.0 / 300)},
+        {{.kind = GD_INIT_KAIMING_NORMAL, .a = 1, .b = 0}, sqrt(1.0 / 300)},
+        {{.kind = GD_INIT_KAIMING_NORMAL, .uses_fan_out = true}, sqrt(2.0 / 100)},
+        {{.kind = GD_INIT_KAIMING_UNIFORM, .gain = gd_init_gain(GD_GAIN_TANH, 0)}, 5 / 3.0 / sqrt(300)},
+        {{.kind = GD_INIT_TRUNC_NORMAL, .b = 1, .c = -2, .d = 2}, 0.87962566},
+        {{.kind = GD_INIT_SPARSE, .a = 0.5, .b = 2}, sqrt(2)},
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         double deviation = deviation_of(cases[i].init);
         assert_true(fabs(deviation - cases[i].expected) <= 0.02 * cases[i].expected + 1e-9);
     }
+}
+
+/* Draws a weight of this shape; the caller frees the module. */
+static const float *weight_of(gd_init_t init, int n_dims, const int64_t *shape, gd_module_t **module_p)
+{
+    static const gd_module_ops_t ops = {.kind = "weight"};
+    assert_ok(gd_module_new(&ops, sizeof(gd_module_t), module_p));
+    assert_ok(gd_module_add_parameter(*module_p, "weight", n_dims, shape, init, NULL));
+    assert_ok(gd_module_initialise(*module_p, 5));
+    return gd_tensor_data((*module_p)->parameters[0].tensor);
+}
+
+static void orthogonal_weights_have_orthonormal_rows_or_columns(void **state)
+{
+    (void)state;
+    for (int turn = 0; turn < 2; turn++) {
+        const int64_t shape[3] = {turn == 0 ? 12 : 40, turn == 0 ? 20 : 4, 2};
+        const int64_t rows = shape[0], columns = shape[1] * shape[2];
+        gd_module_t *module = NULL;
+        const float *w = weight_of((gd_init_t){.kind = GD_INIT_ORTHOGONAL, .a = 2}, 3, shape, &module);
+        const bool is_wide = rows <= columns;
+        const int64_t n = is_wide ? rows : columns, length = is_wide ? columns : rows;
+        for (int64_t i = 0; i < n; i++) {
+            for (int64_t j = 0; j < n; j++) {
+                double dot = 0;
+                for (int64_t k = 0; k < length; k++) {
+                    dot += is_wide ? (double)w[i * columns + k] * (double)w[j * columns + k]
+                                   : (double)w[k * columns + i] * (double)w[k * columns + j];
+                }
+                assert_true(fabs(dot - (i == j ? 4 : 0)) < 1e-5);
+            }
+        }
+        (void)gd_module_unref(module);
+    }
+}
+
+static void eye_dirac_sparse_and_truncated_weights_are_as_they_say(void **state)
+{
+    (void)state;
+    gd_module_t *module = NULL;
+    const float *w = weight_of((gd_init_t){.kind = GD_INIT_EYE}, 2, (int64_t[]){3, 5}, &module);
+    for (int i = 0; i < 15; i++) {
+        assert_true((w[i] != 0) == (i / 5 == i % 5));
+    }
+    (void)gd_module_unref(module);
+    w = weight_of((gd_init_t){.kind = GD_INIT_DIRAC, .a = 2}, 4, (int64_t[]){4, 2, 3, 3}, &module);
+    for (int i = 0; i < 72; i++) { /* the middle of the kernel of channel o % 2 */
+        assert_true((w[i] != 0) == (i % 9 == 4 && i / 9 % 2 == i / 18 % 2));
+    }
+    (void)gd_module_unref(module);
+    w = weight_of((gd_init_t){.kind = GD_INIT_SPARSE, .a = 0.3, .b = 1}, 2, (int64_t[]){10, 7}, &module);
+    for (int column = 0; column < 7; column++) {
+        int n_zeros = 0;
+        for (int row = 0; row < 10; row++) {
+            n_zeros += w[row * 7 + column] == 0;
+        }
+        assert_int_equal(n_zeros, 3);
+    }
+    (void)gd_module_unref(module);
+    const gd_init_t cut = {.kind = GD_INIT_TRUNC_NORMAL, .a = 1, .b = 0.5, .c = 0.8, .d = 1.1};
+    w = weight_of(cut, 1, (int64_t[]){1000}, &module);
+    for (int i = 0; i < 1000; i++) {
+        assert_true(w[i] >= 0.8F && w[i] <= 1.1F);
+    }
+    assert_ok(gd_module_set_init(module, "weight", (gd_init_t){.kind = GD_INIT_EYE}));
+    assert_fails(gd_module_initialise(module, 5), ST_ERR_SHAPE, "parameter \"weight\" [1000]");
+    (void)gd_module_unref(module);
 }
 
 static void an_error_names_the_innermost_module_once(void **state)
@@ -358,6 +429,8 @@ int main(void)
         TEST(meta_modules_have_shapes_but_no_memory),
         TEST(initial_values_depend_on_seed_and_name_alone),
         TEST(initialisations_have_their_deviation),
+        TEST(orthogonal_weights_have_orthonormal_rows_or_columns),
+        TEST(eye_dirac_sparse_and_truncated_weights_are_as_they_say),
         TEST(an_error_names_the_innermost_module_once),
         TEST(a_residual_names_both_shapes),
         TEST(dropout_acts_in_training_only),

@@ -35,13 +35,24 @@ typedef enum gd_init_kind {
     GD_INIT_XAVIER_NORMAL,   /* gain a */
     GD_INIT_KAIMING_UNIFORM, /* negative slope a; PyTorch's default for linear and conv is a = sqrt(5) */
     GD_INIT_KAIMING_NORMAL,  /* negative slope a, fan-in */
+    GD_INIT_TRUNC_NORMAL,    /* mean a, standard deviation b, within [c, d] */
+    GD_INIT_EYE,             /* matrices: 1 on the diagonal */
+    GD_INIT_DIRAC,           /* convolutions: channels pass, in a groups (0: 1) */
+    GD_INIT_ORTHOGONAL,      /* gain a; [rows, the rest] has orthonormal rows or columns (Saxe et al., ICLR 2014) */
+    GD_INIT_SPARSE,          /* matrices: share a of each column is 0, the rest normal with deviation b */
     GD_INIT_COUNT
 } gd_init_kind_t;
 
 typedef struct gd_init {
     gd_init_kind_t kind;
-    double a, b;
+    double a, b, c, d;
+    double gain;       /* of kaiming: above 0, in place of that of the slope a; see gd_init_gain */
+    bool uses_fan_out; /* of kaiming */
 } gd_init_t;
+
+/* What keeps the variance before a nonlinearity, as torch.nn.init.calculate_gain; slope of LEAKY_RELU. */
+typedef enum gd_gain { GD_GAIN_LINEAR, GD_GAIN_TANH, GD_GAIN_RELU, GD_GAIN_LEAKY_RELU, GD_GAIN_SELU } gd_gain_t;
+double gd_init_gain(gd_gain_t nonlinearity, double slope);
 
 /* Embedded at the start of every module's struct. Fields are read by all, changed only through the functions. */
 typedef struct gd_parameter {
