@@ -18,6 +18,10 @@
     X(PAD_WITH_BACKWARD, pad_with_backward)                                                                            \
     X(UPSAMPLE, upsample)                                                                                              \
     X(UPSAMPLE_BACKWARD, upsample_backward)                                                                            \
+    X(UNFOLD, unfold)                                                                                                  \
+    X(FOLD, fold)                                                                                                      \
+    X(EMBEDDING_BAG, embedding_bag)                                                                                    \
+    X(EMBEDDING_BAG_BACKWARD, embedding_bag_backward)                                                                  \
     X(RMS_NORM, rms_norm)                                                                                              \
     X(RMS_NORM_BACKWARD, rms_norm_backward)                                                                            \
     X(GROUP_NORM, group_norm)                                                                                          \

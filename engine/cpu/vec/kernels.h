@@ -156,6 +156,11 @@ CPU_KERNEL(pad_with);
 CPU_KERNEL(pad_with_backward);
 CPU_KERNEL(upsample);
 CPU_KERNEL(upsample_backward);
+/* unfold.c, embedding_bag.c */
+CPU_KERNEL(unfold);
+CPU_KERNEL(fold);
+CPU_KERNEL(embedding_bag);
+CPU_KERNEL(embedding_bag_backward);
 /* rms_norm.c, group_norm.c */
 CPU_KERNEL(rms_norm);
 CPU_KERNEL(rms_norm_backward);

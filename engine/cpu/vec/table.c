@@ -80,6 +80,11 @@ const gd_kernel_func_t CPU_JOIN(gd_cpu_kernels_, GD_ISA)[GD_OP_COUNT] = {
     [GD_OP_PAD_WITH_BACKWARD] = CPU_FN(pad_with_backward),
     [GD_OP_UPSAMPLE] = CPU_FN(upsample),
     [GD_OP_UPSAMPLE_BACKWARD] = CPU_FN(upsample_backward),
+    /* unfold.c, embedding_bag.c */
+    [GD_OP_UNFOLD] = CPU_FN(unfold),
+    [GD_OP_FOLD] = CPU_FN(fold),
+    [GD_OP_EMBEDDING_BAG] = CPU_FN(embedding_bag),
+    [GD_OP_EMBEDDING_BAG_BACKWARD] = CPU_FN(embedding_bag_backward),
     /* rms_norm.c, group_norm.c */
     [GD_OP_RMS_NORM] = CPU_FN(rms_norm),
     [GD_OP_RMS_NORM_BACKWARD] = CPU_FN(rms_norm_backward),

@@ -63,4 +63,22 @@ status_t gd_pad_new(int n_axes, const int64_t *before, const int64_t *after, gd_
 status_t gd_upsample_new(int n_axes, gd_upsample_t mode, const int64_t *size, const double *factors,
                          bool aligns_corners, gd_module_t **module_p);
 
+/* ---- rearrangements, bags, two parts of the input (engine/nn/arrange.c) ---- */
+typedef enum gd_shuffle {
+    GD_SHUFFLE_PIXELS,
+    GD_SHUFFLE_PIXELS_BACK,
+    GD_SHUFFLE_CHANNELS,
+    GD_SHUFFLE_COUNT
+} gd_shuffle_t;
+/* n: the factor, or the groups. */
+status_t gd_shuffle_new(gd_shuffle_t kind, int64_t n, gd_module_t **module_p);
+status_t gd_unfold_new(const gd_pool_options_t *options, gd_module_t **module_p);
+status_t gd_fold_new(const gd_pool_options_t *options, const int64_t size[2], gd_module_t **module_p);
+/* Of ids[B,T]; padding -1: none. */
+status_t gd_embedding_bag_new(int64_t count, int64_t width, gd_bag_t mode, int64_t padding, gd_module_t **module_p);
+/* Of x[B, n_left + n_right]: its first features and the rest. */
+status_t gd_bilinear_new(int64_t n_left, int64_t n_right, int64_t n_out, bool has_bias, gd_module_t **module_p);
+/* Of x[B, 2, C] → [B, 1]. */
+status_t gd_cosine_similarity_new(double epsilon, gd_module_t **module_p);
+
 #endif

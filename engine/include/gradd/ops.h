@@ -165,6 +165,25 @@ typedef enum gd_upsample {
 status_t gd_upsample(gd_tensor_t *x, gd_upsample_t mode, const int64_t *size, const double *factors,
                      bool aligns_corners, gd_tensor_t **y_p);
 
+/* [B,C·r²,H,W] → [B,C,H·r,W·r] (Shi et al., CVPR 2016), and back. */
+status_t gd_pixel_shuffle(gd_tensor_t *x, int factor, gd_tensor_t **y_p);
+status_t gd_pixel_unshuffle(gd_tensor_t *x, int factor, gd_tensor_t **y_p);
+/* x[B,C,…]: channel i of group g changes places with channel g of i (Zhang et al., CVPR 2018). */
+status_t gd_channel_shuffle(gd_tensor_t *x, int64_t n_groups, gd_tensor_t **y_p);
+/* The windows of x[B,C,H,W] as columns [B,C·KH·KW,L], 0 outside the image; and columns summed into images of size. The
+ * options' kernel, stride (0: 1), padding and dilation count, of two axes. */
+status_t gd_unfold(gd_tensor_t *x, const gd_pool_options_t *options, gd_tensor_t **y_p);
+status_t gd_fold(gd_tensor_t *x, const gd_pool_options_t *options, const int64_t size[2], gd_tensor_t **y_p);
+typedef enum gd_bag { GD_BAG_SUM, GD_BAG_MEAN, GD_BAG_MAX, GD_BAG_COUNT } gd_bag_t;
+/* ids[B,T], or ids[N] in bags that begin at offsets[B] (0 first, ascending), weight[V,C] → y[B,C]. Ids equal to
+ * padding (-1: none) don't count. ST_ERR_DATA names a bad id or offset. */
+status_t gd_embedding_bag(gd_tensor_t *ids, gd_tensor_t *offsets, gd_tensor_t *weight, gd_bag_t mode, int64_t padding,
+                          gd_tensor_t **y_p);
+/* y[n,o] = x1[n,:] weight[o,:,:] x2[n,:] + bias[o]; x1[N,I], x2[N,J], bias NULL: none. */
+status_t gd_bilinear(gd_tensor_t *x1, gd_tensor_t *x2, gd_tensor_t *weight, gd_tensor_t *bias, gd_tensor_t **y_p);
+/* a · b / (max(|a|, epsilon) max(|b|, epsilon)) along the axis, which is gone from the result. */
+status_t gd_cosine_similarity(gd_tensor_t *a, gd_tensor_t *b, int axis, double epsilon, gd_tensor_t **y_p);
+
 /* qkv[B,T,3C]: queries, keys, values of n_heads heads side by side → y[B,T,C]; scale 1/sqrt(C/n_heads). */
 status_t gd_attention(gd_tensor_t *qkv, int n_heads, bool is_causal, gd_tensor_t **y_p);
 
