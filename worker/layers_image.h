@@ -10,6 +10,15 @@
     status_t model_##name_x##_build(model_build_t *build, const Gradd__V1__Layer *layer, wrk_shape_t *shape,           \
                                     gd_module_t **module_p)
 
+/* layers_arrange.c */
+MODEL_BUILD(pixel_shuffle);
+MODEL_BUILD(channel_shuffle);
+MODEL_BUILD(unfold);
+MODEL_BUILD(embedding_bag);
+MODEL_BUILD(bilinear);
+MODEL_BUILD(cosine_similarity);
+MODEL_BUILD(unflatten);
+
 /* layers_window.c */
 MODEL_BUILD(conv);
 MODEL_BUILD(conv_transpose);

@@ -14,6 +14,22 @@ status_t model_range_check(const Gradd__V1__Layer *layer, const char *field, int
     return ST_OK;
 }
 
+static gd_init_t kaiming_get(gd_init_kind_t kind, const Gradd__V1__Init__Slope *slope)
+{
+    static const gd_gain_t gains[] = {
+        [GRADD__V1__INIT__SLOPE__NONLINEARITY__leaky_relu] = GD_GAIN_LEAKY_RELU,
+        [GRADD__V1__INIT__SLOPE__NONLINEARITY__relu] = GD_GAIN_RELU,
+        [GRADD__V1__INIT__SLOPE__NONLINEARITY__linear] = GD_GAIN_LINEAR,
+        [GRADD__V1__INIT__SLOPE__NONLINEARITY__tanh] = GD_GAIN_TANH,
+        [GRADD__V1__INIT__SLOPE__NONLINEARITY__selu] = GD_GAIN_SELU,
+    };
+    gd_init_t init = {.kind = kind, .a = slope->slope, .uses_fan_out = slope->fan == GRADD__V1__INIT__SLOPE__FAN__out};
+    if (slope->nonlinearity != GRADD__V1__INIT__SLOPE__NONLINEARITY__leaky_relu) {
+        init.gain = gd_init_gain(gains[slope->nonlinearity], 0);
+    }
+    return init;
+}
+
 status_t model_init_apply(gd_module_t *module, const char *name, const Gradd__V1__Init *init)
 {
     if (init == NULL) {
@@ -34,10 +50,29 @@ status_t model_init_apply(gd_module_t *module, const char *name, const Gradd__V1
         to = (gd_init_t){.kind = GD_INIT_XAVIER_NORMAL, .a = init->xavier_normal->gain};
         break;
     case GRADD__V1__INIT__KIND_KAIMING_UNIFORM:
-        to = (gd_init_t){.kind = GD_INIT_KAIMING_UNIFORM, .a = init->kaiming_uniform->slope};
+        to = kaiming_get(GD_INIT_KAIMING_UNIFORM, init->kaiming_uniform);
         break;
     case GRADD__V1__INIT__KIND_KAIMING_NORMAL:
-        to = (gd_init_t){.kind = GD_INIT_KAIMING_NORMAL, .a = init->kaiming_normal->slope};
+        to = kaiming_get(GD_INIT_KAIMING_NORMAL, init->kaiming_normal);
+        break;
+    case GRADD__V1__INIT__KIND_TRUNC_NORMAL:
+        to = (gd_init_t){.kind = GD_INIT_TRUNC_NORMAL,
+                         .a = init->trunc_normal->mean,
+                         .b = init->trunc_normal->std,
+                         .c = init->trunc_normal->low,
+                         .d = init->trunc_normal->high};
+        break;
+    case GRADD__V1__INIT__KIND_EYE:
+        to = (gd_init_t){.kind = GD_INIT_EYE};
+        break;
+    case GRADD__V1__INIT__KIND_DIRAC:
+        to = (gd_init_t){.kind = GD_INIT_DIRAC, .a = init->dirac->groups};
+        break;
+    case GRADD__V1__INIT__KIND_ORTHOGONAL:
+        to = (gd_init_t){.kind = GD_INIT_ORTHOGONAL, .a = init->orthogonal->gain};
+        break;
+    case GRADD__V1__INIT__KIND_SPARSE:
+        to = (gd_init_t){.kind = GD_INIT_SPARSE, .a = init->sparse->sparsity, .b = init->sparse->std};
         break;
     case GRADD__V1__INIT__KIND_CONSTANT:
         to = (gd_init_t){.kind = GD_INIT_CONSTANT, .a = init->constant->value};

@@ -160,11 +160,42 @@ def windows():
     case("upsample_bicubic", "- upsample: {size: [7, 5], mode: cubic}", nn.Upsample((7, 5), mode="bicubic"), r(2, 2, 4, 5))
 
 
+class Bag(nn.EmbeddingBag):
+    """Names as the layer's."""
+
+
+class Bilinear(nn.Bilinear):
+    def forward(self, x):
+        return super().forward(x[:, :self.in1_features], x[:, self.in1_features:])
+
+
+class Cosine(nn.CosineSimilarity):
+    def forward(self, x):
+        return super().forward(x[:, :1], x[:, 1:])
+
+
+def arrangements():
+    ids = torch.randint(0, 9, (4, 5))
+    case("pixel_shuffle", "- pixel_shuffle: {factor: 2}", nn.PixelShuffle(2), r(2, 8, 3, 2))
+    case("pixel_unshuffle", "- pixel_unshuffle: {factor: 3}", nn.PixelUnshuffle(3), r(2, 2, 6, 3))
+    case("channel_shuffle", "- channel_shuffle: {groups: 3}", nn.ChannelShuffle(3), r(2, 6, 3, 2))
+    case("unfold", "- unfold: {kernel: [3, 2], stride: 2, padding: 1, dilation: [1, 2]}", nn.Unfold((3, 2), (1, 2), 1, 2),
+         r(2, 3, 6, 7))
+    case("fold", "- fold: {kernel: [3, 2], stride: 2, padding: 1, size: [5, 6]}", nn.Fold((5, 6), (3, 2), 1, 1, 2), r(2, 18, 12))
+    case("embedding_bag", "- embedding_bag: {count: 9, width: 6}", Bag(9, 6), ids)
+    case("embedding_bag_sum", "- embedding_bag: {count: 9, width: 6, mode: sum, padding: 3}", Bag(9, 6, mode="sum", padding_idx=3), ids)
+    case("embedding_bag_max", "- embedding_bag: {count: 9, width: 70, mode: max}", Bag(9, 70, mode="max"), ids)
+    case("bilinear", "- bilinear: {out: 5, left: 3}", Bilinear(3, 4, 5), r(6, 7))
+    case("cosine_similarity", "- cosine_similarity", Cosine(dim=2), r(5, 2, 9))
+    case("unflatten", "- unflatten: {axis: 2, sizes: [3, -1]}", nn.Unflatten(2, (3, 4)), r(2, 5, 12))
+
+
 def main():
     base()
     norms()
     activations()
     windows()
+    arrangements()
     write(pathlib.Path(__file__).with_name("image_modules.safetensors"))
 
 

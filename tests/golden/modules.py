@@ -35,9 +35,10 @@ def _spread(module):
                 buffer.mul_(0.5 + torch.rand_like(buffer))
 
 
-def case(name, layers, module, x, training=True, spread=True, model=None):
+def case(name, layers, module, x, training=True, spread=True, model=None, tolerance=None):
     """layers: YAML of the list; model: of the whole `model:` instead. module: what they are in PyTorch. x: the input,
-    batch first. A module that isn't nn.Sequential is wrapped in one."""
+    batch first. A module that isn't nn.Sequential is wrapped in one. tolerance: relative, instead of 1e-5, for networks
+    through which rounding errors grow."""
     if not isinstance(module, nn.Sequential) and model is None:
         module = nn.Sequential(module)
     if spread:
@@ -47,6 +48,8 @@ def case(name, layers, module, x, training=True, spread=True, model=None):
     assert f"{name}/model" not in TENSORS, name
     TENSORS[f"{name}/model"] = np.frombuffer(text.encode(), dtype=np.uint8).copy()
     TENSORS[f"{name}/training"] = np.array([training], dtype=np.uint8)
+    if tolerance is not None:
+        TENSORS[f"{name}/tolerance"] = np.array([tolerance], dtype=np.float32)
     for key, value in module.state_dict().items():
         if not key.endswith("num_batches_tracked"):
             TENSORS[f"{name}/state.{key}"] = to_numpy(value)

@@ -90,6 +90,10 @@ static void every_model_has_its_published_number_of_parameters(void **state)
         {"resnet18.yaml", "", &photo, 11689512, 1000},
         {"resnet50.yaml", "", &photo, 25557032, 1000},
         {"vgg11.yaml", "", &photo, 132863336, 1000},
+        {"mobilenet_v2.yaml", "", &photo, 3504872, 1000},
+        {"unet.yaml", "", &photo, 31037698, 224},
+        {"unet.yaml", "classes: 1", &photo, 31037633, 224},
+        {"vit_s.yaml", "", &photo, 22050664, 1000},
     };
     bool before = gd_meta_set_enabled(true);
     for (size_t i = 0; i < sizeof(models) / sizeof(models[0]); i++) {
