@@ -144,8 +144,14 @@ static void format_repeated(strbuf_t *yaml, const ProtobufCFieldDescriptor *fiel
     if (field->type == PROTOBUF_C_TYPE_MESSAGE) {
         strbuf_append_char(yaml, '\n');
         for (size_t i = 0; i < n_items; i++) {
-            strbuf_appendf(yaml, "%*s- ", indent, "");
-            format_union(yaml, ((ProtobufCMessage *const *)items)[i], indent + 2);
+            const ProtobufCMessage *item = ((ProtobufCMessage *const *)items)[i];
+            if (spec_is_union(item->descriptor)) {
+                strbuf_appendf(yaml, "%*s- ", indent, "");
+                format_union(yaml, item, indent + 2);
+            } else {
+                strbuf_appendf(yaml, "%*s-", indent, "");
+                format_message(yaml, item, indent + 2);
+            }
         }
         return;
     }
