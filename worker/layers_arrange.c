@@ -15,12 +15,13 @@ MODEL_BUILD(pixel_shuffle)
 {
     const bool is_back = layer->kind_case == GRADD__V1__LAYER__KIND_PIXEL_UNSHUFFLE;
     const int64_t r = is_back ? layer->pixel_unshuffle->factor : layer->pixel_shuffle->factor;
+    const long long area = (long long)r * r;
     status_t status = images_check(build, layer, shape);
     if (status == ST_OK) {
         status = model_range_check(layer, "factor", r, 1, MOST_FACTOR);
     }
-    if (status == ST_OK && !is_back && shape->size[0] % (r * r) != 0) {
-        status = model_fail_input(build, layer, shape, "wants a multiple of %lld channels", (long long)(r * r));
+    if (status == ST_OK && !is_back && shape->size[0] % area != 0) {
+        status = model_fail_input(build, layer, shape, "wants a multiple of %lld channels", area);
     }
     if (status == ST_OK && is_back && (shape->size[1] % r != 0 || shape->size[2] % r != 0)) {
         status = model_fail_input(build, layer, shape, "wants a height and width that %lld divides", (long long)r);

@@ -415,7 +415,14 @@ static status_t embedding_build(model_build_t *build, const Gradd__V1__Layer *la
     }
     gd_module_t *module = NULL;
     if (status == ST_OK) {
-        status = gd_embedding_new(embedding->count, embedding->width, &module);
+        status = embedding->has_padding
+                     ? model_range_check(layer, "padding", embedding->padding, 0, embedding->count - 1)
+                     : ST_OK;
+    }
+    if (status == ST_OK) {
+        status = embedding->has_padding
+                     ? gd_embedding_padded_new(embedding->count, embedding->width, embedding->padding, &module)
+                     : gd_embedding_new(embedding->count, embedding->width, &module);
     }
     if (status == ST_OK) {
         status = model_init_apply(module, "weight", embedding->init);
@@ -472,15 +479,27 @@ static status_t flatten_build(model_build_t *build, const Gradd__V1__Layer *laye
     if (shape->dtype != GD_DTYPE_F32) {
         return model_fail_input(build, layer, shape, "wants numbers [B, …]");
     }
+    const int start = layer->flatten->start;
+    const int end = layer->flatten->end < 0 ? shape->n_dims : layer->flatten->end;
+    const bool is_whole = start == 1 && end == shape->n_dims;
+    if (!is_whole && (start < 1 || end < start || end > shape->n_dims)) {
+        return model_fail_input(build, layer, shape, "wants axes %d to %d", start, end);
+    }
     int64_t numel = 1;
-    for (int d = 0; d < shape->n_dims; d++) {
+    for (int d = start - 1; d < end; d++) {
         if (__builtin_mul_overflow(numel, shape->size[d], &numel)) {
             return model_fail_input(build, layer, shape, "wants samples of fewer elements");
         }
     }
-    shape->n_dims = 1;
-    shape->size[0] = numel;
-    return gd_flatten_new(module_p);
+    wrk_shape_t out = {.dtype = shape->dtype, .n_dims = shape->n_dims - (end - start)};
+    for (int d = 0; d < out.n_dims; d++) {
+        out.size[d] = d == start - 1 ? numel : shape->size[d < start ? d : d + end - start];
+    }
+    if (is_whole) {
+        out = (wrk_shape_t){.dtype = shape->dtype, .n_dims = 1, .size = {numel}};
+    }
+    *shape = out;
+    return is_whole ? gd_flatten_new(module_p) : gd_reshape_samples_new(out.n_dims, out.size, module_p);
 }
 
 static status_t dropout_build(const Gradd__V1__Layer *layer, gd_module_t **module_p)

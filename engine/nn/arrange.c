@@ -95,6 +95,41 @@ status_t gd_fold_new(const gd_pool_options_t *options, const int64_t size[2], gd
     return status;
 }
 
+/* ---- embeddings with a padding ---- */
+
+typedef struct padded {
+    gd_module_t base;
+    int64_t padding;
+} padded_t;
+
+static status_t padded_forward(gd_module_t *self, gd_tensor_t *ids, gd_tensor_t **y_p)
+{
+    return gd_embedding_padded(ids, self->parameters[0].tensor, ((const padded_t *)self)->padding, y_p);
+}
+
+static const gd_module_ops_t padded_ops = {.kind = "embedding", .forward = padded_forward};
+
+status_t gd_embedding_padded_new(int64_t count, int64_t width, int64_t padding, gd_module_t **module_p)
+{
+    if (padding < 0 || padding >= count) {
+        return ST_FAIL(ST_ERR_RANGE, "embedding: padding %lld of %lld rows", (long long)padding, (long long)count);
+    }
+    gd_module_t *module = NULL;
+    status_t status = gd_module_new(&padded_ops, sizeof(padded_t), &module);
+    if (status != ST_OK) {
+        return status;
+    }
+    ((padded_t *)module)->padding = padding;
+    const gd_init_t init = {.kind = GD_INIT_NORMAL, .a = 0, .b = 1, .zero_row = padding + 1};
+    status = gd_module_add_parameter(module, "weight", 2, (const int64_t[2]){count, width}, init, NULL);
+    if (status != ST_OK) {
+        (void)gd_module_unref(module);
+        return status;
+    }
+    *module_p = module;
+    return ST_OK;
+}
+
 /* ---- embedding_bag ---- */
 
 typedef struct bag {
@@ -124,7 +159,7 @@ status_t gd_embedding_bag_new(int64_t count, int64_t width, gd_bag_t mode, int64
     }
     ((bag_t *)module)->mode = mode;
     ((bag_t *)module)->padding = padding;
-    const gd_init_t init = {.kind = GD_INIT_NORMAL, .a = 0, .b = 1};
+    const gd_init_t init = {.kind = GD_INIT_NORMAL, .a = 0, .b = 1, .zero_row = padding >= 0 ? padding + 1 : 0};
     status = gd_module_add_parameter(module, "weight", 2, (const int64_t[2]){count, width}, init, NULL);
     if (status != ST_OK) {
         (void)gd_module_unref(module);

@@ -4,6 +4,7 @@
  * PyTorch computes them: weight[out, in, …] has fan-in in·… and fan-out out·….
  */
 #include <math.h>
+#include <string.h>
 
 #include "base/hash.h"
 #include "base/mem.h"
@@ -263,7 +264,19 @@ static status_t parameter_draw(const char *full_name, gd_parameter_t *parameter,
     return ST_FAIL(ST_ERR_INVAL, "parameter \"%s\": %d is no initialisation", full_name, (int)init.kind);
 }
 
+static status_t parameter_fill(const char *full_name, gd_parameter_t *parameter, gd_module_t *owner, void *arg)
+{
+    status_t status = parameter_draw(full_name, parameter, owner, arg);
+    const int64_t row = parameter->init.zero_row - 1;
+    if (status == ST_OK && row >= 0 && gd_tensor_n_dims(parameter->tensor) > 0 &&
+        row < gd_tensor_dim(parameter->tensor, 0)) {
+        const int64_t n = gd_tensor_numel(parameter->tensor) / gd_tensor_dim(parameter->tensor, 0);
+        memset((float *)gd_tensor_data(parameter->tensor) + row * n, 0, (size_t)n * sizeof(float));
+    }
+    return status;
+}
+
 status_t gd_module_initialise(gd_module_t *root, uint64_t seed)
 {
-    return gd_module_visit(root, parameter_draw, &seed);
+    return gd_module_visit(root, parameter_fill, &seed);
 }

@@ -360,7 +360,9 @@ status_t gd_module_set_init(gd_module_t *module, const char *name, gd_init_t ini
     for (int i = 0; i < module->n_parameters; i++) {
         gd_parameter_t *parameter = &module->parameters[i];
         if (strcmp(parameter->name, name) == 0 && !parameter->is_buffer && !parameter->is_shared) {
+            const int64_t zero_row = init.zero_row != 0 ? init.zero_row : parameter->init.zero_row;
             parameter->init = init;
+            parameter->init.zero_row = zero_row; /* what is 0 stays so, however the rest is drawn */
             return ST_OK;
         }
     }

@@ -43,19 +43,19 @@ static status_t embedding_gradient(gd_node_t *node, gd_tensor_t *dy, gd_tensor_t
     gd_tensor_t *in[2] = {dy, node->in[0]};
     const int64_t dtype = gd_attr_of_dtype(node->grad_dtype[1]);
     if (node->into[1] != NULL) {
-        const gd_attrs_t attrs = {.i = {node->in_meta[1].shape[0], node->into_accumulates[1], dtype}};
+        const gd_attrs_t attrs = {.i = {node->in_meta[1].shape[0], node->into_accumulates[1], dtype, node->attrs.i[1]}};
         status_t status = gd_op_apply_into(GD_OP_EMBEDDING_BACKWARD, in, 2, &attrs, node->into[1]);
         node->is_written[1] = status == ST_OK;
         return status;
     }
-    const gd_attrs_t attrs = {.i = {node->in_meta[1].shape[0], 0, dtype}};
+    const gd_attrs_t attrs = {.i = {node->in_meta[1].shape[0], 0, dtype, node->attrs.i[1]}};
     return gd_op_apply(GD_OP_EMBEDDING_BACKWARD, in, 2, &attrs, &dx[1]);
 }
 
 const gd_op_t gd_op_embedding = {
     .name = "embedding",
     .formula = "y[…,c] = weight[ids[…],c]",
-    .attrs = "i0 1 + the output's dtype, 0: weight's",
+    .attrs = "i0 1 + the output's dtype, 0: weight's; i1 1 + an id whose row gets no gradient, 0: none",
     .n_in = 2,
     .n_in_required = 2,
     .n_out = 1,
@@ -105,7 +105,9 @@ static status_t embedding_backward_infer(gd_tensor_t *const *in, int n_in, const
 const gd_op_t gd_op_embedding_backward = {
     .name = "embedding_backward",
     .formula = "dweight[v,c] = sum over positions with ids = v of dy[…,c]",
-    .attrs = "i0 rows of the table; i1 add to the output; i2 1 + the output's dtype, 0: dy's",
+    .attrs = "i0 rows of the table; i1 add to the output; i2 1 + the output's dtype, 0: dy's; i3 1 + an id whose row "
+             "gets nothing, "
+             "0: none",
     .n_in = 2,
     .n_in_required = 2,
     .n_out = 1,
@@ -114,16 +116,22 @@ const gd_op_t gd_op_embedding_backward = {
     .infer = embedding_backward_infer,
     .sample = {{.in = {{2, {6, 3}}, {1, {6}, IDS(4)}}, .n_in = 2, .attrs = {.i = {4}}},
                {.in = {{3, {3, 5, 67}}, {2, {3, 5}, IDS(7)}}, .n_in = 2, .attrs = {.i = {7}}},
+               {.in = {{3, {3, 5, 67}}, {2, {3, 5}, IDS(7)}}, .n_in = 2, .attrs = {.i = {7, 0, 0, 3}}},
                {.in = {{2, {6, 3}}, {1, {5}, IDS(4)}}, .n_in = 2, .attrs = {.i = {4}}, .expect = ST_ERR_SHAPE},
                {.in = {{2, {9, 3}}, {1, {9}, IDS(1000)}}, .n_in = 2, .attrs = {.i = {4}}, .expect = ST_ERR_DATA}},
 };
 
 status_t gd_embedding(gd_tensor_t *ids, gd_tensor_t *weight, gd_tensor_t **y_p)
 {
+    return gd_embedding_padded(ids, weight, -1, y_p);
+}
+
+status_t gd_embedding_padded(gd_tensor_t *ids, gd_tensor_t *weight, int64_t padding, gd_tensor_t **y_p)
+{
     /* under autocast the rows are rounded as they are read: the table itself isn't cast for the few that are */
     gd_tensor_t *in[2] = {ids, weight};
     const gd_dtype_t lower = gd_autocast_get();
     const bool is_lower = lower != GD_DTYPE_F32 && weight->dtype == GD_DTYPE_F32;
-    const gd_attrs_t attrs = {.i = {is_lower ? gd_attr_of_dtype(lower) : 0}};
+    const gd_attrs_t attrs = {.i = {is_lower ? gd_attr_of_dtype(lower) : 0, padding >= 0 ? padding + 1 : 0}};
     return gd_op_apply(GD_OP_EMBEDDING, in, 2, &attrs, y_p);
 }

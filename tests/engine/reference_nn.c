@@ -322,11 +322,11 @@ void ref_embedding(const ref_tensor_t *in, const gd_attrs_t *attrs, ref_tensor_t
 
 void ref_embedding_backward(const ref_tensor_t *in, const gd_attrs_t *attrs, ref_tensor_t *out)
 {
-    (void)attrs;
     const int64_t width = out->shape[1];
     zero(out);
     for (int64_t i = 0; i < in[0].numel; i++) {
-        out->data[(int64_t)in[1].data[i / width] * width + i % width] += in[0].data[i];
+        const int64_t id = (int64_t)in[1].data[i / width];
+        out->data[id * width + i % width] += id != attrs->i[3] - 1 ? in[0].data[i] : 0;
     }
 }
 

@@ -185,6 +185,8 @@ def arrangements():
     case("embedding_bag", "- embedding_bag: {count: 9, width: 6}", Bag(9, 6), ids)
     case("embedding_bag_sum", "- embedding_bag: {count: 9, width: 6, mode: sum, padding: 3}", Bag(9, 6, mode="sum", padding_idx=3), ids)
     case("embedding_bag_max", "- embedding_bag: {count: 9, width: 70, mode: max}", Bag(9, 70, mode="max"), ids)
+    case("embedding_padding", "- embedding: {count: 9, width: 6, padding: 2}", nn.Embedding(9, 6, padding_idx=2), ids)
+    case("flatten_some", "- flatten: {start: 2, end: 3}", nn.Flatten(2, 3), r(2, 3, 4, 2, 5))
     case("bilinear", "- bilinear: {out: 5, left: 3}", Bilinear(3, 4, 5), r(6, 7))
     case("cosine_similarity", "- cosine_similarity", Cosine(dim=2), r(5, 2, 9))
     case("unflatten", "- unflatten: {axis: 2, sizes: [3, -1]}", nn.Unflatten(2, (3, 4)), r(2, 5, 12))

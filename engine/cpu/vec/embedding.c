@@ -23,6 +23,7 @@ typedef struct embedding {
     int32_t to_dtype;
     const void *from; /* forward: weight; backward: dy */
     void *to;         /* forward: y; backward: dweight */
+    int64_t padding;  /* backward: an id that gets nothing; -1: none */
 } embedding_t;
 
 static int64_t id_get(const embedding_t *e, int64_t i)
@@ -112,7 +113,9 @@ static void backward_block_f32(void *arg, int64_t begin, int64_t end)
 {
     const embedding_t *e = arg;
     for (int64_t i = 0; i < e->n_ids; i++) {
-        backward_stretch_half(e, i, begin, end - begin);
+        if (id_get(e, i) != e->padding) {
+            backward_stretch_half(e, i, begin, end - begin);
+        }
     }
 }
 
@@ -122,13 +125,13 @@ static void backward_block_f64(void *arg, int64_t begin, int64_t end)
     for (int64_t i = 0; i < e->n_ids; i++) {
         const double *dy = (const double *)e->from + i * e->width;
         double *dweight = (double *)e->to + id_get(e, i) * e->width;
-        for (int64_t c = begin; c < end; c++) {
+        for (int64_t c = begin; c < end && id_get(e, i) != e->padding; c++) {
             dweight[c] += dy[c];
         }
     }
 }
 
-/* in: dy[…,C], ids[…]; out: dweight[V,C]. attrs: i0 rows V; i1 add to the output. */
+/* in: dy[…,C], ids[…]; out: dweight[V,C]. attrs: i0 rows V; i1 add to the output; i3 1 + the padding. */
 CPU_KERNEL(embedding_backward)
 {
     const embedding_t e = {
@@ -143,6 +146,7 @@ CPU_KERNEL(embedding_backward)
         .to_dtype = args->out[0].dtype,
         .from = args->in[0].data,
         .to = args->out[0].data,
+        .padding = args->attrs->i[3] - 1,
     };
     if (!gd_dtype_is_float((gd_dtype_t)e.to_dtype)) {
         return gd_cpu_fail_dtype("embedding_backward", e.to_dtype);

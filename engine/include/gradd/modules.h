@@ -74,6 +74,8 @@ typedef enum gd_shuffle {
 status_t gd_shuffle_new(gd_shuffle_t kind, int64_t n, gd_module_t **module_p);
 status_t gd_unfold_new(const gd_pool_options_t *options, gd_module_t **module_p);
 status_t gd_fold_new(const gd_pool_options_t *options, const int64_t size[2], gd_module_t **module_p);
+/* An embedding whose row `padding` is 0 at first and gets no gradient. */
+status_t gd_embedding_padded_new(int64_t count, int64_t width, int64_t padding, gd_module_t **module_p);
 /* Of ids[B,T]; padding -1: none. */
 status_t gd_embedding_bag_new(int64_t count, int64_t width, gd_bag_t mode, int64_t padding, gd_module_t **module_p);
 /* Of x[B, n_left + n_right]: its first features and the rest. */

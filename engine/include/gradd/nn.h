@@ -48,6 +48,7 @@ typedef struct gd_init {
     double a, b, c, d;
     double gain;       /* of kaiming: above 0, in place of that of the slope a; see gd_init_gain */
     bool uses_fan_out; /* of kaiming */
+    int64_t zero_row;  /* 1 + a row that is 0 in the end, 0: none */
 } gd_init_t;
 
 /* What keeps the variance before a nonlinearity, as torch.nn.init.calculate_gain; slope of LEAKY_RELU. */

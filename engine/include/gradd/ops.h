@@ -189,6 +189,8 @@ status_t gd_attention(gd_tensor_t *qkv, int n_heads, bool is_causal, gd_tensor_t
 
 /* ids[…] (i64, i32 or u8), weight[V,C] → y[…,C]. ST_ERR_DATA names the first id outside 0 … V-1. */
 status_t gd_embedding(gd_tensor_t *ids, gd_tensor_t *weight, gd_tensor_t **y_p);
+/* The same, but that the row `padding` gets no gradient (-1: all do). */
+status_t gd_embedding_padded(gd_tensor_t *ids, gd_tensor_t *weight, int64_t padding, gd_tensor_t **y_p);
 
 /*
  * logits[N,V] (or […,V]), targets[N] (i64 or i32) → 0-d: sum over the targets of -log softmax, times scale. Targets
