@@ -13,7 +13,7 @@ usage: scripts/bench.sh NAME... [--json FILE] [--threads N] [--rounds N] [--no-c
   resnet50        ResNet-50 at batch 8 of 224 x 224
   lstm            the language model of configs/models/lstm_lm.yaml
   adamw-100m      AdamW's step over 100 million parameters
-  gpt2-124m-bf16  the same in bf16 against our own f32, time and memory of activations (both fused_loss)
+  gpt2-124m-bf16  GPT-2 124M in bf16 against our f32: time, memory of activations (both with fused_loss)
   all             all of these (under 25 minutes)
   growth          step time of a GPT over width, depth, batch and context: build/bench/growth.png and .json
 
