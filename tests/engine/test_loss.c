@@ -234,6 +234,22 @@ static void values_and_gradients_are_pytorchs(void **state)
     gd_safetensors_close(golden);
 }
 
+static void every_case_of_the_file_is_compared(void **state)
+{
+    (void)state;
+    static const char suffix[] = ".mean.loss";
+    gd_safetensors_t *golden = NULL;
+    size_t n_cases = 0;
+    assert_ok(gd_safetensors_open(fixture_golden("losses.safetensors"), &golden));
+    for (int i = 0; i < gd_safetensors_count(golden); i++) {
+        const char *name = gd_safetensors_at(golden, i)->name;
+        const size_t length = strlen(name);
+        n_cases += length >= sizeof(suffix) && strcmp(name + length + 1 - sizeof(suffix), suffix) == 0;
+    }
+    assert_int_equal(n_cases, sizeof(cases) / sizeof(cases[0]));
+    gd_safetensors_close(golden);
+}
+
 static void several_tasks_are_summed_by_weight(void **state)
 {
     (void)state;
@@ -291,6 +307,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(values_and_gradients_are_pytorchs),
+        TEST(every_case_of_the_file_is_compared),
         TEST(several_tasks_are_summed_by_weight),
         TEST(bad_input_is_refused_with_its_shapes),
     };

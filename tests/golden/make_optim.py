@@ -172,9 +172,41 @@ rates_of("polynomial", lambda o, s: s.PolynomialLR(o, LONG, power=2.0))
 rates_of("one_cycle", lambda o, s: s.OneCycleLR(o, 0.02, total_steps=LONG + 1))
 rates_of("one_cycle_linear", lambda o, s: s.OneCycleLR(
     o, 0.02, total_steps=LONG + 1, pct_start=0.4, anneal_strategy="linear", div_factor=10, final_div_factor=100))
-rates_of("product", lambda o, s: s.ChainedScheduler([s.StepLR(o, 7, gamma=0.5), s.ExponentialLR(o, 0.95)]))
+rates_of("chained", lambda o, s: s.ChainedScheduler([s.StepLR(o, 7, gamma=0.5), s.ExponentialLR(o, 0.95)]))
 rates_of("sequence", lambda o, s: s.SequentialLR(
     o, [s.LinearLR(o, 1.0, 0.1, 15), s.ExponentialLR(o, 0.9)], [15]))
+
+
+WARMUP, DECAY = 6, 12
+
+
+def warm(o, s, steps, *rest):
+    """A warm-up of `steps`, then schedulers, each for as many steps as stand beside it; the last to the end."""
+    parts = ([(s.LinearLR(o, 1 / (steps + 1), 1.0, steps), steps)] if steps > 0 else []) + list(rest)
+    ends = [sum(n for _, n in parts[:i]) for i in range(1, len(parts))]
+    return s.SequentialLR(o, [part for part, _ in parts], ends)
+
+
+def steady(o, s):
+    return s.ConstantLR(o, factor=1.0, total_iters=1)
+
+
+def decay_to(share, form):
+    """A fall from 1 to share over DECAY steps, for LambdaLR where PyTorch has no scheduler of that form."""
+    return lambda step: share + (1 - share) * form(min(step / DECAY, 1))
+
+
+rates_of("constant", steady)
+rates_of("constant_warmup", lambda o, s: warm(o, s, WARMUP, (steady(o, s), LONG)))
+rates_of("cosine_warmup", lambda o, s: warm(
+    o, s, WARMUP, (s.CosineAnnealingLR(o, LONG - WARMUP, eta_min=0.002), LONG)))
+rates_of("linear_warmup", lambda o, s: warm(o, s, WARMUP, (s.LinearLR(o, 1.0, 0.1, LONG - WARMUP), LONG)))
+rates_of("stable_decay", lambda o, s: warm(
+    o, s, WARMUP, (steady(o, s), LONG - WARMUP - DECAY), (s.LinearLR(o, 1.0, 0.1, DECAY), LONG)))
+rates_of("stable_decay_cosine", lambda o, s: warm(
+    o, s, WARMUP, (steady(o, s), LONG - WARMUP - DECAY), (s.CosineAnnealingLR(o, DECAY, eta_min=0.002), LONG)))
+rates_of("stable_decay_sqrt", lambda o, s: warm(
+    o, s, 0, (steady(o, s), LONG - DECAY), (s.LambdaLR(o, decay_to(0.1, lambda t: 1 - math.sqrt(t))), LONG)))
 
 # reduce on plateau: the rate's scale after each value
 values = [3.0, 2.0, 1.9, 1.95, 1.93, 1.92, 1.5, 1.4999, 1.4998, 1.6, 1.7, 1.7, 1.7, 1.7, 1.7, 1.7, 1.0, 1.1, 1.1, 1.1]
