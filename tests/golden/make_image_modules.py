@@ -174,6 +174,17 @@ class Cosine(nn.CosineSimilarity):
         return super().forward(x[:, :1], x[:, 1:])
 
 
+class Function(nn.Module):
+    """What PyTorch has as a tensor's method alone."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, x):
+        return self.function(x)
+
+
 def arrangements():
     ids = torch.randint(0, 9, (4, 5))
     case("pixel_shuffle", "- pixel_shuffle: {factor: 2}", nn.PixelShuffle(2), r(2, 8, 3, 2))
@@ -190,6 +201,9 @@ def arrangements():
     case("bilinear", "- bilinear: {out: 5, left: 3}", Bilinear(3, 4, 5), r(6, 7))
     case("cosine_similarity", "- cosine_similarity", Cosine(dim=2), r(5, 2, 9))
     case("unflatten", "- unflatten: {axis: 2, sizes: [3, -1]}", nn.Unflatten(2, (3, 4)), r(2, 5, 12))
+    case("mean", "- mean: {axes: [3, 1]}", Function(lambda x: x.mean((1, 3))), r(2, 3, 4, 5))
+    case("transpose", "- transpose: {axes: [3, 1]}", Function(lambda x: x.transpose(1, 3)), r(2, 3, 4, 5))
+    case("reshape", "- reshape: {shape: [4, 15]}", Function(lambda x: x.reshape(2, 4, 15)), r(2, 3, 4, 5))
 
 
 def main():

@@ -2,7 +2,8 @@
 /*
  * parity: layers of a job in YAML against PyTorch's modules: weights under PyTorch's names go in, values, gradients and
  * running statistics come out within 1e-5. The cases are in tests/golden/<file>.safetensors, written by the scripts
- * beside them with modules.py, which says what a case holds.
+ * beside them with modules.py, which says what a case holds. A kind of layer, loss, optimizer or schedule that
+ * job.proto has and PyTorch's values lack fails here.
  */
 #include <math.h>
 #include <stdio.h>
@@ -158,8 +159,8 @@ static status_t running_compare(const char *full_name, gd_parameter_t *parameter
     return ST_OK;
 }
 
-/* The case's `model:` as a job, and its layers for x. */
-static gd_module_t *model_build(const parity_t *p, const gd_safetensors_entry_t *x)
+/* The case's `model:` as a job. */
+static spec_job_t *job_parse(const parity_t *p)
 {
     const gd_safetensors_entry_t *model = entry_find(p, "model", "");
     const char *source = getenv("GRADD_SOURCE");
@@ -185,19 +186,26 @@ static gd_module_t *model_build(const parity_t *p, const gd_safetensors_entry_t 
         print_error("%s: %s", p->name, strbuf_text(&text));
     }
     assert_ok(status);
+    spec_problems_release(&problems);
+    strbuf_release(&text);
+    return job;
+}
+
+/* Its layers for x. */
+static gd_module_t *model_build(const parity_t *p, const gd_safetensors_entry_t *x)
+{
+    spec_job_t *job = job_parse(p);
     wrk_shape_t input = {.dtype = x->dtype, .n_dims = x->n_dims - 1};
     for (int d = 1; d < x->n_dims; d++) {
         input.size[d - 1] = x->shape[d];
     }
     gd_module_t *root = NULL;
-    status = wrk_model_build_layers(job->model, &input, &root, NULL);
+    status_t status = wrk_model_build_layers(job->model, &input, &root, NULL);
     if (status != ST_OK) {
         print_error("%s: %s\n", p->name, status_message());
     }
     assert_ok(status);
     assert_ok(gd_module_set_paths(root));
-    spec_problems_release(&problems);
-    strbuf_release(&text);
     spec_job_free(job);
     return root;
 }
@@ -255,10 +263,22 @@ static void case_run(parity_t *p)
     (void)gd_module_unref(root);
 }
 
+/* Whether the entry is a case's model; then its case's name. */
+static bool case_name(const gd_safetensors_entry_t *entry, char name[128])
+{
+    static const char suffix[] = "/model";
+    (void)snprintf(name, 128, "%s", entry->name);
+    const size_t length = strlen(name);
+    if (length < sizeof(suffix) || strcmp(name + length + 1 - sizeof(suffix), suffix) != 0) {
+        return false;
+    }
+    name[length + 1 - sizeof(suffix)] = '\0';
+    return true;
+}
+
 /* Every case of the file, by one thread and by three; $GRADD_CASE names a single one. */
 static void file_run(const char *file_name)
 {
-    static const char suffix[] = "/model";
     const char *wanted = getenv("GRADD_CASE");
     gd_safetensors_t *file = NULL;
     int n_cases = 0;
@@ -266,13 +286,7 @@ static void file_run(const char *file_name)
     assert_ok(gd_safetensors_open(fixture_golden(file_name), &file));
     for (int i = 0; i < gd_safetensors_count(file); i++) {
         char name[128];
-        (void)snprintf(name, sizeof(name), "%s", gd_safetensors_at(file, i)->name);
-        const size_t length = strlen(name);
-        if (length < sizeof(suffix) || strcmp(name + length + 1 - sizeof(suffix), suffix) != 0) {
-            continue;
-        }
-        name[length + 1 - sizeof(suffix)] = '\0';
-        if (wanted != NULL && strcmp(wanted, name) != 0) {
+        if (!case_name(gd_safetensors_at(file, i), name) || (wanted != NULL && strcmp(wanted, name) != 0)) {
             continue;
         }
         n_cases++;
@@ -308,12 +322,125 @@ static void image_models_agree_with_pytorch(void **state)
     file_run("image_models.safetensors");
 }
 
+/* Marks the kinds of layer that the message holds anywhere, by their place among the fields of Layer. */
+static void kinds_mark(const ProtobufCMessage *message, bool *is_used)
+{
+    const char *base = (const char *)message;
+    for (unsigned i = 0; i < message->descriptor->n_fields; i++) {
+        const ProtobufCFieldDescriptor *field = &message->descriptor->fields[i];
+        const bool is_choice = (field->flags & PROTOBUF_C_FIELD_FLAG_ONEOF) != 0;
+        if (field->type != PROTOBUF_C_TYPE_MESSAGE) {
+            continue;
+        }
+        if (field->label == PROTOBUF_C_LABEL_REPEATED) {
+            const size_t n = *(const size_t *)(const void *)(base + field->quantifier_offset);
+            ProtobufCMessage *const *parts = *(ProtobufCMessage *const *const *)(const void *)(base + field->offset);
+            for (size_t part = 0; part < n; part++) {
+                kinds_mark(parts[part], is_used);
+            }
+        } else if (!is_choice || *(const uint32_t *)(const void *)(base + field->quantifier_offset) == field->id) {
+            const ProtobufCMessage *part = *(ProtobufCMessage *const *)(const void *)(base + field->offset);
+            if (is_choice && message->descriptor == &gradd__v1__layer__descriptor) {
+                is_used[i] = true;
+            }
+            if (part != NULL) {
+                kinds_mark(part, is_used);
+            }
+        }
+    }
+}
+
+static void every_kind_of_layer_has_a_case(void **state)
+{
+    (void)state;
+    static const char *const files[] = {"image_modules.safetensors", "image_models.safetensors",
+                                        "sequence_modules.safetensors"};
+    const ProtobufCMessageDescriptor *kinds = &gradd__v1__layer__descriptor;
+    bool *is_used = mem_calloc(kinds->n_fields, sizeof(*is_used));
+    int n_missing = 0;
+    assert_non_null(is_used);
+    for (size_t f = 0; f < sizeof(files) / sizeof(files[0]); f++) {
+        gd_safetensors_t *file = NULL;
+        assert_ok(gd_safetensors_open(fixture_golden(files[f]), &file));
+        for (int i = 0; i < gd_safetensors_count(file); i++) {
+            char name[128];
+            if (case_name(gd_safetensors_at(file, i), name)) {
+                spec_job_t *job = job_parse(&(parity_t){.file = file, .name = name});
+                kinds_mark(&job->model->base, is_used);
+                spec_job_free(job);
+            }
+        }
+        gd_safetensors_close(file);
+    }
+
+    for (unsigned i = 0; i < kinds->n_fields; i++) {
+        if ((kinds->fields[i].flags & PROTOBUF_C_FIELD_FLAG_ONEOF) != 0 && !is_used[i]) {
+            print_error("layer %s: no case in tests/golden/*_{modules,models}.safetensors\n", kinds->fields[i].name);
+            n_missing++;
+        }
+    }
+
+    mem_free(is_used);
+    assert_int_equal(n_missing, 0);
+}
+
+/* Kinds whose values aren't under the name that their file's pattern gives. */
+static const struct {
+    const char *kind;
+    const char *entry; /* where they are; NULL: there are none */
+} elsewhere[] = {
+    {"Loss.sum", NULL}, /* a sum of the others: engine/test_loss has it in closed form, worker/test_losses from YAML */
+    {"Schedule.plateau", "plateau.scales"}, /* follows a loss, not the step */
+};
+
+/* Each kind of the union has the entry `before`NAME`after` in the file. */
+static int missing_count(const ProtobufCMessageDescriptor *kinds, const char *file_name, const char *before,
+                         const char *after)
+{
+    gd_safetensors_t *file = NULL;
+    int n_missing = 0;
+    int n_kinds = 0;
+    assert_ok(gd_safetensors_open(fixture_golden(file_name), &file));
+    for (unsigned i = 0; i < kinds->n_fields; i++) {
+        char kind[128];
+        char key[128];
+        const char *wanted = key;
+        if ((kinds->fields[i].flags & PROTOBUF_C_FIELD_FLAG_ONEOF) == 0) {
+            continue;
+        }
+        n_kinds++;
+        (void)snprintf(kind, sizeof(kind), "%s.%s", kinds->short_name, kinds->fields[i].name);
+        (void)snprintf(key, sizeof(key), "%s%s%s", before, kinds->fields[i].name, after);
+        for (size_t e = 0; e < sizeof(elsewhere) / sizeof(elsewhere[0]); e++) {
+            wanted = strcmp(elsewhere[e].kind, kind) == 0 ? elsewhere[e].entry : wanted;
+        }
+        if (wanted != NULL && gd_safetensors_find(file, wanted) == NULL) {
+            print_error("%s: no %s in tests/golden/%s\n", kind, wanted, file_name);
+            n_missing++;
+        }
+    }
+    gd_safetensors_close(file);
+    assert_true(n_kinds > 0);
+    return n_missing;
+}
+
+/* That these entries are compared is checked where they are: engine/test_loss, engine/test_optim. */
+static void every_loss_optimizer_and_schedule_has_values(void **state)
+{
+    (void)state;
+    assert_int_equal(missing_count(&gradd__v1__loss__descriptor, "losses.safetensors", "", ".mean.loss"), 0);
+    assert_int_equal(missing_count(&gradd__v1__optimizer__descriptor, "optim.safetensors", "", ".weight"), 0);
+    assert_int_equal(missing_count(&gradd__v1__schedule__descriptor, "optim.safetensors", "lr.", ""), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(image_modules_agree_with_pytorch),
         TEST(image_models_agree_with_pytorch),
         TEST(sequence_modules_agree_with_pytorch),
+        TEST(every_kind_of_layer_has_a_case),
+        TEST(every_loss_optimizer_and_schedule_has_values),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
