@@ -133,6 +133,7 @@ const spec_rule_t spec_rules[] = {
     {"Layer.Pool2d.padding", WITHIN(0, 1024), .n_min = 1, .n_max = 2, .unit = "pixels", .default_text = "0",
      .help = "Padding around the image."},
     {"Layer.BatchNorm2d.epsilon", .flags = SPEC_HAS_MIN | SPEC_MIN_OPEN, .min = 0, .help = "Added to the variance."},
+    {"Layer.BatchNorm2d.affine", .help = "With a weight and a bias for each channel."},
     {"Layer.BatchNorm2d.momentum", WITHIN(0, 1), .help = "Share of a batch in the running statistics."},
     {"Layer.LayerNorm.epsilon", .flags = SPEC_HAS_MIN | SPEC_MIN_OPEN, .min = 0, .help = "Added to the variance."},
     {"Layer.LayerNorm.bias", .help = "Whether there is a bias."},

@@ -67,8 +67,9 @@ static status_t batch_norm_build(model_build_t *build, const Gradd__V1__Layer *l
     if (status == ST_OK) {
         status = model_add_parameters(build, layer, 2, shape->size[0]);
     }
-    return status == ST_OK ? gd_batch_norm_new(is_1d ? 1 : 3, shape->size[0], norm->epsilon, norm->momentum, module_p)
-                           : status;
+    return status == ST_OK
+               ? gd_batch_norm_new(is_1d ? 1 : 3, shape->size[0], norm->epsilon, norm->momentum, norm->affine, module_p)
+               : status;
 }
 
 static const struct {

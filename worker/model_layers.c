@@ -356,9 +356,9 @@ static status_t batch_norm2d_build(model_build_t *build, const Gradd__V1__Layer 
     if (!shape_is_image(shape)) {
         return model_fail_input(build, layer, shape, "wants images [B, C, H, W]");
     }
+    const Gradd__V1__Layer__BatchNorm2d *norm = layer->batch_norm2d;
     status_t status = model_add_parameters(build, layer, 2, shape->size[0]);
-    return status == ST_OK ? gd_batch_norm2d_new(shape->size[0], layer->batch_norm2d->epsilon,
-                                                 layer->batch_norm2d->momentum, module_p)
+    return status == ST_OK ? gd_batch_norm_new(2, shape->size[0], norm->epsilon, norm->momentum, norm->affine, module_p)
                            : status;
 }
 

@@ -178,17 +178,18 @@ typedef struct norm {
     double epsilon;
 } norm_t;
 
-enum { NORM_WEIGHT, NORM_BIAS, NORM_RUNNING_MEAN, NORM_RUNNING_VAR };
+enum { NORM_WEIGHT, NORM_BIAS };
 
 static status_t batch_norm_forward(gd_module_t *self, gd_tensor_t *x, gd_tensor_t **y_p)
 {
-    bool is_training = gd_training_is_on();
+    const bool is_training = gd_training_is_on();
+    const int running = self->n_parameters - 2; /* the mean, then the variance; before them weight and bias, or none */
     gd_tensor_t *mean = NULL;
     gd_tensor_t *var = NULL;
-    status_t status =
-        gd_batch_norm(x, tensor_at(self, NORM_WEIGHT), tensor_at(self, NORM_BIAS), tensor_at(self, NORM_RUNNING_MEAN),
-                      tensor_at(self, NORM_RUNNING_VAR), is_training, ((norm_t *)self)->epsilon, y_p,
-                      is_training ? &mean : NULL, is_training ? &var : NULL);
+    status_t status = gd_batch_norm(x, running > NORM_WEIGHT ? tensor_at(self, NORM_WEIGHT) : NULL,
+                                    running > NORM_BIAS ? tensor_at(self, NORM_BIAS) : NULL, tensor_at(self, running),
+                                    tensor_at(self, running + 1), is_training, ((norm_t *)self)->epsilon, y_p,
+                                    is_training ? &mean : NULL, is_training ? &var : NULL);
     if (status != ST_OK || !is_training) {
         return status;
     }
@@ -210,10 +211,11 @@ static const gd_module_ops_t batch_norm_ops[] = {
 
 status_t gd_batch_norm2d_new(int64_t channels, double epsilon, double momentum, gd_module_t **module_p)
 {
-    return gd_batch_norm_new(2, channels, epsilon, momentum, module_p);
+    return gd_batch_norm_new(2, channels, epsilon, momentum, true, module_p);
 }
 
-status_t gd_batch_norm_new(int n_axes, int64_t channels, double epsilon, double momentum, gd_module_t **module_p)
+status_t gd_batch_norm_new(int n_axes, int64_t channels, double epsilon, double momentum, bool is_affine,
+                           gd_module_t **module_p)
 {
     if (channels < 1 || n_axes < 1 || n_axes > 3) {
         return ST_FAIL(ST_ERR_RANGE, "batch_norm%dd: %lld channels", n_axes, (long long)channels);
@@ -226,8 +228,10 @@ status_t gd_batch_norm_new(int n_axes, int64_t channels, double epsilon, double 
     ((norm_t *)module)->epsilon = epsilon;
     module->momentum = momentum;
     module->statistics_channels = channels;
-    status = gd_module_add_parameter(module, "weight", 1, &channels, init_ones, NULL);
-    if (status == ST_OK) {
+    if (is_affine) {
+        status = gd_module_add_parameter(module, "weight", 1, &channels, init_ones, NULL);
+    }
+    if (status == ST_OK && is_affine) {
         status = gd_module_add_parameter(module, "bias", 1, &channels, init_zeros, NULL);
     }
     if (status == ST_OK) {

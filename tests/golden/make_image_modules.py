@@ -203,6 +203,12 @@ def arrangements():
     case("unflatten", "- unflatten: {axis: 2, sizes: [3, -1]}", nn.Unflatten(2, (3, 4)), r(2, 5, 12))
     case("mean", "- mean: {axes: [3, 1]}", Function(lambda x: x.mean((1, 3))), r(2, 3, 4, 5))
     case("transpose", "- transpose: {axes: [3, 1]}", Function(lambda x: x.transpose(1, 3)), r(2, 3, 4, 5))
+    case("batch_norm1d_plain", "- batch_norm1d: {affine: false}", nn.BatchNorm1d(7, affine=False), r(9, 7))
+    case("batch_norm2d_plain", "- batch_norm2d: {affine: false}", nn.BatchNorm2d(5, affine=False), r(4, 5, 3, 6))
+    case("batch_norm2d_plain_eval", "- batch_norm2d: {affine: false}", nn.BatchNorm2d(5, affine=False), r(4, 5, 3, 6),
+         training=False)
+    case("batch_norm3d_plain", "- batch_norm3d: {affine: false, momentum: 0.3}", nn.BatchNorm3d(3, momentum=0.3, affine=False),
+         r(2, 3, 4, 2, 3))
     case("reshape", "- reshape: {shape: [4, 15]}", Function(lambda x: x.reshape(2, 4, 15)), r(2, 3, 4, 5))
 
 

@@ -20,7 +20,8 @@ status_t gd_group_norm_new(int64_t n_groups, int64_t channels, double epsilon, b
 status_t gd_instance_norm_new(int64_t channels, double epsilon, bool is_affine, gd_module_t **module_p);
 /* x[B,C] or x[B,C,…] with n_axes spatial axes (1: one or none), with running statistics: see gd_module_statistics_size.
  */
-status_t gd_batch_norm_new(int n_axes, int64_t channels, double epsilon, double momentum, gd_module_t **module_p);
+status_t gd_batch_norm_new(int n_axes, int64_t channels, double epsilon, double momentum, bool is_affine,
+                           gd_module_t **module_p);
 
 /* ---- activations, dropout (engine/nn/activations.c); pointwise activations are in gradd/nn.h ---- */
 typedef enum gd_along {
