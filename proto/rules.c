@@ -334,6 +334,11 @@ const spec_rule_t spec_rules[] = {
      .help =
          "Whether a last linear layer without bias and cross_entropy are computed in pieces of rows: the logits are "
          "never all in memory, for one more product of matrices; auto: where they take 256 MiB or more."},
+    {"Training.memory_budget", .flags = SPEC_BYTES | SPEC_HAS_MIN | SPEC_HAS_MAX, .min = 1, .max = 1e15,
+     .default_text = "none",
+     .help =
+         "Most bytes of activations that a worker may hold in a step: layers and repetitions of `repeat` are chosen "
+         "to be computed once more in the backward, as few as are needed; the bits stay the same."},
     {"Training.label_smoothing", FRACTION, .help = "Share of the target spread over all classes."},
     {"Training.log_every", WITHIN(1, 1000000), .unit = "steps", .help = "Distance of metric points."},
     {"Training.clip_value", AT_LEAST(0), .help = "Each gradient is clamped to plus or minus this; 0: never."},
@@ -560,16 +565,15 @@ const char *spec_rule_range(const spec_rule_t *rule, char buffer[96])
     char max[32];
     bool has_min = (rule->flags & SPEC_HAS_MIN) != 0;
     bool has_max = (rule->flags & SPEC_HAS_MAX) != 0;
-    const char *duration = (rule->flags & SPEC_DURATION) != 0 ? " ms" : "";
+    const char *unit = (rule->flags & SPEC_DURATION) != 0 ? " ms" : (rule->flags & SPEC_BYTES) != 0 ? " bytes" : "";
     spec_format_double(rule->min, min);
     spec_format_double(rule->max, max);
     buffer[0] = '\0';
     if (has_min && has_max) {
         (void)snprintf(buffer, 96, "%s%s to %s%s%s", (rule->flags & SPEC_MIN_OPEN) != 0 ? "more than " : "", min,
-                       (rule->flags & SPEC_MAX_OPEN) != 0 ? "less than " : "", max, duration);
+                       (rule->flags & SPEC_MAX_OPEN) != 0 ? "less than " : "", max, unit);
     } else if (has_min) {
-        (void)snprintf(buffer, 96, "%s %s%s", (rule->flags & SPEC_MIN_OPEN) != 0 ? "more than" : "at least", min,
-                       duration);
+        (void)snprintf(buffer, 96, "%s %s%s", (rule->flags & SPEC_MIN_OPEN) != 0 ? "more than" : "at least", min, unit);
     }
     return buffer;
 }

@@ -13,6 +13,9 @@ const char *spec_type_name(const ProtobufCFieldDescriptor *field, const spec_rul
     if ((rule->flags & SPEC_DURATION) != 0) {
         return "duration";
     }
+    if ((rule->flags & SPEC_BYTES) != 0) {
+        return "size such as 512MiB or 2GiB";
+    }
     if ((rule->flags & SPEC_MAP) != 0) {
         return "map of names and values";
     }

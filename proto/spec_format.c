@@ -50,6 +50,16 @@ static void format_duration(strbuf_t *yaml, int64_t ms)
     }
 }
 
+static void format_bytes(strbuf_t *yaml, int64_t n_bytes)
+{
+    static const char *const units[] = {"", "KiB", "MiB", "GiB", "TiB"};
+    size_t i = 0;
+    for (; i + 1 < sizeof(units) / sizeof(units[0]) && n_bytes > 0 && n_bytes % 1024 == 0; i++) {
+        n_bytes /= 1024;
+    }
+    strbuf_appendf(yaml, "%lld%s", (long long)n_bytes, units[i]);
+}
+
 void spec_format_scalar(strbuf_t *yaml, const ProtobufCFieldDescriptor *field, const spec_rule_t *rule,
                         const void *member)
 {
@@ -61,6 +71,8 @@ void spec_format_scalar(strbuf_t *yaml, const ProtobufCFieldDescriptor *field, c
     case PROTOBUF_C_TYPE_INT64:
         if ((rule->flags & SPEC_DURATION) != 0) {
             format_duration(yaml, *(const int64_t *)member);
+        } else if ((rule->flags & SPEC_BYTES) != 0) {
+            format_bytes(yaml, *(const int64_t *)member);
         } else {
             strbuf_appendf(yaml, "%lld", (long long)*(const int64_t *)member);
         }

@@ -119,6 +119,7 @@ enum {
     SPEC_MAP = 128,           /* repeated Parameter, in YAML a map */
     SPEC_FILE_PATH = 256,     /* made absolute against the job's directory */
     SPEC_SHORT = 512,         /* in YAML the value alone may stand for the whole message */
+    SPEC_BYTES = 1024,        /* in YAML plain, or 64KiB, 512MiB, 2GiB, 1TiB */
     SPEC_MANY_FILES = 1 << 16 /* a folder, or a file name with * and ? too */
 };
 

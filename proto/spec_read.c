@@ -175,28 +175,36 @@ static void read_double(spec_context_t *context, const spec_rule_t *rule, const 
     *value_p = value;
 }
 
-/* "500ms", "1.5s", "2m", "1h" → milliseconds. */
-static void read_duration(spec_context_t *context, const spec_rule_t *rule, const spec_node_t *node, int64_t *value_p)
+/* What a number is followed by; the list ends with NULL. */
+typedef struct unit {
+    const char *name;
+    double factor;
+} unit_t;
+
+static const unit_t duration_units[] = {{"ms", 1}, {"s", 1000}, {"m", 60000}, {"h", 3600000}, {NULL, 0}};
+static const unit_t byte_units[] = {{"", 1},          {"KiB", 1024}, {"MiB", 1048576}, {"GiB", 1073741824},
+                                    {"TiB", 0x1p+40}, {NULL, 0}};
+
+/* "500ms", "1.5s", "2GiB" → milliseconds or bytes; a number without a unit is an integer. */
+static void read_quantity(spec_context_t *context, const spec_rule_t *rule, const spec_node_t *node,
+                          const unit_t *units, const char *expected, int64_t *value_p)
 {
-    static const struct {
-        const char *unit;
-        double ms;
-    } units[] = {{"ms", 1}, {"s", 1000}, {"m", 60000}, {"h", 3600000}};
     if (node->kind == SPEC_NODE_SCALAR && !node->is_null && strlen(node->text) < 32) {
         char number[32];
         size_t length = strspn(node->text, "0123456789.");
         memcpy(number, node->text, length);
         number[length] = '\0';
-        for (size_t i = 0; i < sizeof(units) / sizeof(units[0]); i++) {
-            if (text_is_number(number) && strcmp(node->text + length, units[i].unit) == 0) {
-                double value = strtod(number, NULL) * units[i].ms;
+        bool is_number = node->text[length] == '\0' ? text_is_integer(number) : text_is_number(number);
+        for (const unit_t *unit = units; unit->name != NULL; unit++) {
+            if (is_number && strcmp(node->text + length, unit->name) == 0) {
+                double value = strtod(number, NULL) * unit->factor;
                 check_range(context, rule, node, value);
-                *value_p = value < 1e15 ? (int64_t)(value + 0.5) : 0;
+                *value_p = value < 9e15 ? (int64_t)(value + 0.5) : 0;
                 return;
             }
         }
     }
-    report_type(context, node, "a duration such as 500ms, 1s or 2m");
+    report_type(context, node, expected);
 }
 
 static void read_bool(spec_context_t *context, const spec_node_t *node, protobuf_c_boolean *value_p)
@@ -263,7 +271,9 @@ static void read_scalar(spec_context_t *context, const ProtobufCFieldDescriptor 
         break;
     case PROTOBUF_C_TYPE_INT64:
         if ((rule->flags & SPEC_DURATION) != 0) {
-            read_duration(context, rule, node, member);
+            read_quantity(context, rule, node, duration_units, "a duration such as 500ms, 1s or 2m", member);
+        } else if ((rule->flags & SPEC_BYTES) != 0) {
+            read_quantity(context, rule, node, byte_units, "bytes such as 512MiB or 2GiB", member);
         } else {
             read_integer(context, rule, node, INT64_MIN, INT64_MAX, member);
         }

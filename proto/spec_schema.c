@@ -58,6 +58,12 @@ static void append_value(strbuf_t *json, const ProtobufCFieldDescriptor *field, 
         strbuf_append(json, "{\"type\": \"string\", \"pattern\": \"^[0-9.]+(ms|s|m|h)$\"}");
         return;
     }
+    if ((rule->flags & SPEC_BYTES) != 0) {
+        strbuf_append(json, "{\"anyOf\": [{\"type\": \"integer\"");
+        append_limits(json, rule);
+        strbuf_append(json, "}, {\"type\": \"string\", \"pattern\": \"^[0-9.]+(KiB|MiB|GiB|TiB)$\"}]}");
+        return;
+    }
     switch (field->type) {
     case PROTOBUF_C_TYPE_MESSAGE:
         strbuf_appendf(json, "{\"$ref\": \"#/$defs/%s\"}", spec_message_name(field->descriptor));

@@ -36,6 +36,7 @@ static const char gpt_job[] =
     "  optimizer: {adamw: {lr: 1.0e-3, betas: [0.9, 0.99], weight_decay: 0.1}}\n"
     "  schedule: {cosine: {warmup: 100, final_lr: 1.0e-4}}\n"
     "  clip_norm: 1\n"
+    "  memory_budget: 1.5GiB\n"
     "evaluation: {every: 250, batches: 20}\n"
     "checkpoint: {every: 250, keep: 3}\n"
     "restart: {max: 3, backoff: 1.5s, grace: 2m}\n"
@@ -85,6 +86,7 @@ static void a_whole_job_is_read(void **state)
     assert_true(job->training->optimizer->adamw->betas[1] == 0.99);
     assert_true(job->training->optimizer->adamw->epsilon == 1e-8);
     assert_true(job->training->clip_norm == 1.0);
+    assert_int_equal(job->training->memory_budget, 1610612736);
     assert_int_equal(job->training->schedule->kind_case, GRADD__V1__SCHEDULE__KIND_COSINE);
     assert_int_equal(job->restart->backoff, 1500);
     assert_int_equal(job->restart->grace, 120000);

@@ -92,6 +92,10 @@ static void a_wrong_type_says_what_was_expected(void **state)
                     "job.yaml:1:12: resources: expected a map, got \"2\"\n"
                     "job.yaml:2:20: restart.backoff: expected a duration such as 500ms, 1s or 2m, got \"5\"\n"
                     "job.yaml:3:7: name: expected text, got a list\n");
+    assert_problems(MODEL DATA "training: {steps: 1, batch: 6, memory_budget: 2GB, optimizer: {sgd: {lr: 1}}}\n",
+                    "job.yaml:3:47: training.memory_budget: expected bytes such as 512MiB or 2GiB, got \"2GB\"\n");
+    assert_problems(MODEL DATA "training: {steps: 1, batch: 6, memory_budget: 0KiB, optimizer: {sgd: {lr: 1}}}\n",
+                    "job.yaml:3:47: training.memory_budget: 0KiB is out of range: 1 to 1e+15 bytes\n");
     assert_problems("resources: {device: cdua, workers: 010}\nseed: -1\n" MODEL DATA TRAINING,
                     "job.yaml:1:21: resources.device: expected one of cpu, cuda, got \"cdua\"; did you mean \"cuda\"?\n"
                     "job.yaml:1:36: resources.workers: expected an integer, got \"010\"\n"

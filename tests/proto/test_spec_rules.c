@@ -83,6 +83,9 @@ static void explain_tells_type_range_and_default(void **state)
         "restart.backoff: duration, 0 to 300000 ms, default 1s\n\n"
         "  Wait before the first restart; doubles with each attempt that saves no checkpoint, up to 5 minutes.\n");
     strbuf_clear(&text);
+    assert_ok(spec_explain("training.memory_budget", &text));
+    assert_non_null(strstr(strbuf_text(&text), "size such as 512MiB or 2GiB, 1 to 1e+15 bytes, default none\n"));
+    strbuf_clear(&text);
     assert_ok(spec_explain("training.optimizer", &text));
     assert_string_equal(
         strbuf_text(&text),
