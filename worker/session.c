@@ -367,6 +367,9 @@ status_t wrk_session_open(const spec_job_t *job, coll_group_t *group, const wrk_
     if (status == ST_OK) {
         status = coll_tree_open(group, session->flat->numel, session->n_micro, &session->tree);
     }
+    if (status == ST_OK) {
+        status = wrk_budget_open(session);
+    }
     if (status == ST_OK && session->rank == 0 && session->options.events.fingerprint != NULL) {
         session->options.events.fingerprint(session->options.events.arg, session->fingerprint);
     }

@@ -101,6 +101,10 @@ double wrk_optimizer_lr(const wrk_session_t *session);
 /* Frees what a schedule's parts lie in. */
 void wrk_schedule_release(gd_schedule_t *schedule);
 
+/* budget.c: training.memory_budget: checkpoints layers until a step's activations fit. Collective. ST_ERR_INVAL: they
+ * can't. */
+status_t wrk_budget_open(wrk_session_t *session);
+
 /* resume.c: the newest intact checkpoint into model and optimizer of every rank. Collective. */
 status_t wrk_session_resume(wrk_session_t *session);
 /* resume.c: rank 0 saves; collective. A failure is a note when the step goes on anyway (is_needed false). */
