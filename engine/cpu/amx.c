@@ -54,7 +54,7 @@ static inline int64_t smaller(int64_t a, int64_t b)
 /* The first n of 16 lanes; n may be less than 0 or more than 16. */
 static inline __mmask16 mask_first(int64_t n)
 {
-    return n >= 16 ? (__mmask16)0xFFFF : n <= 0 ? (__mmask16)0 : (__mmask16)((1U << n) - 1);
+    return (__mmask16)(n >= 16 ? 0xFFFFU : n <= 0 ? 0U : (1U << n) - 1);
 }
 
 /*
