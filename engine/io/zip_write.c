@@ -14,7 +14,8 @@ static const uint64_t u32_max = 0xFFFFFFFFu;
 static uint8_t *bytes_put(uint8_t *at, uint64_t value, int n)
 {
     for (int i = 0; i < n; i++) {
-        *at++ = (uint8_t)(value >> (8 * i));
+        *at++ = (uint8_t)value;
+        value >>= 8;
     }
     return at;
 }

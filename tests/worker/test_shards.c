@@ -75,12 +75,13 @@ static void a_stated_vocabulary_is_checked_as_tokens_are_read(void **state)
 {
     (void)state;
     int64_t x[6];
+    int64_t y[6];
     int64_t index = 8;
     shard_write("a.bin", 0, 0, 0, 20, 0);
     assert_ok(dataset_open("tokens: {path: a.bin, context: 6, vocabulary: 14}", NULL, &dataset));
     assert_int_equal(wrk_dataset_n_classes(dataset), 14);
     window_expect(7, 7, 6);
-    assert_fails(wrk_dataset_read(dataset, &index, 1, x, x), ST_ERR_DATA,
+    assert_fails(wrk_dataset_read(dataset, &index, 1, x, y), ST_ERR_DATA,
                  "a.bin: offset 28: token 14; the vocabulary has 14");
     wrk_dataset_close(dataset);
 }
