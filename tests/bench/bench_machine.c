@@ -22,7 +22,7 @@
 #include "tests/bench/machine_loops.h"
 #include "tests/bench/protocol.h"
 
-enum { MAX_THREADS = 256, N_FIGURES = 5, N_TRIES = 3, N_SIZES = 3, TRIAD_NUMEL = 1 << 26, FMA_ROUNDS = 1 << 15 };
+enum { MAX_THREADS = 256, N_FIGURES = 5, N_TRIES = 3, N_SIZES = 3, TRIAD_NUMEL = 1 << 26, FMA_ROUNDS = 1 << 20 };
 
 static const int64_t sizes[N_SIZES] = {1024, 1536, 2048};
 

@@ -17,10 +17,8 @@ extern const machine_loops_t machine_loops_v4;
 
 const machine_loops_t *machine_loops_get(void)
 {
-    const char *isa = gd_cpu_isa_name();
-    return strcmp(isa, "avx512") == 0 ? &machine_loops_v4
-           : strcmp(isa, "avx2") == 0 ? &machine_loops_v3
-                                      : &machine_loops_v2;
+    const gd_cpu_isa_t isa = gd_cpu_isa();
+    return isa >= GD_CPU_ISA_V4 ? &machine_loops_v4 : isa == GD_CPU_ISA_V3 ? &machine_loops_v3 : &machine_loops_v2;
 }
 
 enum { INNER = 64, TILE_ROWS = 16, TILE_COLUMN_BYTES = 64, TILE_FLOP = 2 * 16 * 16 * 32, VECTOR_FLOP = 2 * 32 };

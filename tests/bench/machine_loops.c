@@ -16,32 +16,29 @@ typedef float lanes_t __attribute__((vector_size(LANES * sizeof(float)), aligned
 
 extern const machine_loops_t LOOPS_FN(loops);
 
-/* As many independent chains as hide the latency: 12 of a register of AVX-512, of which others take 2 or 4. */
+/* As many independent chains as hide the latency: 12 of a register of AVX-512, of which others take 2 or 4. Named one
+ * by one: an array of them would stay in memory. */
+#define EACH(X) X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11)
+#define BEGIN(i) lanes_t sum##i = term * (float)((i) + 1);
+#define ADVANCE(i) sum##i = sum##i * factor + term;
+#define COLLECT(i) total += sum##i;
+
 static double fma_run(float *x, int64_t n)
 {
-    lanes_t sum[UNROLL];
     lanes_t factor;
     lanes_t term;
     for (int j = 0; j < LANES; j++) {
         factor[j] = x[j];
         term[j] = x[LANES + j];
     }
-    for (int u = 0; u < UNROLL; u++) {
-        sum[u] = term * (float)(u + 1);
+    EACH(BEGIN)
+    for (int64_t i = 0; i < n * INNER; i++) {
+        EACH(ADVANCE)
     }
-    for (int64_t i = 0; i < n; i++) {
-        for (int k = 0; k < INNER; k++) {
-#pragma GCC unroll 12
-            for (int u = 0; u < UNROLL; u++) {
-                sum[u] = sum[u] * factor + term;
-            }
-        }
-    }
-    for (int u = 1; u < UNROLL; u++) {
-        sum[0] += sum[u];
-    }
+    lanes_t total = {0};
+    EACH(COLLECT)
     for (int j = 0; j < LANES; j++) {
-        x[2 * LANES + j] = sum[0][j];
+        x[2 * LANES + j] = total[j];
     }
     return 2.0 * LANES * UNROLL * INNER * (double)n;
 }
