@@ -54,7 +54,12 @@ static status_t instance_norm_build(model_build_t *build, const Gradd__V1__Layer
     if (status == ST_OK) {
         status = model_add_parameters(build, layer, 2, shape->size[0]);
     }
-    return status == ST_OK ? gd_instance_norm_new(shape->size[0], norm->epsilon, norm->affine, module_p) : status;
+    if (status != ST_OK) {
+        return status;
+    }
+    return norm->track
+               ? gd_instance_norm_running_new(shape->size[0], norm->epsilon, norm->momentum, norm->affine, module_p)
+               : gd_instance_norm_new(shape->size[0], norm->epsilon, norm->affine, module_p);
 }
 
 static status_t batch_norm_build(model_build_t *build, const Gradd__V1__Layer *layer, wrk_shape_t *shape,

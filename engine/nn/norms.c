@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* norms: rms_norm, layer_norm over several axes, group_norm and instance_norm as modules. */
+/* norms: rms_norm, layer_norm over several axes, group_norm and instance_norm (with running statistics) as modules. */
+#include "gradd/context.h"
 #include "gradd/modules.h"
 
 typedef struct norms {
@@ -158,4 +159,112 @@ status_t gd_group_norm_new(int64_t n_groups, int64_t channels, double epsilon, b
 status_t gd_instance_norm_new(int64_t channels, double epsilon, bool is_affine, gd_module_t **module_p)
 {
     return norms_new(&instance_norm_ops, 1, &channels, is_affine ? 2 : 0, epsilon, module_p);
+}
+
+/* ---- instance_norm with running statistics ---- */
+
+/* Mean over the samples of statistics[B * C]. */
+static status_t samples_mean(gd_tensor_t *statistics, const int64_t shape[2], gd_tensor_t **mean_p)
+{
+    gd_tensor_t *by_sample = NULL;
+    status_t status = gd_reshape(statistics, 2, shape, &by_sample);
+    if (status == ST_OK) {
+        status = gd_mean(by_sample, 1, (int[]){0}, false, mean_p);
+    }
+    (void)gd_tensor_unref(by_sample);
+    return status;
+}
+
+/* Keeps the means over the samples of each channel's mean and variance: those of a batch_norm of x[1,B * C,values]. */
+static status_t instance_statistics_keep(gd_module_t *self, gd_tensor_t *x)
+{
+    const int64_t shape[2] = {gd_tensor_dim(x, 0), gd_tensor_dim(x, 1)};
+    const int64_t n_values = gd_tensor_numel(x) / (shape[0] * shape[1]);
+    gd_tensor_t *rows = NULL;
+    gd_tensor_t *out[3] = {NULL}; /* normalised, mean, variance */
+    gd_tensor_t *mean = NULL;
+    gd_tensor_t *var = NULL;
+    const bool was_enabled = gd_grad_set_enabled(false);
+    status_t status = gd_reshape(x, 3, (int64_t[]){1, shape[0] * shape[1], n_values}, &rows);
+    if (status == ST_OK) {
+        status =
+            gd_batch_norm(rows, NULL, NULL, NULL, NULL, true, ((norms_t *)self)->epsilon, &out[0], &out[1], &out[2]);
+    }
+    if (status == ST_OK) {
+        status = samples_mean(out[1], shape, &mean);
+    }
+    if (status == ST_OK) {
+        status = samples_mean(out[2], shape, &var);
+    }
+    if (status == ST_OK) {
+        gd_module_statistics_keep(self, mean, var, n_values);
+    } else {
+        (void)gd_tensor_unref(mean);
+    }
+    (void)gd_grad_set_enabled(was_enabled);
+    for (int i = 0; i < 3; i++) {
+        (void)gd_tensor_unref(out[i]);
+    }
+    (void)gd_tensor_unref(rows);
+    return status;
+}
+
+static status_t instance_norm_running_forward(gd_module_t *self, gd_tensor_t *x, gd_tensor_t **y_p)
+{
+    const int running = self->n_parameters - 2; /* the mean, then the variance; before them weight and bias, or none */
+    const double epsilon = ((norms_t *)self)->epsilon;
+    gd_tensor_t *weight = running > 0 ? tensor_at(self, 0) : NULL;
+    gd_tensor_t *bias = running > 0 ? tensor_at(self, 1) : NULL;
+    if (!gd_training_is_on()) {
+        return gd_batch_norm(x, weight, bias, tensor_at(self, running), tensor_at(self, running + 1), false, epsilon,
+                             y_p, NULL, NULL);
+    }
+    gd_tensor_t *y = NULL;
+    const int64_t channels = gd_tensor_n_dims(x) > 1 ? gd_tensor_dim(x, 1) : 0;
+    if (channels != self->statistics_channels || gd_tensor_numel(x) == 0) {
+        strbuf_t text = {0};
+        gd_tensor_format_shape(x, &text);
+        status_t status = ST_FAIL(ST_ERR_SHAPE, "instance_norm: x %s, but [batch, %lld channels, values …] is needed",
+                                  strbuf_text(&text), (long long)self->statistics_channels);
+        strbuf_release(&text);
+        return status;
+    }
+    status_t status = gd_group_norm(x, channels, weight, bias, epsilon, &y);
+    if (status == ST_OK) {
+        status = instance_statistics_keep(self, x);
+    }
+    if (status != ST_OK) {
+        (void)gd_tensor_unref(y);
+        return status;
+    }
+    *y_p = y;
+    return ST_OK;
+}
+
+static const gd_module_ops_t instance_norm_running_ops = {
+    .kind = "instance_norm", .forward = instance_norm_running_forward, .describe = norms_describe};
+
+status_t gd_instance_norm_running_new(int64_t channels, double epsilon, double momentum, bool is_affine,
+                                      gd_module_t **module_p)
+{
+    if (channels < 1) {
+        return ST_FAIL(ST_ERR_RANGE, "instance_norm: %lld channels", (long long)channels);
+    }
+    gd_module_t *module = NULL;
+    status_t status = norms_new(&instance_norm_running_ops, 1, &channels, is_affine ? 2 : 0, epsilon, &module);
+    if (status != ST_OK) {
+        return status;
+    }
+    module->momentum = momentum;
+    module->statistics_channels = channels;
+    status = gd_module_add_buffer(module, "running_mean", 1, &channels, 0, NULL);
+    if (status == ST_OK) {
+        status = gd_module_add_buffer(module, "running_var", 1, &channels, 1, NULL);
+    }
+    if (status != ST_OK) {
+        (void)gd_module_unref(module);
+        return status;
+    }
+    *module_p = module;
+    return ST_OK;
 }

@@ -209,6 +209,9 @@ def arrangements():
          training=False)
     case("batch_norm3d_plain", "- batch_norm3d: {affine: false, momentum: 0.3}", nn.BatchNorm3d(3, momentum=0.3, affine=False),
          r(2, 3, 4, 2, 3))
+    for name, affine, training in (("", False, True), ("_affine", True, True), ("_eval", True, False)):
+        case("instance_norm_track" + name, f"- instance_norm: {{track: true, momentum: 0.3, affine: {str(affine).lower()}}}",
+             nn.InstanceNorm2d(4, momentum=0.3, affine=affine, track_running_stats=True), r(3, 4, 3, 5), training=training)
     case("reshape", "- reshape: {shape: [4, 15]}", Function(lambda x: x.reshape(2, 4, 15)), r(2, 3, 4, 5))
 
 

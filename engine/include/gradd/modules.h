@@ -18,6 +18,9 @@ status_t gd_layer_norm_axes_new(int n_axes, const int64_t *shape, double epsilon
 status_t gd_group_norm_new(int64_t n_groups, int64_t channels, double epsilon, bool is_affine, gd_module_t **module_p);
 /* x[B,C,…], by each channel's own mean and variance, in evaluation too. */
 status_t gd_instance_norm_new(int64_t channels, double epsilon, bool is_affine, gd_module_t **module_p);
+/* With running statistics, which evaluation normalises by. */
+status_t gd_instance_norm_running_new(int64_t channels, double epsilon, double momentum, bool is_affine,
+                                      gd_module_t **module_p);
 /* x[B,C] or x[B,C,…] with n_axes spatial axes (1: one or none), with running statistics: see gd_module_statistics_size.
  */
 status_t gd_batch_norm_new(int n_axes, int64_t channels, double epsilon, double momentum, bool is_affine,
