@@ -29,7 +29,7 @@ typedef struct budget {
     int64_t limit_bytes;
     candidate_t *candidates;
     int n_candidates;
-    int64_t *decision; /* [2 + n_candidates]: bytes before and after, whether each is checkpointed */
+    int64_t *decision; /* [2 + n_candidates]: bytes before and after; each one's place among the chosen, 0: not one */
 } budget_t;
 
 /* ---- candidates: the model's layers; of `repeat`, a sequential of sequentials, the repetitions ---- */
@@ -202,29 +202,60 @@ static int candidate_choose(const budget_t *budget)
     return best;
 }
 
+static void candidate_set(budget_t *budget, int i, int ordinal)
+{
+    budget->decision[2 + i] = ordinal;
+    gd_module_set_checkpoint(budget->candidates[i].module, ordinal > 0);
+}
+
+/* More and more of them, as many at once as should be enough. */
+static status_t choose(budget_t *budget, int *n_chosen_p, int64_t *peak_p)
+{
+    status_t status = savings_measure(budget);
+    int next = candidate_choose(budget);
+    while (status == ST_OK && *peak_p > budget->limit_bytes && next >= 0) {
+        for (int64_t over = *peak_p - budget->limit_bytes; over > 0 && next >= 0; next = candidate_choose(budget)) {
+            candidate_set(budget, next, ++*n_chosen_p);
+            over -= budget->candidates[next].saved_bytes;
+        }
+        status = dry_run(budget->session, peak_p);
+    }
+    return status;
+}
+
+/* A layer that saves little may take more than that when it runs once more: without the last ones, while that takes no
+ * more. */
+static status_t reconsider(budget_t *budget, int n_chosen, int64_t *peak_p)
+{
+    int64_t peak = *peak_p;
+    status_t status = ST_OK;
+    for (; status == ST_OK && peak > budget->limit_bytes && peak <= *peak_p && n_chosen > 0; n_chosen--) {
+        *peak_p = peak;
+        for (int i = 0; i < budget->n_candidates; i++) {
+            if (budget->decision[2 + i] == n_chosen) {
+                candidate_set(budget, i, 0);
+            }
+        }
+        status = dry_run(budget->session, &peak);
+    }
+    *peak_p = peak < *peak_p ? peak : *peak_p;
+    return status;
+}
+
 static status_t decide(budget_t *budget)
 {
     int64_t peak = 0;
+    int n_chosen = 0;
     status_t status = samples_read(budget->session);
     if (status == ST_OK) {
         status = dry_run(budget->session, &peak);
     }
     budget->decision[0] = peak;
     if (status == ST_OK && peak > budget->limit_bytes) {
-        status = savings_measure(budget);
+        status = choose(budget, &n_chosen, &peak);
     }
-    int64_t least = peak;
-    int n_chosen = 0;
-    int next = candidate_choose(budget);
-    while (status == ST_OK && peak > budget->limit_bytes && next >= 0) {
-        for (int64_t over = peak - budget->limit_bytes; over > 0 && next >= 0; next = candidate_choose(budget)) {
-            gd_module_set_checkpoint(budget->candidates[next].module, true);
-            budget->decision[2 + next] = 1;
-            over -= budget->candidates[next].saved_bytes;
-            n_chosen++;
-        }
-        status = dry_run(budget->session, &peak);
-        least = peak < least ? peak : least;
+    if (status == ST_OK && peak > budget->limit_bytes) {
+        status = reconsider(budget, n_chosen, &peak);
     }
     budget->decision[1] = peak;
     if (status != ST_OK) {
@@ -234,11 +265,11 @@ static status_t decide(budget_t *budget)
                ? ST_OK
                : ST_FAIL(
                      ST_ERR_INVAL,
-                     "training.memory_budget is %lld bytes, but a step's activations take at least %lld, with all "
-                     "%d layers checkpointed that hold more than their input, and %lld without; more "
-                     "training.microbatches, training.fused_loss or training.precision bf16 need less, and `repeat` "
-                     "or `residual` around layers lets more of them be checkpointed",
-                     (long long)budget->limit_bytes, (long long)least, n_chosen, (long long)budget->decision[0]);
+                     "training.memory_budget is %lld bytes, but a step's activations take at least %lld with layers "
+                     "checkpointed, %lld without; more training.microbatches, training.fused_loss or "
+                     "training.precision bf16 need less, and `repeat` or `residual` around layers lets more of "
+                     "them be checkpointed",
+                     (long long)budget->limit_bytes, (long long)peak, (long long)budget->decision[0]);
 }
 
 static void decision_tell(const budget_t *budget)

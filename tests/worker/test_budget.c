@@ -125,6 +125,15 @@ static void the_impossible_is_refused_with_the_least_there_is(void **state)
     const char *least = strstr(kept.message, before);
     assert_non_null(least);
     const double budget = strtod(least + sizeof(before) - 1, NULL);
+    job = job_of(DEEP, budget - 1, PLAIN);
+    memset(&kept, 0, sizeof(kept));
+    run_ranks(job, 1, &kept);
+    run_folder_clear();
+    spec_job_free(job);
+    assert_int_equal(kept.status, ST_ERR_INVAL);
+    least = strstr(kept.message, before);
+    assert_non_null(least);
+    assert_true(strtod(least + sizeof(before) - 1, NULL) == budget);
     job = job_of(DEEP, budget, PLAIN);
     memset(&kept, 0, sizeof(kept));
     run_ok(job, 2, &kept);
