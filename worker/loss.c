@@ -428,6 +428,13 @@ static status_t shares_loss(const wrk_loss_term_t *term, gd_tensor_t *x, gd_tens
     return scaled(status, sum, -factor, loss_p);
 }
 
+/* Cross-entropy of labels without weights reads 16 bits as they are and counts the hits itself. */
+static bool term_is_plain_cross_entropy(const wrk_loss_term_t *term, const gd_tensor_t *y)
+{
+    return term->spec->kind_case == GRADD__V1__LOSS__KIND_CROSS_ENTROPY && term->weight == NULL &&
+           gd_tensor_dtype(y) != GD_DTYPE_F32;
+}
+
 /* *n_correct_p is set where the op counts them itself. */
 static status_t class_loss(const wrk_loss_term_t *term, gd_tensor_t *x, gd_tensor_t *y, double factor, bool smooths,
                            gd_tensor_t **loss_p, int64_t *n_correct_p)
@@ -442,7 +449,7 @@ static status_t class_loss(const wrk_loss_term_t *term, gd_tensor_t *x, gd_tenso
     }
     switch (term->spec->kind_case) {
     case GRADD__V1__LOSS__KIND_CROSS_ENTROPY:
-        if (term->weight == NULL) {
+        if (term_is_plain_cross_entropy(term, y)) {
             return gd_cross_entropy(x, y, factor, term->ignore_index, smoothing, loss_p, n_correct_p);
         }
         status = gd_cross_entropy_loss(x, y, term->weight, term->ignore_index, smoothing, GD_REDUCTION_SUM, &sum);
@@ -514,30 +521,33 @@ static status_t term_compute(const wrk_loss_term_t *term, gd_tensor_t *x, gd_ten
     return pointwise_loss(term, row, x, y, factor, loss_p);
 }
 
-/* What a term is of, contiguous and in f32 (outputs are bf16 under training.precision): hits are read from it. */
+/* What a term is of, contiguous and, but for plain cross-entropy, in f32 (outputs are bf16 under training.precision):
+ * hits are read from it. */
 static status_t term_take(const wrk_loss_term_t *term, gd_tensor_t *outputs, gd_tensor_t *y, gd_tensor_t **x_p,
                           gd_tensor_t **targets_p)
 {
     gd_tensor_t *part = NULL;
     gd_tensor_t *wide = NULL;
     gd_tensor_t *x = NULL;
+    gd_tensor_t *targets = NULL;
     status_t status = range_take(outputs, term->outputs, &part);
     if (status == ST_OK) {
-        status = gd_tensor_dtype(part) != GD_DTYPE_F32 ? gd_cast(part, GD_DTYPE_F32, &wide) : ST_OK;
+        status = targets_take(term, part, y, &targets);
+    }
+    if (status == ST_OK && gd_tensor_dtype(part) != GD_DTYPE_F32 && !term_is_plain_cross_entropy(term, targets)) {
+        status = gd_cast(part, GD_DTYPE_F32, &wide);
     }
     if (status == ST_OK) {
         status = gd_contiguous(wide != NULL ? wide : part, &x);
     }
-    if (status == ST_OK) {
-        status = targets_take(term, x, y, targets_p);
-    }
     (void)gd_tensor_unref(wide);
     (void)gd_tensor_unref(part);
     if (status != ST_OK) {
-        (void)gd_tensor_unref(x);
+        (void)gd_tensor_unref(targets);
         return status;
     }
     *x_p = x;
+    *targets_p = targets;
     return ST_OK;
 }
 
