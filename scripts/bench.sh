@@ -13,7 +13,7 @@ usage: scripts/bench.sh NAME... [--json FILE] [--threads N] [--rounds N] [--no-c
   resnet50        ResNet-50 at batch 8 of 224 x 224
   lstm            the language model of configs/models/lstm_lm.yaml
   adamw-100m      AdamW's step over 100 million parameters
-  gpt2-124m-bf16  GPT-2 124M in bf16 against our f32: time, memory of activations (both with fused_loss)
+  gpt2-124m-bf16  GPT-2 124M in bf16 against our f32: time, memory of activations
   all             all of these (under 25 minutes)
   growth          step time of a GPT over width, depth, batch and context: build/bench/growth.png and .json
 
@@ -101,8 +101,7 @@ sides_of() {
             ;;
         gpt2-124m-bf16)
             steps=2
-            # on both of our sides the logits are never all in memory: what is compared is the layers
-            local ours="$bin/bench-step gpt2-124m --threads $threads --set training.fused_loss=on"
+            local ours="$bin/bench-step gpt2-124m --threads $threads"
             sides=(--ours "$ours --set training.precision=bf16" --peer "our f32=$ours" --memory-of "our f32"
                 --peer "autocast bf16=$peer")
             ;;
