@@ -70,7 +70,8 @@ void ref_embedding_bag(const ref_tensor_t *in, const gd_attrs_t *attrs, ref_tens
         out[1].data[i] = -1;
     }
     for (int64_t i = 0; i < in[0].numel * width; i++) {
-        const int64_t id = (int64_t)in[0].data[i / width], bag = bag_of(&in[0], &in[2], i / width);
+        const int64_t place = i / width;
+        const int64_t id = (int64_t)in[0].data[place], bag = bag_of(&in[0], &in[2], place);
         const double value = in[1].data[id * width + i % width];
         const int64_t at = bag * width + i % width;
         if (id == attrs->i[1] - 1) {
@@ -80,7 +81,7 @@ void ref_embedding_bag(const ref_tensor_t *in, const gd_attrs_t *attrs, ref_tens
             out[0].data[at] += attrs->i[0] == 1 ? value / count_of(&in[0], &in[2], attrs, bag) : value;
         } else if (out[1].data[at] < 0 || value > out[0].data[at]) {
             out[0].data[at] = value;
-            out[1].data[at] = (double)(i / width);
+            out[1].data[at] = (double)place;
         }
     }
 }
@@ -90,7 +91,8 @@ void ref_embedding_bag_backward(const ref_tensor_t *in, const gd_attrs_t *attrs,
     const int64_t width = in[0].shape[1];
     zero(out);
     for (int64_t i = 0; i < in[1].numel * width; i++) {
-        const int64_t id = (int64_t)in[1].data[i / width], bag = bag_of(&in[1], &in[3], i / width);
+        const int64_t place = i / width;
+        const int64_t id = (int64_t)in[1].data[place], bag = bag_of(&in[1], &in[3], place);
         const int64_t at = bag * width + i % width;
         const double dy = in[0].data[at];
         if (id == attrs->i[1] - 1) {
@@ -98,7 +100,7 @@ void ref_embedding_bag_backward(const ref_tensor_t *in, const gd_attrs_t *attrs,
         }
         out->data[id * width + i % width] += attrs->i[0] == 0   ? dy
                                              : attrs->i[0] == 1 ? dy / count_of(&in[1], &in[3], attrs, bag)
-                                             : in[2].data[at] == (double)(i / width) ? dy
-                                                                                     : 0;
+                                             : in[2].data[at] == (double)place ? dy
+                                                                               : 0;
     }
 }
