@@ -22,11 +22,11 @@ log_has() { # id, text
 }
 
 daemon_start --slots 2
-id=$(job undisturbed 2 4000)
+id=$(job undisturbed 2 16000)
 succeed "$id" 300
 reference=$(field "$id" .parameters_sha256)
 
-id=$(job disturbed 2 4000)
+id=$(job disturbed 2 16000)
 wait_for "$id" '.step >= 200' 60
 fill
 full || fail "the disk isn't full"

@@ -4,7 +4,7 @@
 # shellcheck source=tests/e2e/lib.sh
 . "$(dirname "$0")/../e2e/lib.sh"
 ctl=$bin/gradctl
-steps=2000
+steps=8000
 allow_warning 'job [0-9]+'
 
 job() { # name [arguments of submit]
