@@ -13,7 +13,7 @@ allow_warning '[Nn]o space left|disk is full|database or disk is full|disk I/O e
 
 job() { # name, workers, steps
     submit --name "$1" "$here/jobs/small.yaml" --set resources.workers="$2" --set parallel.data="$2" \
-        --set training.steps="$3" --set checkpoint.every=50 --set evaluation.every="$3"
+        --set training.steps="$3" --set training.batch=64 --set checkpoint.every=50 --set evaluation.every="$3"
 }
 fill() { dd if=/dev/zero of="$state/ballast" bs=4k 2>/dev/null || true; }
 full() { [ "$(df --output=avail "$state" | tail -n 1 | tr -d ' ')" = 0 ]; }
@@ -22,11 +22,11 @@ log_has() { # id, text
 }
 
 daemon_start --slots 2
-id=$(job undisturbed 2 16000)
+id=$(job undisturbed 2 4000)
 succeed "$id" 300
 reference=$(field "$id" .parameters_sha256)
 
-id=$(job disturbed 2 16000)
+id=$(job disturbed 2 4000)
 wait_for "$id" '.step >= 200' 60
 fill
 full || fail "the disk isn't full"
