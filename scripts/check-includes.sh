@@ -49,6 +49,7 @@ home_of() {
         openssl/*) echo "engine/base/hash.c" ;;
         zlib.h) echo "worker/data/* engine/io/zip*.c" ;;
         jpeglib.h | jerror.h) echo "worker/data/jpeg.c" ;;
+        samplerate.h) echo "worker/data/resample.c" ;;
         sndfile.h) echo "worker/data/wav.c" ;;
         png.h) echo "worker/data/png.c" ;;
         pcre2.h) echo "worker/data/pattern.c" ;;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* fuzz_wav: a sound file from a stranger, in a class folder. */
+/* fuzz_wav: a sound file from a stranger, in a class folder; every other one is resampled. */
 #include "tests/fuzz/fuzz_data.h"
 #include <sys/stat.h>
 
@@ -36,6 +36,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
     Gradd__V1__Dataset spec = GRADD__V1__DATASET__INIT;
     wav.path = (char *)(uintptr_t)folder_make();
     wav.length = 100;
+    wav.rate = size % 2 == 0 ? 11025 : 0; /* resampled, or as it is */
     spec.kind_case = GRADD__V1__DATASET__KIND_WAV;
     spec.wav = &wav;
     (void)snprintf(path, sizeof(path), "%s/class/a.wav", wav.path);

@@ -5,8 +5,12 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "base/mem.h"
 #include "gradd/npy.h"
+#include "gradd/safetensors.h"
 #include "tests/worker/dataset_specs.h"
+
+enum { MAX_SOUND = 3000 };
 
 static wrk_dataset_t *dataset;
 static float x[4096];
@@ -172,10 +176,10 @@ static void bad_sound_is_named(void **state)
     assert_int_equal(mkdir(path_of("f"), 0700), 0);
     assert_int_equal(mkdir(path_of("f/one"), 0700), 0);
     wav_write("f/one/a.wav", 8000, 1, 10, 1);
-    wav_write("f/one/b.wav", 16000, 1, 10, 1);
+    wav_write("f/one/b.wav", 8000 * 257, 1, 10, 1);
     assert_ok(dataset_open("wav: {path: f, length: 6}", NULL, &dataset));
     assert_fails(wrk_dataset_read(dataset, (int64_t[]){1}, 1, x, NULL), ST_ERR_DATA,
-                 "b.wav: 16000 samples a second, the others have 8000");
+                 "b.wav: 2056000 values a second can't become 8000: at most 256 times as many or as few");
     size_t size = wav_make(bytes, 8000, 1, 10, 1);
     for (size_t keep = 0; keep < size; keep++) {
         (void)file_write("f/one/b.wav", bytes, keep);
@@ -195,6 +199,97 @@ static void bad_sound_is_named(void **state)
                  "b.wav: frame 2, channel 0 is not a finite number");
     wrk_dataset_close(dataset);
     dataset_refused("wav: {path: f/one, length: 6, class_from: name}", ST_ERR_DATA, "a.wav: the name has no class");
+}
+
+/* One class folder with one sound file of floats, mono. */
+static void sound_put(const char *name, uint32_t rate, const float *values, int64_t n)
+{
+    uint8_t *bytes = mem_alloc((size_t)(44 + 4 * n));
+    assert_non_null(bytes);
+    size_t size = wav_make(bytes, rate, 1, (uint32_t)n, 3);
+    memcpy(bytes + 44, values, (size_t)(4 * n));
+    (void)file_write(name, bytes, size);
+    mem_free(bytes);
+}
+
+static void sound_read(int rate, int64_t length, const char *more, float *out)
+{
+    char text[256];
+    (void)snprintf(text, sizeof(text), "wav: {path: f, rate: %d, length: %d%s}", rate, (int)length, more);
+    assert_ok(dataset_open(text, NULL, &dataset));
+    assert_ok(wrk_dataset_read(dataset, (int64_t[]){0}, 1, out, NULL));
+    wrk_dataset_close(dataset);
+}
+
+/* The largest difference, as a share of the largest value. */
+static double difference(const float *got, const float *wanted, int64_t n)
+{
+    double largest = 0;
+    double worst = 0;
+    for (int64_t i = 0; i < n; i++) {
+        largest = fmax(largest, fabs((double)wanted[i]));
+        worst = fmax(worst, fabs((double)got[i] - (double)wanted[i]));
+    }
+    return worst / largest;
+}
+
+static void a_sound_of_another_rate_becomes_scipys(void **state)
+{
+    static const int rates[][2] = {{8000, 16000}, {16000, 8000}, {44100, 16000},
+                                   {22050, 8000}, {8000, 11025}, {48000, 4000}};
+    static float whole[MAX_SOUND];
+    gd_safetensors_t *golden = NULL;
+    (void)state;
+    assert_int_equal(mkdir(path_of("f"), 0700), 0);
+    assert_int_equal(mkdir(path_of("f/one"), 0700), 0);
+    assert_ok(gd_safetensors_open(fixture_golden("resample.safetensors"), &golden));
+    for (size_t i = 0; i < sizeof(rates) / sizeof(rates[0]); i++) {
+        char name[64];
+        int to = rates[i][1];
+        (void)snprintf(name, sizeof(name), "from_%d_to_%d.source", rates[i][0], to);
+        const gd_safetensors_entry_t *source = gd_safetensors_find(golden, name);
+        (void)snprintf(name, sizeof(name), "from_%d_to_%d.result", rates[i][0], to);
+        const gd_safetensors_entry_t *result = gd_safetensors_find(golden, name);
+        assert_true(source != NULL && result != NULL && result->shape[0] <= MAX_SOUND);
+        int64_t n = result->shape[0];
+        sound_put("f/one/a.wav", (uint32_t)rates[i][0], source->data, source->shape[0]);
+
+        /* of the largest value; 2e-6 here at most */
+        sound_read(to, n, "", whole);
+        double worst = difference(whole, result->data, n);
+        print_message("%d to %d a second: %.1e\n", rates[i][0], to, worst);
+        assert_true(worst < 1e-5);
+
+        /* a window is that of the whole, wherever it begins */
+        for (int64_t length = n % 2 + 2; length < n; length += 2 * (n / 7)) {
+            sound_read(to, length, ", keep: middle", x);
+            assert_true(difference(x, whole + (n - length) / 2, length) < 1e-6);
+        }
+    }
+    gd_safetensors_close(golden);
+}
+
+static void the_first_sound_gives_the_rate(void **state)
+{
+    float values[200];
+    (void)state;
+    assert_int_equal(mkdir(path_of("f"), 0700), 0);
+    assert_int_equal(mkdir(path_of("f/one"), 0700), 0);
+    for (int i = 0; i < 200; i++) {
+        values[i] = sinf((float)i * 0.05F);
+    }
+    sound_put("f/one/a.wav", 8000, values, 100);
+    sound_put("f/one/b.wav", 16000, values, 200);
+    assert_ok(dataset_open("wav: {path: f, length: 110}", NULL, &dataset));
+    assert_ok(wrk_dataset_read(dataset, (int64_t[]){0, 1}, 2, x, NULL));
+    for (int i = 0; i < 100; i++) {
+        assert_true(x[i] == values[i]);
+        assert_true(i < 20 || i >= 80 || fabsf(x[110 + i] - values[2 * i]) < 2e-3F); /* its ends ring */
+    }
+    for (int i = 100; i < 110; i++) {
+        assert_true(x[110 + i] == 0);
+    }
+    wrk_dataset_close(dataset);
 }
 
 static void spoken_digits_are_read(void **state)
@@ -222,6 +317,8 @@ int main(void)
         TEST(bad_arrays_are_named),
         TEST(sound_is_mixed_cut_and_filled),
         TEST(bad_sound_is_named),
+        TEST(a_sound_of_another_rate_becomes_scipys),
+        TEST(the_first_sound_gives_the_rate),
         TEST(spoken_digits_are_read),
     };
     return cmocka_run_group_tests_name("arrays", tests, NULL, NULL);

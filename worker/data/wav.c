@@ -2,7 +2,7 @@
 /*
  * wav: sound files (WAV, FLAC) through libsndfile, as images [1, 1, length] of values -1 … 1: channels mixed to one,
  * cut or filled with zeroes to one length. The class is the folder, or the name's part before the first `_`. A file is
- * decoded when its sample is read. Files of another sample rate are refused: resampling is left to who made them.
+ * decoded when its sample is read; one of another sample rate is resampled then (resample.h), before it is cut.
  */
 #include <math.h>
 #include <string.h>
@@ -12,6 +12,7 @@
 
 #include "base/mem.h"
 #include "worker/data/files_by_class.h"
+#include "worker/data/resample.h"
 
 enum { MAX_CHANNELS = 64, BLOCK_FRAMES = 4096 };
 
@@ -65,9 +66,11 @@ static status_t sound_open(const char *path, SF_INFO *info, SNDFILE **sound_p)
     if (sound == NULL) {
         return ST_FAIL(ST_ERR_CORRUPT, "%s: not a sound file that can be read: %s", path, sf_strerror(NULL));
     }
-    if (info->channels < 1 || info->channels > MAX_CHANNELS || info->frames < 1) {
-        status = ST_FAIL(ST_ERR_DATA, "%s: %d channels of %lld frames; 1 … %d channels with something in them are read",
-                         path, info->channels, (long long)info->frames, (int)MAX_CHANNELS);
+    if (info->channels < 1 || info->channels > MAX_CHANNELS || info->frames < 1 ||
+        info->frames > WRK_RESAMPLE_MAX_FRAMES || info->samplerate < 1) {
+        status = ST_FAIL(ST_ERR_DATA,
+                         "%s: %d channels of %lld frames, %d a second; 1 … %d channels with something in them are read",
+                         path, info->channels, (long long)info->frames, info->samplerate, (int)MAX_CHANNELS);
         (void)sf_close(sound);
         return status;
     }
@@ -75,8 +78,15 @@ static status_t sound_open(const char *path, SF_INFO *info, SNDFILE **sound_p)
     return ST_OK;
 }
 
+/* Where frames go: as they are, or through a resampler. */
+typedef struct wav_sink {
+    float *out;
+    wrk_resampler_t *resampler; /* NULL: none */
+    float mixed[BLOCK_FRAMES];
+} wav_sink_t;
+
 /* Reads n frames from the sound's place on, mixed to one channel. */
-static status_t frames_mix(const char *path, SNDFILE *sound, int n_channels, int64_t n, float *block, float *out)
+static status_t frames_mix(const char *path, SNDFILE *sound, int n_channels, int64_t n, float *block, wav_sink_t *sink)
 {
     for (int64_t at = 0; at < n;) {
         int64_t wanted = n - at < BLOCK_FRAMES ? n - at : BLOCK_FRAMES;
@@ -85,6 +95,7 @@ static status_t frames_mix(const char *path, SNDFILE *sound, int n_channels, int
             return ST_FAIL(ST_ERR_CORRUPT, "%s: ends at frame %lld of %lld: truncated or damaged", path, (long long)at,
                            (long long)n);
         }
+        float *out = sink->resampler != NULL ? sink->mixed : sink->out + at;
         for (int64_t i = 0; i < got; i++) {
             float sum = 0;
             for (int c = 0; c < n_channels; c++) {
@@ -95,34 +106,52 @@ static status_t frames_mix(const char *path, SNDFILE *sound, int n_channels, int
                 }
                 sum += value;
             }
-            out[at + i] = sum / (float)n_channels;
+            out[i] = sum / (float)n_channels;
+        }
+        status_t status = sink->resampler != NULL ? wrk_resampler_feed(sink->resampler, out, got) : ST_OK;
+        if (status != ST_OK) {
+            return status_add_context(status, "%s", path);
         }
         at += got;
     }
     return ST_OK;
 }
 
+/* The part of the sound that is kept, at the dataset's rate. */
 static status_t sound_read(const wav_dataset_t *wav, const char *path, SNDFILE *sound, const SF_INFO *info,
                            wrk_scratch_t *scratch, float *out)
 {
-    int64_t n = info->frames < wav->length ? info->frames : wav->length;
-    int64_t skip = wav->is_centred ? (info->frames - n) / 2 : 0;
+    bool is_other = info->samplerate != wav->rate;
+    status_t status = is_other ? wrk_resample_check(info->samplerate, wav->rate) : ST_OK;
+    if (status != ST_OK) {
+        return status_add_context(status, "%s", path);
+    }
+    int64_t count = is_other ? wrk_resample_count(info->samplerate, wav->rate, info->frames) : info->frames;
+    int64_t n = count < wav->length ? count : wav->length;
+    int64_t skip = wav->is_centred ? (count - n) / 2 : 0;
     int64_t before = wav->is_centred ? (wav->length - n) / 2 : 0;
-    float *block =
-        wrk_scratch_get(scratch, WRK_BLOCK_ROWS, (size_t)BLOCK_FRAMES * (size_t)info->channels * sizeof(float));
-    if (block == NULL) {
+    size_t block_bytes = (size_t)BLOCK_FRAMES * (size_t)info->channels * sizeof(float);
+    wav_sink_t *sink = wrk_scratch_get(scratch, WRK_BLOCK_ROWS, sizeof(*sink) + block_bytes);
+    if (sink == NULL) {
         return ST_FAIL(ST_ERR_NOMEM, "%s: %d channels", path, info->channels);
     }
-    if (info->samplerate != wav->rate) {
-        return ST_FAIL(ST_ERR_DATA, "%s: %d samples a second, the others have %d: resample it first", path,
-                       info->samplerate, wav->rate);
-    }
-    if (skip > 0 && sf_seek(sound, skip, SF_SEEK_SET) != skip) {
-        return ST_FAIL(ST_ERR_CORRUPT, "%s: frame %lld can't be reached: %s", path, (long long)skip,
-                       sf_strerror(sound));
-    }
     memset(out, 0, (size_t)wav->length * sizeof(float));
-    return frames_mix(path, sound, info->channels, n, block, out + before);
+    sink->out = out + before;
+    sink->resampler = NULL;
+    wrk_resample_window_t window = {.first = skip, .n_frames = n};
+    if (is_other) {
+        window = wrk_resample_window(info->samplerate, wav->rate, info->frames, skip, n);
+        status = wrk_resampler_open(&window, sink->out, &sink->resampler);
+    }
+    if (status == ST_OK && window.first > 0 && sf_seek(sound, window.first, SF_SEEK_SET) != window.first) {
+        status = ST_FAIL(ST_ERR_CORRUPT, "%s: frame %lld can't be reached: %s", path, (long long)window.first,
+                         sf_strerror(sound));
+    }
+    if (status == ST_OK) {
+        status = frames_mix(path, sound, info->channels, window.n_frames, (float *)(sink + 1), sink);
+    }
+    wrk_resampler_close(sink->resampler);
+    return status;
 }
 
 static status_t wav_decode(const wrk_dataset_t *dataset, int64_t index, wrk_scratch_t *scratch, wrk_image_t *image,
