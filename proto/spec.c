@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* spec: the way from a job's text to a JobSpec, and JobSpec's packed form. */
+/* spec: the way from a job's text to a JobSpec. */
 #include "proto/spec.h"
 
 #include <stdlib.h>
@@ -8,8 +8,6 @@
 
 #include "base/mem.h"
 #include "proto/spec_internal.h"
-
-enum { MAX_MESSAGE_DEPTH = 2 * SPEC_MAX_DEPTH + 8 };
 
 typedef struct parse_options {
     const char *fixed_place; /* every problem stands here; NULL: where it is */
@@ -180,91 +178,4 @@ int spec_job_slots(const spec_job_t *job)
 {
     const Gradd__V1__Resources *resources = job->resources;
     return resources != NULL ? resources->workers * resources->threads : 1;
-}
-
-/* ---- packed ---- */
-
-status_t spec_job_pack(const spec_job_t *job, uint8_t **bytes_p, size_t *size_p)
-{
-    size_t size = gradd__v1__job_spec__get_packed_size(job);
-    if (size > SPEC_MAX_PACKED_BYTES) {
-        return ST_FAIL(ST_ERR_RANGE, "a job of %zu bytes; at most %d", size, SPEC_MAX_PACKED_BYTES);
-    }
-    uint8_t *bytes = mem_alloc(size);
-    if (bytes == NULL) {
-        return ST_FAIL(ST_ERR_NOMEM, "a job of %zu bytes", size);
-    }
-    (void)gradd__v1__job_spec__pack(job, bytes);
-    *bytes_p = bytes;
-    *size_p = size;
-    return ST_OK;
-}
-
-static bool varint_read(const uint8_t **at, const uint8_t *end, uint64_t *value_p)
-{
-    uint64_t value = 0;
-    for (unsigned shift = 0; shift < 64 && *at < end; shift += 7) {
-        uint8_t byte = *(*at)++;
-        value |= (uint64_t)(byte & 0x7fu) << shift;
-        if ((byte & 0x80u) == 0) {
-            *value_p = value;
-            return true;
-        }
-    }
-    return false;
-}
-
-/* Walks the nesting by the descriptors, as deep as allowed; protobuf-c itself would recurse without end. */
-static status_t packed_check(const ProtobufCMessageDescriptor *descriptor, const uint8_t *at, const uint8_t *end,
-                             int depth)
-{
-    if (depth > MAX_MESSAGE_DEPTH) {
-        return ST_FAIL(ST_ERR_PARSE, "a packed job nested deeper than %d messages", MAX_MESSAGE_DEPTH);
-    }
-    while (at < end) {
-        uint64_t tag = 0;
-        uint64_t length = 0;
-        bool is_good = varint_read(&at, end, &tag) && tag >> 3 <= UINT32_MAX >> 3;
-        unsigned wire = (unsigned)(tag & 7u);
-        if (is_good && wire == 0) {
-            is_good = varint_read(&at, end, &length);
-            length = 0;
-        } else if (is_good && (wire == 1 || wire == 5)) {
-            length = wire == 1 ? 8 : 4;
-        } else if (is_good && wire == 2) {
-            is_good = varint_read(&at, end, &length);
-        } else {
-            is_good = false;
-        }
-        if (!is_good || length > (uint64_t)(end - at)) {
-            return ST_FAIL(ST_ERR_PARSE, "a packed job is damaged in %s", spec_message_name(descriptor));
-        }
-        const ProtobufCFieldDescriptor *field =
-            protobuf_c_message_descriptor_get_field(descriptor, (unsigned)(tag >> 3));
-        if (field != NULL && field->type == PROTOBUF_C_TYPE_MESSAGE && wire == 2) {
-            status_t status = packed_check(field->descriptor, at, at + length, depth + 1);
-            if (status != ST_OK) {
-                return status;
-            }
-        }
-        at += length;
-    }
-    return ST_OK;
-}
-
-status_t spec_job_unpack(const uint8_t *bytes, size_t size, spec_job_t **job_p)
-{
-    if (size > SPEC_MAX_PACKED_BYTES) {
-        return ST_FAIL(ST_ERR_PARSE, "a packed job of %zu bytes; at most %d", size, SPEC_MAX_PACKED_BYTES);
-    }
-    status_t status = packed_check(&gradd__v1__job_spec__descriptor, bytes, bytes + size, 0);
-    if (status != ST_OK) {
-        return status;
-    }
-    spec_job_t *job = gradd__v1__job_spec__unpack(&spec_allocator, size, bytes);
-    if (job == NULL) {
-        return ST_FAIL(ST_ERR_PARSE, "a packed job of %zu bytes is damaged", size);
-    }
-    *job_p = job;
-    return ST_OK;
 }

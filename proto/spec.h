@@ -66,7 +66,7 @@ void spec_job_free(spec_job_t *job);
 status_t spec_job_set(spec_job_t *job, const char *path, const char *value, spec_problems_t *problems);
 
 /* Packed JobSpec (at most 1 MB, ST_ERR_RANGE), and back with a limit on depth and size (ST_ERR_PARSE). *bytes_p:
- * mem_free. */
+ * mem_free. A job that an older gradd packed becomes today's; one with fields of a newer gradd is refused. */
 status_t spec_job_pack(const spec_job_t *job, uint8_t **bytes_p, size_t *size_p);
 status_t spec_job_unpack(const uint8_t *bytes, size_t size, spec_job_t **job_p);
 

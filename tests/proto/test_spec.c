@@ -263,6 +263,47 @@ static void a_packed_job_comes_back_the_same(void **state)
     spec_job_free(copy);
 }
 
+/* JobSpec.training = 6, with steps = 1 and one more field. */
+static spec_job_t *training_unpack(status_t wanted, const char *message, uint8_t tag, uint8_t value)
+{
+    uint8_t bytes[] = {0x32, 4, 0x08, 7, tag, value};
+    spec_job_t *job = NULL;
+    if (wanted == ST_OK) {
+        assert_ok(spec_job_unpack(bytes, sizeof(bytes), &job));
+        assert_int_equal(job->training->steps, 7);
+    } else {
+        assert_fails(spec_job_unpack(bytes, sizeof(bytes), &job), wanted, message);
+    }
+    return job;
+}
+
+static void a_loss_stored_by_an_older_gradd_stays(void **state)
+{
+    (void)state;
+    /* the enum of number 8, in its order */
+    static const Gradd__V1__Loss__KindCase kinds[] = {
+        GRADD__V1__LOSS__KIND_CROSS_ENTROPY, GRADD__V1__LOSS__KIND_MSE,         GRADD__V1__LOSS__KIND_L1,
+        GRADD__V1__LOSS__KIND_SMOOTH_L1,     GRADD__V1__LOSS__KIND_HUBER,       GRADD__V1__LOSS__KIND_BCE_WITH_LOGITS,
+        GRADD__V1__LOSS__KIND_BCE,           GRADD__V1__LOSS__KIND_POISSON_NLL, GRADD__V1__LOSS__KIND_SOFT_MARGIN,
+        GRADD__V1__LOSS__KIND_FOCAL,         GRADD__V1__LOSS__KIND_NLL,         GRADD__V1__LOSS__KIND_MULTI_MARGIN};
+
+    for (uint8_t value = 0; value < 12; value++) {
+        spec_job_t *job = training_unpack(ST_OK, NULL, 8 << 3, value);
+        assert_int_equal(job->training->loss->kind_case, kinds[value]);
+        spec_job_free(job);
+    }
+    spec_job_t *job = training_unpack(ST_OK, NULL, 8 << 3, 4);
+    assert_true(job->training->loss->huber->delta == 1.0);
+    spec_job_free(job);
+    (void)training_unpack(ST_ERR_PARSE, "a stored job's loss 12 is not known", 8 << 3, 12);
+}
+
+static void a_job_stored_by_a_newer_gradd_is_refused(void **state)
+{
+    (void)state;
+    (void)training_unpack(ST_ERR_PARSE, "field 15 in Training, which gradd", 15 << 3, 1);
+}
+
 static void a_packed_job_that_nests_without_end_is_refused(void **state)
 {
     (void)state;
@@ -364,6 +405,8 @@ int main(void)
         TEST(set_changes_fields_before_they_are_checked),
         TEST(a_model_file_takes_the_jobs_parameters),
         TEST(a_packed_job_comes_back_the_same),
+        TEST(a_loss_stored_by_an_older_gradd_stays),
+        TEST(a_job_stored_by_a_newer_gradd_is_refused),
         TEST(a_packed_job_that_nests_without_end_is_refused),
         TEST(a_formatted_job_reads_back_the_same),
         TEST(another_number_of_workers_keeps_the_microbatches),
