@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "gradd/context.h"
-#include "gradd/nn.h"
+#include "nn/sequence.h"
 
 /* Children by layout: packed: qkv, proj; PyTorch's: out_proj (in_proj are parameters of its own); separate: four. */
 enum { CHILD_QKV, CHILD_PROJ };
@@ -18,6 +18,7 @@ enum { IN_PROJ_WEIGHT, IN_PROJ_BIAS };
 typedef struct multihead {
     gd_module_t base;
     gd_multihead_options_t options; /* .names aren't kept */
+    gd_sequence_t *own, *memory;    /* NULL: none */
 } multihead_t;
 
 /* What dropout of the weights draws, beside what dropout of the output does. */
@@ -212,7 +213,19 @@ status_t gd_multihead_attend(gd_module_t *module, gd_tensor_t *x, gd_tensor_t *m
 
 static status_t multihead_forward(gd_module_t *self, gd_tensor_t *x, gd_tensor_t **y_p)
 {
-    return gd_multihead_attend(self, x, NULL, NULL, y_p);
+    const multihead_t *m = (const multihead_t *)self;
+    gd_tensor_t *memory = NULL;
+    gd_multihead_masks_t masks = {0};
+    status_t status = m->memory != NULL ? gd_sequence_get_memory(m->memory, &memory) : ST_OK;
+    if (status == ST_OK) {
+        status = gd_sequence_get_masks(m->memory != NULL ? m->memory : m->own, memory != NULL ? memory : x, &masks);
+    }
+    return status == ST_OK ? gd_multihead_attend(self, x, memory, &masks, y_p) : status;
+}
+
+static void multihead_release(gd_module_t *self)
+{
+    gd_multihead_set_sequences(self, NULL, NULL);
 }
 
 static void multihead_describe(const gd_module_t *self, strbuf_t *text)
@@ -238,7 +251,14 @@ static void multihead_describe(const gd_module_t *self, strbuf_t *text)
 }
 
 static const gd_module_ops_t multihead_ops = {
-    .kind = "attention", .forward = multihead_forward, .describe = multihead_describe};
+    .kind = "attention", .forward = multihead_forward, .release = multihead_release, .describe = multihead_describe};
+
+void gd_multihead_set_sequences(gd_module_t *module, gd_sequence_t *own, gd_sequence_t *memory)
+{
+    multihead_t *m = (multihead_t *)module;
+    sequence_put(&m->own, own);
+    sequence_put(&m->memory, memory);
+}
 
 static status_t options_check(const gd_multihead_options_t *o)
 {
@@ -349,4 +369,72 @@ status_t gd_attention_new(int64_t width, int n_heads, bool is_causal, bool has_b
     const gd_multihead_options_t options = {
         .width = width, .n_heads = n_heads, .is_causal = is_causal, .has_bias = has_bias, .dropout = dropout};
     return gd_multihead_new(&options, module_p);
+}
+
+/* ---- attention without its projections ---- */
+
+typedef struct attend {
+    gd_module_t base;
+    int n_heads;
+    bool is_causal;
+    gd_sequence_t *own;
+} attend_t;
+
+static status_t attend_forward(gd_module_t *self, gd_tensor_t *qkv, gd_tensor_t **y_p)
+{
+    const attend_t *a = (const attend_t *)self;
+    gd_multihead_masks_t masks = {0};
+    status_t status = gd_sequence_get_masks(a->own, qkv, &masks);
+    if (status != ST_OK) {
+        return status;
+    }
+    if ((masks.mask == NULL && masks.lengths == NULL) || gd_tensor_n_dims(qkv) != 3 || gd_tensor_dim(qkv, 2) % 3 != 0) {
+        return gd_attention(qkv, a->n_heads, a->is_causal, y_p);
+    }
+    const gd_sdpa_options_t options = {
+        .n_heads = a->n_heads, .is_causal = a->is_causal, .mask = masks.mask, .lengths = masks.lengths};
+    const int64_t width = gd_tensor_dim(qkv, 2) / 3;
+    gd_tensor_t *part[3] = {NULL};
+    for (int i = 0; i < 3 && status == ST_OK; i++) {
+        status = columns_get(qkv, i * width, width, &part[i]);
+    }
+    if (status == ST_OK) {
+        status = gd_sdpa(part[0], part[1], part[2], &options, y_p);
+    }
+    for (int i = 0; i < 3; i++) {
+        (void)gd_tensor_unref(part[i]);
+    }
+    return status;
+}
+
+static void attend_release(gd_module_t *self)
+{
+    gd_attend_set_sequence(self, NULL);
+}
+
+static void attend_describe(const gd_module_t *self, strbuf_t *text)
+{
+    const attend_t *a = (const attend_t *)self;
+    strbuf_appendf(text, "heads %d%s", a->n_heads, a->is_causal ? ", causal" : "");
+}
+
+static const gd_module_ops_t attend_ops = {
+    .kind = "attend", .forward = attend_forward, .release = attend_release, .describe = attend_describe};
+
+status_t gd_attend_new(int n_heads, bool is_causal, gd_module_t **module_p)
+{
+    if (n_heads < 1) {
+        return ST_FAIL(ST_ERR_RANGE, "attend: %d heads", n_heads);
+    }
+    status_t status = gd_module_new(&attend_ops, sizeof(attend_t), module_p);
+    if (status == ST_OK) {
+        ((attend_t *)*module_p)->n_heads = n_heads;
+        ((attend_t *)*module_p)->is_causal = is_causal;
+    }
+    return status;
+}
+
+void gd_attend_set_sequence(gd_module_t *module, gd_sequence_t *own)
+{
+    sequence_put(&((attend_t *)module)->own, own);
 }

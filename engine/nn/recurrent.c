@@ -9,14 +9,15 @@
 
 #include "gradd/context.h"
 #include "gradd/index.h"
-#include "gradd/nn.h"
+#include "nn/sequence.h"
 
 enum { W_IH, W_HH, B_IH, B_HH, W_HR, N_WEIGHTS };
 
 typedef struct recurrent {
     gd_module_t base;
     gd_recurrent_options_t options;
-    int64_t input; /* features of x */
+    int64_t input;      /* features of x */
+    gd_sequence_t *own; /* NULL: every sample has all T steps */
 } recurrent_t;
 
 static int n_directions(const gd_recurrent_options_t *options)
@@ -41,30 +42,118 @@ static void weights_get(const recurrent_t *r, int layer, int direction, gd_tenso
     }
 }
 
+/*
+ * Packed samples, of other lengths: the second direction is the first one over the steps in reverse within each length.
+ * order[T·B]: for step t of sample b the row of its step length - 1 - t, and its own behind the length; applied twice
+ * it changes nothing. kept[T,B,1] makes zeros behind the lengths. NULL: nothing is padding.
+ */
+typedef struct packing {
+    gd_tensor_t *order, *kept;
+} packing_t;
+
+static void packing_release(packing_t *packing)
+{
+    (void)gd_tensor_unref(packing->order);
+    (void)gd_tensor_unref(packing->kept);
+}
+
+static status_t packing_make(const recurrent_t *r, const gd_tensor_t *x, packing_t *packing_p)
+{
+    status_t status = r->own != NULL ? sequence_check(r->own, x) : ST_OK;
+    if (status != ST_OK || r->own == NULL || r->own->lengths == NULL) {
+        return status;
+    }
+    const int64_t n_samples = r->own->batch, n_steps = r->own->length;
+    const int64_t n_rows = n_samples * n_steps;
+    const int64_t *lengths = gd_tensor_data(r->own->lengths);
+    packing_t packing = {0};
+    status = gd_tensor_new(GD_DTYPE_I64, 1, &n_rows, &packing.order);
+    if (status == ST_OK) {
+        status = gd_tensor_new(GD_DTYPE_F32, 3, (const int64_t[3]){n_steps, n_samples, 1}, &packing.kept);
+    }
+    if (status != ST_OK) {
+        packing_release(&packing);
+        return status;
+    }
+    int64_t *order = gd_tensor_data(packing.order);
+    float *kept = gd_tensor_data(packing.kept);
+    for (int64_t t = 0; t < n_steps; t++) {
+        for (int64_t b = 0; b < n_samples; b++) {
+            const bool is_inside = t < lengths[b];
+            order[t * n_samples + b] = (is_inside ? lengths[b] - 1 - t : t) * n_samples + b;
+            kept[t * n_samples + b] = is_inside ? 1.0F : 0.0F;
+        }
+    }
+    *packing_p = packing;
+    return ST_OK;
+}
+
+/* x[T,B,C] with each sample's steps in reverse; takes x's place. */
+static status_t steps_reverse(gd_tensor_t *order, gd_tensor_t **x_p)
+{
+    const int64_t shape[3] = {gd_tensor_dim(*x_p, 0), gd_tensor_dim(*x_p, 1), gd_tensor_dim(*x_p, 2)};
+    gd_tensor_t *rows = NULL;
+    gd_tensor_t *turned = NULL;
+    gd_tensor_t *y = NULL;
+    status_t status = gd_reshape(*x_p, 2, (const int64_t[2]){shape[0] * shape[1], shape[2]}, &rows);
+    if (status == ST_OK) {
+        status = gd_index_select(rows, 0, order, &turned);
+    }
+    if (status == ST_OK) {
+        status = gd_reshape(turned, 3, shape, &y);
+    }
+    (void)gd_tensor_unref(turned);
+    (void)gd_tensor_unref(rows);
+    if (status == ST_OK) {
+        (void)gd_tensor_unref(*x_p);
+        *x_p = y;
+    }
+    return status;
+}
+
 /* x[T,B,I] through one layer in one direction: y[T,B,R] */
-static status_t direction_forward(const recurrent_t *r, int layer, int direction, gd_tensor_t *x, gd_tensor_t **y_p)
+static status_t direction_forward(const recurrent_t *r, const packing_t *packing, int layer, int direction,
+                                  gd_tensor_t *x, gd_tensor_t **y_p)
 {
     gd_tensor_t *w[N_WEIGHTS];
     weights_get(r, layer, direction, w);
     const gd_rnn_weights_t weights = {.w_hh = w[W_HH], .b_hh = w[B_HH], .w_hr = w[W_HR]};
+    const bool is_turned = direction == 1 && packing->order != NULL;
+    gd_tensor_t *in = gd_tensor_ref(x);
     gd_tensor_t *gates = NULL;
-    status_t status = gd_linear(x, w[W_IH], w[B_IH], &gates);
+    gd_tensor_t *y = NULL;
+    status_t status = is_turned ? steps_reverse(packing->order, &in) : ST_OK;
     if (status == ST_OK) {
-        status = gd_rnn(r->options.kind, direction == 1, gates, &weights, NULL, NULL, y_p, NULL);
+        status = gd_linear(in, w[W_IH], w[B_IH], &gates);
     }
+    if (status == ST_OK) {
+        status = gd_rnn(r->options.kind, direction == 1 && !is_turned, gates, &weights, NULL, NULL, &y, NULL);
+    }
+    if (status == ST_OK && is_turned) {
+        status = steps_reverse(packing->order, &y);
+    }
+    if (status == ST_OK) {
+        status = packing->kept != NULL ? gd_mul(y, packing->kept, y_p) : ST_OK;
+    }
+    if (status == ST_OK && packing->kept == NULL) {
+        *y_p = gd_tensor_ref(y);
+    }
+    (void)gd_tensor_unref(y);
     (void)gd_tensor_unref(gates);
+    (void)gd_tensor_unref(in);
     return status;
 }
 
-static status_t layer_forward(const recurrent_t *r, int layer, gd_tensor_t *x, gd_tensor_t **y_p)
+static status_t layer_forward(const recurrent_t *r, const packing_t *packing, int layer, gd_tensor_t *x,
+                              gd_tensor_t **y_p)
 {
     gd_tensor_t *both[2] = {NULL};
-    status_t status = direction_forward(r, layer, 0, x, &both[0]);
+    status_t status = direction_forward(r, packing, layer, 0, x, &both[0]);
     if (status != ST_OK || !r->options.is_bidirectional) {
         *y_p = both[0];
         return status;
     }
-    status = direction_forward(r, layer, 1, x, &both[1]);
+    status = direction_forward(r, packing, layer, 1, x, &both[1]);
     if (status == ST_OK) {
         status = gd_cat(both, 2, -1, y_p);
     }
@@ -86,7 +175,11 @@ static status_t recurrent_forward(gd_module_t *self, gd_tensor_t *x, gd_tensor_t
         return status;
     }
     gd_tensor_t *y = NULL;
-    status_t status = gd_permute(x, time_first, &y);
+    packing_t packing = {0};
+    status_t status = packing_make(r, x, &packing);
+    if (status == ST_OK) {
+        status = gd_permute(x, time_first, &y);
+    }
     for (int layer = 0; layer < r->options.layers && status == ST_OK; layer++) {
         gd_tensor_t *next = NULL;
         if (layer > 0 && r->options.dropout > 0 && gd_training_is_on()) {
@@ -96,7 +189,7 @@ static status_t recurrent_forward(gd_module_t *self, gd_tensor_t *x, gd_tensor_t
             next = NULL;
         }
         if (status == ST_OK) {
-            status = layer_forward(r, layer, y, &next);
+            status = layer_forward(r, &packing, layer, y, &next);
             (void)gd_tensor_unref(y);
             y = next;
         }
@@ -104,6 +197,7 @@ static status_t recurrent_forward(gd_module_t *self, gd_tensor_t *x, gd_tensor_t
     if (status == ST_OK) {
         status = gd_permute(y, time_first, y_p);
     }
+    packing_release(&packing);
     (void)gd_tensor_unref(y);
     return status;
 }
@@ -122,12 +216,27 @@ static void recurrent_describe(const gd_module_t *self, strbuf_t *text)
     }
 }
 
+static void recurrent_release(gd_module_t *self)
+{
+    gd_recurrent_set_sequence(self, NULL);
+}
+
+#define ROW(kind_x)                                                                                                    \
+    {                                                                                                                  \
+        .kind = (kind_x), .forward = recurrent_forward, .release = recurrent_release, .describe = recurrent_describe   \
+    }
 static const gd_module_ops_t recurrent_ops[GD_RNN_COUNT] = {
-    [GD_RNN_TANH] = {.kind = "rnn", .forward = recurrent_forward, .describe = recurrent_describe},
-    [GD_RNN_RELU] = {.kind = "rnn", .forward = recurrent_forward, .describe = recurrent_describe},
-    [GD_RNN_LSTM] = {.kind = "lstm", .forward = recurrent_forward, .describe = recurrent_describe},
-    [GD_RNN_GRU] = {.kind = "gru", .forward = recurrent_forward, .describe = recurrent_describe},
+    [GD_RNN_TANH] = ROW("rnn"),
+    [GD_RNN_RELU] = ROW("rnn"),
+    [GD_RNN_LSTM] = ROW("lstm"),
+    [GD_RNN_GRU] = ROW("gru"),
 };
+#undef ROW
+
+void gd_recurrent_set_sequence(gd_module_t *module, gd_sequence_t *own)
+{
+    sequence_put(&((recurrent_t *)module)->own, own);
+}
 
 static status_t options_check(int64_t input, const gd_recurrent_options_t *options)
 {

@@ -335,22 +335,6 @@ status_t gd_tokens_new(gd_module_t **module_p)
     return plain_new(&tokens_ops, module_p);
 }
 
-static status_t attend_forward(gd_module_t *self, gd_tensor_t *qkv, gd_tensor_t **y_p)
-{
-    const shaper_t *shaper = (const shaper_t *)self;
-    return gd_attention(qkv, (int)shaper->value[0], shaper->value[1] != 0, y_p);
-}
-
-static const gd_module_ops_t attend_ops = {.kind = "attend", .forward = attend_forward, .describe = shaper_describe};
-
-status_t gd_attend_new(int n_heads, bool is_causal, gd_module_t **module_p)
-{
-    if (n_heads < 1) {
-        return ST_FAIL(ST_ERR_RANGE, "attend: %d heads", n_heads);
-    }
-    return shaper_new(&attend_ops, 2, (const int64_t[2]){n_heads, is_causal}, module_p);
-}
-
 /* ---- with parameters ---- */
 
 static status_t with_parameter_new(const gd_module_ops_t *ops, const char *name, int n_dims, const int64_t *shape,

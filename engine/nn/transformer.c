@@ -9,7 +9,7 @@
 #include <math.h>
 
 #include "gradd/context.h"
-#include "gradd/nn.h"
+#include "nn/sequence.h"
 
 /* ---- encoder and decoder layers ---- */
 
@@ -18,7 +18,8 @@ enum { PART_SELF, PART_CROSS, PART_LINEAR1, PART_LINEAR2, PART_NORM1, PART_NORM2
 typedef struct transformer {
     gd_module_t base;
     gd_transformer_options_t options;
-    gd_module_t *part[N_PARTS]; /* children, NULL for what an encoder lacks */
+    gd_module_t *part[N_PARTS];  /* children, NULL for what an encoder lacks */
+    gd_sequence_t *own, *memory; /* NULL: none */
 } transformer_t;
 
 /* What a branch adds to x. */
@@ -159,15 +160,33 @@ status_t gd_transformer_decoder_layer_run(gd_module_t *module, gd_tensor_t *x, g
 
 static status_t encoder_forward(gd_module_t *self, gd_tensor_t *x, gd_tensor_t **y_p)
 {
-    return gd_transformer_encoder_layer_run(self, x, NULL, y_p);
+    gd_multihead_masks_t masks = {0};
+    status_t status = gd_sequence_get_masks(((const transformer_t *)self)->own, x, &masks);
+    return status == ST_OK ? gd_transformer_encoder_layer_run(self, x, &masks, y_p) : status;
 }
 
 static status_t decoder_forward(gd_module_t *self, gd_tensor_t *x, gd_tensor_t **y_p)
 {
-    (void)self;
-    (void)x;
-    (void)y_p;
-    return ST_FAIL(ST_ERR_INVAL, "a decoder layer needs a memory: gd_transformer_decoder_layer_run");
+    const transformer_t *t = (const transformer_t *)self;
+    gd_multihead_masks_t masks = {0};
+    gd_multihead_masks_t memory_masks = {0};
+    gd_tensor_t *memory = NULL;
+    if (t->memory == NULL) {
+        return ST_FAIL(ST_ERR_INVAL, "a decoder layer needs a memory: gd_transformer_decoder_layer_run");
+    }
+    status_t status = gd_sequence_get_masks(t->own, x, &masks);
+    if (status == ST_OK) {
+        status = gd_sequence_get_memory(t->memory, &memory);
+    }
+    if (status == ST_OK) {
+        status = gd_sequence_get_masks(t->memory, memory, &memory_masks);
+    }
+    return status == ST_OK ? gd_transformer_decoder_layer_run(self, x, memory, &masks, &memory_masks, y_p) : status;
+}
+
+static void transformer_release(gd_module_t *self)
+{
+    gd_transformer_set_sequences(self, NULL, NULL);
 }
 
 static void transformer_describe(const gd_module_t *self, strbuf_t *text)
@@ -177,10 +196,21 @@ static void transformer_describe(const gd_module_t *self, strbuf_t *text)
                    (long long)o->feedforward, o->is_norm_first ? ", norm first" : "");
 }
 
-static const gd_module_ops_t encoder_ops = {
-    .kind = "transformer_encoder_layer", .forward = encoder_forward, .describe = transformer_describe};
-static const gd_module_ops_t decoder_ops = {
-    .kind = "transformer_decoder_layer", .forward = decoder_forward, .describe = transformer_describe};
+static const gd_module_ops_t encoder_ops = {.kind = "transformer_encoder_layer",
+                                            .forward = encoder_forward,
+                                            .release = transformer_release,
+                                            .describe = transformer_describe};
+static const gd_module_ops_t decoder_ops = {.kind = "transformer_decoder_layer",
+                                            .forward = decoder_forward,
+                                            .release = transformer_release,
+                                            .describe = transformer_describe};
+
+void gd_transformer_set_sequences(gd_module_t *module, gd_sequence_t *own, gd_sequence_t *memory)
+{
+    transformer_t *t = (transformer_t *)module;
+    sequence_put(&t->own, own);
+    sequence_put(&t->memory, memory);
+}
 
 /* Makes part number `index` and adds it under PyTorch's name. */
 static status_t part_add(transformer_t *t, int index)

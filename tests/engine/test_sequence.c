@@ -8,8 +8,10 @@
 
 #include "gradd/autograd.h"
 #include "gradd/context.h"
+#include "gradd/create.h"
 #include "gradd/nn.h"
 #include "gradd/safetensors.h"
+#include "gradd/sequence.h"
 #include "tests/support/fixture.h"
 
 typedef struct scene {
@@ -267,6 +269,77 @@ static void dropped_weights_keep_the_mean_and_a_mask_has_no_gradient(void **stat
     (void)gd_tensor_unref(q);
 }
 
+/* The second sample is padding throughout: its heads give zeros, so that y is the projection's bias, and its gradients
+ * are zeros. */
+static void a_sample_of_nothing_but_padding_gives_zeros(void **state)
+{
+    (void)state;
+    static const int64_t ids[2][3] = {{4, 0, 5}, {0, 0, 0}};
+    const gd_multihead_options_t options = {.layout = GD_MULTIHEAD_TORCH, .width = 8, .n_heads = 2, .has_bias = true};
+    gd_module_t *module = NULL;
+    gd_sequence_t *sequence = NULL;
+    gd_tensor_t *tokens = NULL, *x = NULL, *y = NULL, *sum = NULL;
+    const gd_rng_key_t key = {.seed = 3};
+    assert_ok(gd_multihead_new(&options, &module));
+    assert_ok(gd_module_set_paths(module));
+    assert_ok(gd_module_initialise(module, 5));
+    assert_ok(gd_sequence_new(0, &sequence));
+    gd_multihead_set_sequences(module, sequence, NULL);
+    assert_ok(gd_tensor_from_data(GD_DTYPE_I64, 2, (const int64_t[2]){2, 3}, ids, &tokens));
+    assert_ok(gd_randn(&key, GD_DTYPE_F32, 3, (const int64_t[3]){2, 3, 8}, &x));
+    assert_ok(gd_tensor_set_requires_grad(x, true));
+
+    assert_ok(gd_sequence_look(sequence, tokens));
+    assert_ok(gd_module_forward(module, x, &y));
+    assert_ok(gd_sum(y, 0, NULL, false, &sum));
+    assert_ok(gd_backward(sum, NULL, false));
+
+    const float *value = gd_tensor_data(y);
+    const float *gradient = gd_tensor_data(gd_tensor_grad(x));
+    for (int i = 0; i < 24; i++) {
+        assert_true(isfinite(value[i]) && isfinite(gradient[i]));
+        assert_true(value[24 + i] == 0.0F && gradient[24 + i] == 0.0F); /* the bias begins as zeros */
+    }
+    (void)gd_tensor_unref(sum);
+    (void)gd_tensor_unref(y);
+    (void)gd_tensor_unref(x);
+    (void)gd_tensor_unref(tokens);
+    (void)gd_module_unref(module);
+    (void)gd_sequence_unref(sequence);
+}
+
+static void tokens_that_are_not_those_of_x_are_refused(void **state)
+{
+    (void)state;
+    const gd_transformer_options_t options = {.width = 8, .n_heads = 2, .feedforward = 4};
+    gd_module_t *module = NULL, *decoder = NULL, *pair = NULL;
+    gd_sequence_t *sequence = NULL;
+    gd_tensor_t *tokens = NULL, *x = NULL, *y = NULL;
+    assert_ok(gd_transformer_encoder_layer_new(&options, &module));
+    assert_ok(gd_transformer_decoder_layer_new(&options, &decoder));
+    assert_ok(gd_sequence_new(0, &sequence));
+    assert_ok(gd_tensor_zeros(GD_DTYPE_I64, 2, (const int64_t[2]){2, 3}, &tokens));
+    assert_ok(gd_tensor_zeros(GD_DTYPE_F32, 3, (const int64_t[3]){2, 5, 8}, &x));
+    gd_transformer_set_sequences(module, sequence, NULL);
+    gd_transformer_set_sequences(decoder, NULL, sequence);
+
+    assert_fails(gd_module_forward(module, x, &y), ST_ERR_STATE, "no tokens have been seen");
+    assert_fails(gd_module_forward(decoder, x, &y), ST_ERR_STATE, "no encoder has given a memory");
+    assert_fails(gd_sequence_look(sequence, x), ST_ERR_SHAPE, "x is [2, 5, 8], not tokens [B, T]");
+    assert_ok(gd_sequence_look(sequence, tokens));
+    assert_fails(gd_module_forward(module, x, &y), ST_ERR_SHAPE,
+                 "x is [2, 5, 8], but the tokens that say what is padding are [2, 3]");
+    assert_fails(gd_encoder_decoder_new(0, -1, &pair), ST_ERR_RANGE, "a source of 0 tokens");
+    assert_ok(gd_encoder_decoder_new(3, -1, &pair));
+    assert_fails(gd_module_forward(pair, tokens, &y), ST_ERR_STATE, "0 children");
+    (void)gd_tensor_unref(x);
+    (void)gd_tensor_unref(tokens);
+    (void)gd_module_unref(pair);
+    (void)gd_module_unref(decoder);
+    (void)gd_module_unref(module);
+    (void)gd_sequence_unref(sequence);
+}
+
 static void options_that_do_not_fit_are_refused(void **state)
 {
     (void)state;
@@ -294,6 +367,8 @@ int main(void)
         TEST(a_decoder_layer_with_lengths_of_the_memory),
         TEST(recurrent_layers_from_given_states),
         TEST(dropped_weights_keep_the_mean_and_a_mask_has_no_gradient),
+        TEST(a_sample_of_nothing_but_padding_gives_zeros),
+        TEST(tokens_that_are_not_those_of_x_are_refused),
         TEST(options_that_do_not_fit_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -14,6 +14,7 @@
 
 typedef struct gd_module gd_module_t;
 typedef struct gd_module_hooks gd_module_hooks_t;
+typedef struct gd_sequence gd_sequence_t; /* gradd/sequence.h */
 
 typedef struct gd_module_ops {
     const char *kind; /* "linear" */
