@@ -287,18 +287,19 @@ static spec_node_t *model_file_read(spec_context_t *context, const spec_node_t *
     return spec_yaml_read(&context->arena, &context->report, text, length, file->text, true);
 }
 
-/* A model file has parameters and layers, and nothing else. */
+/* A model file has parameters, layers and perhaps padding, and nothing else. */
 static bool model_file_check(spec_context_t *context, const spec_node_t *tree)
 {
-    static const char *const known[] = {"parameters", "layers"};
+    static const char *const known[] = {"parameters", "layers", "padding"};
     if (tree->kind != SPEC_NODE_MAP) {
         spec_report(&context->report, tree->place, "the model file: expected a map with layers");
         return false;
     }
     for (const spec_node_t *entry = tree->first; entry != NULL; entry = entry->next) {
-        if (strcmp(entry->key, known[0]) != 0 && strcmp(entry->key, known[1]) != 0) {
+        if (strcmp(entry->key, known[0]) != 0 && strcmp(entry->key, known[1]) != 0 &&
+            strcmp(entry->key, known[2]) != 0) {
             char hint[128];
-            spec_suggest(entry->key, known, 2, hint);
+            spec_suggest(entry->key, known, 3, hint);
             spec_report(&context->report, entry->key_place, "unknown key \"%.60s\" in the model file%s", entry->key,
                         hint);
         }
@@ -371,6 +372,9 @@ static void model_take_file(spec_context_t *context, spec_node_t *model, spec_no
     }
     model_move(model, tree, "parameters");
     model_move(model, tree, "layers");
+    if (spec_node_child(model, "padding") == NULL) { /* the job's own comes first */
+        model_move(model, tree, "padding");
+    }
 }
 
 static void expand_model(spec_context_t *context, spec_node_t *model, names_t *environment)
@@ -400,6 +404,10 @@ static void expand_model(spec_context_t *context, spec_node_t *model, names_t *e
     names_fill(context, &names, spec_node_child(model, "parameters"), with);
     if (layers != NULL) {
         expand_node(context, &names, layers);
+    }
+    spec_node_t *padding = spec_node_child(model, "padding");
+    if (padding != NULL) {
+        expand_node(context, &names, padding);
     }
 }
 

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* layers_sequence: recurrent layers, attention with options, and what transformers are made of. */
+#include <string.h>
+
 #include "worker/model_build.h"
 
 static status_t vectors_check(const model_build_t *build, const Gradd__V1__Layer *layer, const wrk_shape_t *shape)
@@ -10,7 +12,70 @@ static status_t vectors_check(const model_build_t *build, const Gradd__V1__Layer
     return model_range_check(layer, "its input's width", shape->size[1], 1, WRK_MODEL_MAX_WIDTH);
 }
 
+/* What the layer reads of the tokens: their padding, and in a decoder the encoder's result. */
+static status_t tokens_check(const model_build_t *build, const Gradd__V1__Layer *layer, const wrk_shape_t *shape,
+                             bool has_memory)
+{
+    status_t status = has_memory ? model_memory_check(build, layer, shape) : ST_OK;
+    return status == ST_OK ? model_padding_check(build, layer, shape) : status;
+}
+
+static gd_sequence_t *own_tokens(const model_build_t *build)
+{
+    return build->own.has_padding ? build->own.sequence : NULL;
+}
+
+static void multihead_tell(const model_build_t *build, bool has_memory, gd_module_t *module)
+{
+    gd_multihead_set_sequences(module, own_tokens(build), has_memory ? build->source.sequence : NULL);
+}
+
+/* Sets how every matrix in the module begins. */
+static status_t matrices_init(gd_module_t *module, const Gradd__V1__Init *init)
+{
+    status_t status = ST_OK;
+    for (int i = 0; i < module->n_parameters && status == ST_OK; i++) {
+        if (gd_tensor_n_dims(module->parameters[i].tensor) == 2) {
+            status = model_init_apply(module, module->parameters[i].name, init);
+        }
+    }
+    for (int i = 0; i < module->n_children && status == ST_OK; i++) {
+        status = matrices_init(module->children[i], init);
+    }
+    return status;
+}
+
 /* ---- recurrent ---- */
+
+typedef struct recurrent_inits {
+    bool is_packed;
+    const Gradd__V1__Init *input, *recurrent, *bias;
+} recurrent_inits_t;
+
+static recurrent_inits_t recurrent_inits(const Gradd__V1__Layer *layer)
+{
+    if (layer->kind_case == GRADD__V1__LAYER__KIND_RNN) {
+        const Gradd__V1__Layer__Rnn *rnn = layer->rnn;
+        return (recurrent_inits_t){rnn->packed, rnn->init, rnn->recurrent_init, rnn->bias_init};
+    }
+    const bool is_lstm = layer->kind_case == GRADD__V1__LAYER__KIND_LSTM;
+    const Gradd__V1__Layer__Recurrent *r = is_lstm ? layer->lstm : layer->gru;
+    return (recurrent_inits_t){r->packed, r->init, r->recurrent_init, r->bias_init};
+}
+
+/* weight_ih_…, weight_hh_… and weight_hr_…, bias_… */
+static status_t recurrent_init(gd_module_t *module, const recurrent_inits_t *inits)
+{
+    status_t status = ST_OK;
+    for (int i = 0; i < module->n_parameters && status == ST_OK; i++) {
+        const char *name = module->parameters[i].name;
+        status = model_init_apply(module, name,
+                                  strncmp(name, "bias", 4) == 0        ? inits->bias
+                                  : strncmp(name, "weight_ih", 9) == 0 ? inits->input
+                                                                       : inits->recurrent);
+    }
+    return status;
+}
 
 /* What the YAML says, as options; rnn and lstm or gru are messages of their own. */
 static gd_recurrent_options_t recurrent_options(const Gradd__V1__Layer *layer)
@@ -46,7 +111,13 @@ static status_t recurrent_build(model_build_t *build, const Gradd__V1__Layer *la
     const int64_t directions = options.is_bidirectional ? 2 : 1;
     const int64_t out = options.projection > 0 ? options.projection : options.width;
     const int64_t gates = options.kind == GD_RNN_LSTM ? 4 : options.kind == GD_RNN_GRU ? 3 : 1;
+    const recurrent_inits_t inits = recurrent_inits(layer);
+    gd_module_t *module = NULL;
     status_t status = vectors_check(build, layer, shape);
+    if (status == ST_OK && inits.is_packed) {
+        status = build->own.has_padding ? model_padding_check(build, layer, shape)
+                                        : model_fail(ST_ERR_INVAL, layer, "packed: the model names no padding token");
+    }
     if (status == ST_OK) {
         status = model_range_check(layer, "width", options.width, 1, WRK_MODEL_MAX_WIDTH);
     }
@@ -61,13 +132,22 @@ static status_t recurrent_build(model_build_t *build, const Gradd__V1__Layer *la
         }
     }
     if (status == ST_OK) {
-        status = gd_recurrent_new(shape->size[1], &options, module_p);
+        status = gd_recurrent_new(shape->size[1], &options, &module);
         status = status == ST_OK ? ST_OK : model_add_place(status, layer);
     }
-    if (status == ST_OK) {
-        shape->size[1] = out * directions;
+    if (status == ST_OK && inits.is_packed) {
+        gd_recurrent_set_sequence(module, build->own.sequence);
     }
-    return status;
+    if (status == ST_OK) {
+        status = recurrent_init(module, &inits);
+    }
+    if (status != ST_OK) {
+        (void)gd_module_unref(module);
+        return status;
+    }
+    shape->size[1] = out * directions;
+    *module_p = module;
+    return ST_OK;
 }
 
 /* ---- attention ---- */
@@ -158,6 +238,12 @@ static status_t attention_build(model_build_t *build, const Gradd__V1__Layer *la
     gd_multihead_options_t options;
     status_t status = vectors_check(build, layer, shape);
     if (status == ST_OK) {
+        status = tokens_check(build, layer, shape, attention->memory);
+    }
+    if (status == ST_OK && attention->memory && attention->n_names == 0) {
+        status = model_fail(ST_ERR_INVAL, layer, "with memory its projections need names");
+    }
+    if (status == ST_OK) {
         status = attention_options(build, layer, shape, &options);
     }
     if (status == ST_OK) {
@@ -171,6 +257,7 @@ static status_t attention_build(model_build_t *build, const Gradd__V1__Layer *la
         status = status == ST_OK ? ST_OK : model_add_place(status, layer);
     }
     if (status == ST_OK) {
+        multihead_tell(build, attention->memory, module);
         status = children_init(module, attention->init, attention->proj_init);
     }
     if (status != ST_OK) {
@@ -193,21 +280,38 @@ static status_t multihead_attention_build(model_build_t *build, const Gradd__V1_
         .is_causal = attention->causal,
         .weight_dropout = attention->dropout,
     };
+    gd_module_t *module = NULL;
     status_t status = heads_check(build, layer, shape, attention->heads);
+    if (status == ST_OK) {
+        status = tokens_check(build, layer, shape, attention->memory);
+    }
     if (status == ST_OK) {
         status = model_add_parameters(build, layer, 4 * shape->size[1], shape->size[1] + 1);
     }
     if (status == ST_OK) {
-        status = gd_multihead_new(&options, module_p);
+        status = gd_multihead_new(&options, &module);
         status = status == ST_OK ? ST_OK : model_add_place(status, layer);
     }
-    return status;
+    if (status == ST_OK) {
+        multihead_tell(build, attention->memory, module);
+        status = model_init_apply(module, "in_proj_weight", attention->init);
+    }
+    if (status == ST_OK) {
+        status = children_init(module, NULL, attention->proj_init);
+    }
+    if (status != ST_OK) {
+        (void)gd_module_unref(module);
+        return status;
+    }
+    *module_p = module;
+    return ST_OK;
 }
 
 /* ---- transformers ---- */
 
-static status_t encoder_layer_build(model_build_t *build, const Gradd__V1__Layer *layer, wrk_shape_t *shape,
-                                    gd_module_t **module_p)
+/* What the YAML says, as options; encoder and decoder layers are messages of their own. */
+static gd_transformer_options_t transformer_options(const Gradd__V1__Layer *layer, int64_t width,
+                                                    const Gradd__V1__Init **init_p)
 {
     static const gd_activation_t activations[] = {
         [GRADD__V1__LAYER__TRANSFORMER_ENCODER_LAYER__ACTIVATION__relu] = GD_ACTIVATION_RELU,
@@ -215,30 +319,55 @@ static status_t encoder_layer_build(model_build_t *build, const Gradd__V1__Layer
         [GRADD__V1__LAYER__TRANSFORMER_ENCODER_LAYER__ACTIVATION__gelu_tanh] = GD_ACTIVATION_GELU_TANH,
         [GRADD__V1__LAYER__TRANSFORMER_ENCODER_LAYER__ACTIVATION__silu] = GD_ACTIVATION_SILU,
     };
-    const Gradd__V1__Layer__TransformerEncoderLayer *encoder = layer->transformer_encoder_layer;
-    status_t status = heads_check(build, layer, shape, encoder->heads);
+#define OPTIONS(from_x)                                                                                                \
+    {                                                                                                                  \
+        .width = width, .n_heads = (from_x)->heads, .feedforward = (from_x)->feedforward,                              \
+        .dropout = (from_x)->dropout, .activation = activations[(from_x)->activation],                                 \
+        .is_norm_first = (from_x)->norm_first, .has_bias = (from_x)->bias, .is_causal = (from_x)->causal,              \
+        .epsilon = (from_x)->epsilon,                                                                                  \
+    }
+    if (layer->kind_case == GRADD__V1__LAYER__KIND_TRANSFORMER_DECODER_LAYER) {
+        *init_p = layer->transformer_decoder_layer->init;
+        return (gd_transformer_options_t)OPTIONS(layer->transformer_decoder_layer);
+    }
+    *init_p = layer->transformer_encoder_layer->init;
+    return (gd_transformer_options_t)OPTIONS(layer->transformer_encoder_layer);
+#undef OPTIONS
+}
+
+static status_t transformer_layer_build(model_build_t *build, const Gradd__V1__Layer *layer, wrk_shape_t *shape,
+                                        gd_module_t **module_p)
+{
+    const bool is_decoder = layer->kind_case == GRADD__V1__LAYER__KIND_TRANSFORMER_DECODER_LAYER;
+    const int64_t width = shape->size[1];
+    const Gradd__V1__Init *init = NULL;
+    const gd_transformer_options_t options = transformer_options(layer, width, &init);
+    status_t status = heads_check(build, layer, shape, options.n_heads);
     if (status == ST_OK) {
-        status = model_range_check(layer, "feedforward", encoder->feedforward, 1, WRK_MODEL_MAX_WIDTH);
+        status = tokens_check(build, layer, shape, is_decoder);
     }
     if (status == ST_OK) {
-        status = model_add_parameters(build, layer, 4 * shape->size[1] + 2 * encoder->feedforward, shape->size[1] + 2);
+        status = model_range_check(layer, "feedforward", options.feedforward, 1, WRK_MODEL_MAX_WIDTH);
+    }
+    if (status == ST_OK) {
+        status = model_add_parameters(build, layer, (is_decoder ? 8 : 4) * width + 2 * options.feedforward, width + 2);
+    }
+    gd_module_t *module = NULL;
+    if (status == ST_OK) {
+        status = is_decoder ? gd_transformer_decoder_layer_new(&options, &module)
+                            : gd_transformer_encoder_layer_new(&options, &module);
+        status = status == ST_OK ? ST_OK : model_add_place(status, layer);
+    }
+    if (status == ST_OK) {
+        gd_transformer_set_sequences(module, own_tokens(build), is_decoder ? build->source.sequence : NULL);
+        status = matrices_init(module, init);
     }
     if (status != ST_OK) {
+        (void)gd_module_unref(module);
         return status;
     }
-    const gd_transformer_options_t options = {
-        .width = shape->size[1],
-        .n_heads = encoder->heads,
-        .feedforward = encoder->feedforward,
-        .dropout = encoder->dropout,
-        .activation = activations[encoder->activation],
-        .is_norm_first = encoder->norm_first,
-        .has_bias = encoder->bias,
-        .is_causal = encoder->causal,
-        .epsilon = encoder->epsilon,
-    };
-    status = gd_transformer_encoder_layer_new(&options, module_p);
-    return status == ST_OK ? ST_OK : model_add_place(status, layer);
+    *module_p = module;
+    return ST_OK;
 }
 
 static status_t gated_mlp_build(model_build_t *build, const Gradd__V1__Layer *layer, wrk_shape_t *shape,
@@ -295,7 +424,8 @@ status_t model_sequence_build(model_build_t *build, const Gradd__V1__Layer *laye
     case GRADD__V1__LAYER__KIND_MULTIHEAD_ATTENTION:
         return multihead_attention_build(build, layer, shape, module_p);
     case GRADD__V1__LAYER__KIND_TRANSFORMER_ENCODER_LAYER:
-        return encoder_layer_build(build, layer, shape, module_p);
+    case GRADD__V1__LAYER__KIND_TRANSFORMER_DECODER_LAYER:
+        return transformer_layer_build(build, layer, shape, module_p);
     case GRADD__V1__LAYER__KIND_GATED_MLP:
         return gated_mlp_build(build, layer, shape, module_p);
     case GRADD__V1__LAYER__KIND_SINUSOIDAL_POSITIONS:

@@ -284,7 +284,111 @@ static bool layer_is_checkpointed(const Gradd__V1__Layer *layer)
     }
 }
 
-static status_t container_new(const Gradd__V1__Layer *layer, gd_module_t **module_p)
+/* ---- tokens and their padding ---- */
+
+status_t model_padding_check(const model_build_t *build, const Gradd__V1__Layer *layer, const wrk_shape_t *shape)
+{
+    return !build->own.has_padding || shape->size[0] == build->own.n_places
+               ? ST_OK
+               : model_fail_input(build, layer, shape,
+                                  "wants the %lld places of the tokens, of which model.padding says which are padding",
+                                  (long long)build->own.n_places);
+}
+
+status_t model_memory_check(const model_build_t *build, const Gradd__V1__Layer *layer, const wrk_shape_t *shape)
+{
+    if (build->source.sequence == NULL) {
+        return model_fail(ST_ERR_INVAL, layer,
+                          "attends to an encoder's result: it stands in no encoder_decoder's decoder");
+    }
+    return shape->size[1] == build->memory_width
+               ? ST_OK
+               : model_fail_input(build, layer, shape, "wants the width %lld of the encoder's result [B, %lld, %lld]",
+                                  (long long)build->memory_width, (long long)build->source.n_places,
+                                  (long long)build->memory_width);
+}
+
+/* The encoder on the first tokens, and the decoder, which knows its result, on the others. */
+static status_t encoder_decoder_parts(model_build_t *build, const Gradd__V1__Layer *layer, const wrk_shape_t *in,
+                                      gd_module_t *module, wrk_shape_t *shape)
+{
+    const Gradd__V1__Layer__EncoderDecoder *parts = layer->encoder_decoder;
+    const Gradd__V1__Layer *before = build->before;
+    const bool has_padding = build->padding >= 0;
+    wrk_shape_t memory = *in;
+    wrk_shape_t given = *in;
+    memory.size[0] = parts->source;
+    given.size[0] -= parts->source;
+    build->own = (model_tokens_t){gd_encoder_decoder_source(module), has_padding, memory.size[0]};
+    build->source = (model_tokens_t){0};
+    status_t status = block_build(build, parts->encoder, parts->n_encoder, false, &memory, module, "encoder");
+    if (status == ST_OK &&
+        (memory.dtype != GD_DTYPE_F32 || memory.n_dims != 2 || memory.size[0] != build->own.n_places)) {
+        status = model_fail_input(build, layer, &memory, "wants its encoder to give vectors [B, %lld, C]",
+                                  (long long)build->own.n_places);
+    }
+    if (status == ST_OK) {
+        build->source = build->own;
+        build->own = (model_tokens_t){gd_encoder_decoder_target(module), has_padding, given.size[0]};
+        build->memory_width = memory.size[1];
+        build->before = before;
+        status = block_build(build, parts->decoder, parts->n_decoder, false, &given, module, "decoder");
+    }
+    *shape = given;
+    return status;
+}
+
+static status_t encoder_decoder_build(model_build_t *build, const Gradd__V1__Layer *layer, wrk_shape_t *shape,
+                                      gd_module_t *module)
+{
+    const int64_t n_source = layer->encoder_decoder->source;
+    const model_tokens_t own = build->own, source = build->source;
+    const int64_t memory_width = build->memory_width;
+    const wrk_shape_t in = *shape;
+    if (in.dtype != GD_DTYPE_I64 || in.n_dims != 1 || in.size[0] <= n_source) {
+        return model_fail_input(build, layer, &in, "wants tokens [B, T] i64, more than the %lld of its source",
+                                (long long)n_source);
+    }
+    status_t status = encoder_decoder_parts(build, layer, &in, module, shape);
+    if (status != ST_OK) {
+        build->own = own;
+    } /* else layers behind it work on the target's tokens */
+    build->source = source;
+    build->memory_width = memory_width;
+    build->before = status == ST_OK ? layer : build->before;
+    return status;
+}
+
+/* Looks at the tokens before any layer does. */
+static status_t padding_build(model_build_t *build, const wrk_shape_t *input, gd_module_t *root)
+{
+    if (build->padding < 0) {
+        return ST_OK;
+    }
+    if (input->dtype != GD_DTYPE_I64 || input->n_dims != 1) {
+        strbuf_t text = {0};
+        model_shape_format(input, &text);
+        status_t status =
+            ST_FAIL(ST_ERR_SHAPE, "model.padding: wants tokens [B, T] i64, but the data gives %s", strbuf_text(&text));
+        strbuf_release(&text);
+        return status;
+    }
+    gd_module_t *module = NULL;
+    gd_sequence_t *sequence = NULL;
+    status_t status = gd_sequence_new(build->padding, &sequence);
+    if (status == ST_OK) {
+        status = gd_padding_new(sequence, &module);
+    }
+    if (status == ST_OK) {
+        status = gd_module_add_inline_child(root, module);
+    }
+    build->own = (model_tokens_t){sequence, true, input->size[0]};
+    (void)gd_module_unref(module);
+    (void)gd_sequence_unref(sequence); /* the module's reference is the one that stays */
+    return status;
+}
+
+static status_t container_new(const model_build_t *build, const Gradd__V1__Layer *layer, gd_module_t **module_p)
 {
     static const gd_combine_t combines[] = {
         [GRADD__V1__LAYER__PARALLEL__COMBINE__concat] = GD_COMBINE_CAT,
@@ -296,6 +400,8 @@ static status_t container_new(const Gradd__V1__Layer *layer, gd_module_t **modul
         return gd_residual_new(module_p);
     case GRADD__V1__LAYER__KIND_PARALLEL:
         return gd_parallel_new(combines[layer->parallel->combine], layer->parallel->axis, module_p);
+    case GRADD__V1__LAYER__KIND_ENCODER_DECODER:
+        return gd_encoder_decoder_new(layer->encoder_decoder->source, build->padding, module_p);
     default:
         return gd_sequential_new(module_p);
     }
@@ -309,13 +415,15 @@ static status_t container_build(model_build_t *build, const Gradd__V1__Layer *la
     }
     build->depth++;
     gd_module_t *module = NULL;
-    status_t status = container_new(layer, &module);
+    status_t status = container_new(build, layer, &module);
     if (status == ST_OK && layer->kind_case == GRADD__V1__LAYER__KIND_RESIDUAL) {
         status = residual_build(build, layer, shape, module);
     } else if (status == ST_OK && layer->kind_case == GRADD__V1__LAYER__KIND_REPEAT) {
         status = repeat_build(build, layer, shape, module);
     } else if (status == ST_OK && layer->kind_case == GRADD__V1__LAYER__KIND_PARALLEL) {
         status = parallel_build(build, layer, shape, module);
+    } else if (status == ST_OK && layer->kind_case == GRADD__V1__LAYER__KIND_ENCODER_DECODER) {
+        status = encoder_decoder_build(build, layer, shape, module);
     } else if (status == ST_OK) {
         status = children_build(build, layer->sequential->layers, layer->sequential->n_layers, 0, shape, module);
     }
@@ -341,6 +449,8 @@ static bool layer_is_inline(const Gradd__V1__Layer *layer)
         return layer->repeat->inline_;
     case GRADD__V1__LAYER__KIND_PARALLEL:
         return layer->parallel->inline_;
+    case GRADD__V1__LAYER__KIND_ENCODER_DECODER:
+        return layer->encoder_decoder->inline_;
     case GRADD__V1__LAYER__KIND_PREPEND_PARAMETER: /* their name is the parameter's */
     case GRADD__V1__LAYER__KIND_ADD_PARAMETER:
         return true;
@@ -378,6 +488,7 @@ static status_t layer_build_kind(model_build_t *build, const Gradd__V1__Layer *l
     case GRADD__V1__LAYER__KIND_RESIDUAL:
     case GRADD__V1__LAYER__KIND_REPEAT:
     case GRADD__V1__LAYER__KIND_PARALLEL:
+    case GRADD__V1__LAYER__KIND_ENCODER_DECODER:
         return container_build(build, layer, shape, module_p);
     default:
         break;
@@ -526,10 +637,13 @@ status_t wrk_model_build_layers(const Gradd__V1__Model *model, const wrk_shape_t
     if (model == NULL || model->n_layers == 0) {
         return ST_FAIL(ST_ERR_INVAL, "the model has no layers");
     }
-    model_build_t build = {0};
+    model_build_t build = {.padding = model->padding};
     wrk_shape_t shape = *input;
     gd_module_t *root = NULL;
     status_t status = gd_sequential_new(&root);
+    if (status == ST_OK) {
+        status = padding_build(&build, input, root);
+    }
     if (status == ST_OK) {
         status = children_build(&build, model->layers, model->n_layers, 0, &shape, root);
     }

@@ -3,6 +3,7 @@
 #ifndef GRADD_WORKER_MODEL_BUILD_H
 #define GRADD_WORKER_MODEL_BUILD_H
 
+#include "gradd/sequence.h"
 #include "worker/model.h"
 
 /* An embedding that a later layer may be tied to; borrowed from the tree. */
@@ -17,6 +18,13 @@ typedef struct model_leaf {
     const gd_module_t *module;
 } model_leaf_t;
 
+/* The tokens that layers work on, for what depends on them: {0} where there are none. Borrowed from the tree. */
+typedef struct model_tokens {
+    gd_sequence_t *sequence; /* NULL: nothing in the model asks for it */
+    bool has_padding;
+    int64_t n_places; /* T */
+} model_tokens_t;
+
 typedef struct model_build {
     const Gradd__V1__Layer *before; /* which gave the current shape; NULL: the data did */
     int64_t n_layers;
@@ -27,6 +35,10 @@ typedef struct model_build {
     model_leaf_t *leaves;
     int n_leaves;
     int max_leaves;
+    int64_t padding;       /* model.padding; -1: none */
+    model_tokens_t own;    /* of the layers at hand */
+    model_tokens_t source; /* whose memory a decoder attends to */
+    int64_t memory_width;
 } model_build_t;
 
 /* "conv2d" */
@@ -50,6 +62,11 @@ status_t model_add_parameters(model_build_t *build, const Gradd__V1__Layer *laye
 status_t model_range_check(const Gradd__V1__Layer *layer, const char *field, int64_t value, int64_t low, int64_t high);
 /* Overrides how the own parameter `name` is initialised, where the job says so. */
 status_t model_init_apply(gd_module_t *module, const char *name, const Gradd__V1__Init *init);
+
+/* Whether the padding of the layer's input is that of the tokens at hand, so that it can be told: ST_ERR_SHAPE. */
+status_t model_padding_check(const model_build_t *build, const Gradd__V1__Layer *layer, const wrk_shape_t *shape);
+/* Whether the layer stands in a decoder and has the memory's width: ST_ERR_INVAL, ST_ERR_SHAPE. */
+status_t model_memory_check(const model_build_t *build, const Gradd__V1__Layer *layer, const wrk_shape_t *shape);
 
 /* A layer that holds no layers: checks *shape, builds, and puts what it gives into *shape. */
 status_t model_leaf_build(model_build_t *build, const Gradd__V1__Layer *layer, wrk_shape_t *shape,

@@ -573,6 +573,7 @@ status_t model_leaf_build(model_build_t *build, const Gradd__V1__Layer *layer, w
     case GRADD__V1__LAYER__KIND_ATTENTION:
     case GRADD__V1__LAYER__KIND_MULTIHEAD_ATTENTION:
     case GRADD__V1__LAYER__KIND_TRANSFORMER_ENCODER_LAYER:
+    case GRADD__V1__LAYER__KIND_TRANSFORMER_DECODER_LAYER:
     case GRADD__V1__LAYER__KIND_GATED_MLP:
     case GRADD__V1__LAYER__KIND_SINUSOIDAL_POSITIONS:
     case GRADD__V1__LAYER__KIND_RNN:

@@ -18,6 +18,28 @@ static void axis_remove(wrk_shape_t *shape, int axis)
     shape->n_dims--;
 }
 
+/* mean and select over the tokens that aren't padding. */
+static status_t pool_tokens_build(model_build_t *build, const Gradd__V1__Layer *layer, wrk_shape_t *shape,
+                                  gd_module_t **module_p)
+{
+    const bool is_mean = layer->kind_case == GRADD__V1__LAYER__KIND_MEAN;
+    if (!build->own.has_padding) {
+        return model_fail(ST_ERR_INVAL, layer, "skip_padding: the model names no padding token");
+    }
+    if (shape->dtype != GD_DTYPE_F32 || shape->n_dims != 2) {
+        return model_fail_input(build, layer, shape, "wants vectors [B, T, C]");
+    }
+    status_t status = model_padding_check(build, layer, shape);
+    if (status == ST_OK && is_mean && (layer->mean->n_axes != 1 || layer->mean->axes[0] != 1)) {
+        status = model_fail(ST_ERR_INVAL, layer, "skip_padding: the mean is over axis 1, the tokens");
+    }
+    if (status == ST_OK) {
+        axis_remove(shape, 0);
+        status = gd_pool_tokens_new(build->own.sequence, is_mean, is_mean ? 0 : layer->select->index, module_p);
+    }
+    return status;
+}
+
 static status_t select_build(model_build_t *build, const Gradd__V1__Layer *layer, wrk_shape_t *shape,
                              gd_module_t **module_p)
 {
@@ -27,11 +49,14 @@ static status_t select_build(model_build_t *build, const Gradd__V1__Layer *layer
         status = model_fail_input(build, layer, shape, "wants at least %lld tokens to select number %lld",
                                   (long long)(index < 0 ? -index : index + 1), (long long)index);
     }
-    if (status == ST_OK) {
-        axis_remove(shape, 0);
-        status = gd_select_new(index, module_p);
+    if (status != ST_OK) {
+        return status;
     }
-    return status;
+    if (layer->select->skip_padding) {
+        return pool_tokens_build(build, layer, shape, module_p);
+    }
+    axis_remove(shape, 0);
+    return gd_select_new(index, module_p);
 }
 
 /* mean and transpose: axes that the sample has, each once. */
@@ -57,8 +82,8 @@ static status_t mean_build(model_build_t *build, const Gradd__V1__Layer *layer, 
 {
     const Gradd__V1__Layer__Axes *axes = layer->mean;
     status_t status = axes_check(build, layer, axes, shape);
-    if (status != ST_OK) {
-        return status;
+    if (status != ST_OK || axes->skip_padding) {
+        return status == ST_OK ? pool_tokens_build(build, layer, shape, module_p) : status;
     }
     for (int d = shape->n_dims; d >= 1; d--) {
         bool is_gone = false;
@@ -76,8 +101,9 @@ static status_t transpose_build(model_build_t *build, const Gradd__V1__Layer *la
                                 gd_module_t **module_p)
 {
     const Gradd__V1__Layer__Axes *axes = layer->transpose;
-    if (axes->n_axes != 2) {
-        return model_fail(ST_ERR_INVAL, layer, "takes two axes, not %zu", axes->n_axes);
+    if (axes->n_axes != 2 || axes->skip_padding) {
+        return axes->skip_padding ? model_fail(ST_ERR_INVAL, layer, "skip_padding is for mean")
+                                  : model_fail(ST_ERR_INVAL, layer, "takes two axes, not %zu", axes->n_axes);
     }
     status_t status = axes_check(build, layer, axes, shape);
     if (status != ST_OK) {
@@ -151,11 +177,18 @@ static status_t attend_build(model_build_t *build, const Gradd__V1__Layer *layer
                                   "wants queries, keys and values [B, T, 3C] with a C that its %d heads divide",
                                   attend->heads);
     }
+    if (status == ST_OK) {
+        status = model_padding_check(build, layer, shape);
+    }
     if (status != ST_OK) {
         return status;
     }
     shape->size[1] /= 3;
-    return gd_attend_new(attend->heads, attend->causal, module_p);
+    status = gd_attend_new(attend->heads, attend->causal, module_p);
+    if (status == ST_OK && build->own.has_padding) {
+        gd_attend_set_sequence(*module_p, build->own.sequence);
+    }
+    return status;
 }
 
 static status_t token_type_embedding_build(model_build_t *build, const Gradd__V1__Layer *layer,

@@ -316,6 +316,12 @@ static void sequence_modules_agree_with_pytorch(void **state)
     file_run("sequence_modules.safetensors");
 }
 
+static void models_with_padding_and_decoders_agree_with_pytorch(void **state)
+{
+    (void)state;
+    file_run("padding_modules.safetensors");
+}
+
 static void image_models_agree_with_pytorch(void **state)
 {
     (void)state;
@@ -354,7 +360,7 @@ static void every_kind_of_layer_has_a_case(void **state)
 {
     (void)state;
     static const char *const files[] = {"image_modules.safetensors", "image_models.safetensors",
-                                        "sequence_modules.safetensors"};
+                                        "sequence_modules.safetensors", "padding_modules.safetensors"};
     const ProtobufCMessageDescriptor *kinds = &gradd__v1__layer__descriptor;
     bool *is_used = mem_calloc(kinds->n_fields, sizeof(*is_used));
     int n_missing = 0;
@@ -436,11 +442,9 @@ static void every_loss_optimizer_and_schedule_has_values(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(image_modules_agree_with_pytorch),
-        TEST(image_models_agree_with_pytorch),
-        TEST(sequence_modules_agree_with_pytorch),
-        TEST(every_kind_of_layer_has_a_case),
-        TEST(every_loss_optimizer_and_schedule_has_values),
+        TEST(image_modules_agree_with_pytorch),    TEST(image_models_agree_with_pytorch),
+        TEST(sequence_modules_agree_with_pytorch), TEST(models_with_padding_and_decoders_agree_with_pytorch),
+        TEST(every_kind_of_layer_has_a_case),      TEST(every_loss_optimizer_and_schedule_has_values),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
