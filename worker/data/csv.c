@@ -15,7 +15,7 @@
 #include "worker/data/paths.h"
 #include "worker/data/source.h"
 
-enum { MAX_COLUMNS = 1 << 20, MAX_CLASSES = 1 << 20, ROLE_NONE = -1 };
+enum { MAX_COLUMNS = 1 << 20, ROLE_NONE = -1 };
 
 typedef struct column {
     char *name;    /* NULL: the table has no header */
@@ -365,49 +365,15 @@ static status_t part_keep(csv_dataset_t *csv, const Gradd__V1__Csv *spec)
     return ST_OK;
 }
 
-/* A class that is its own number, or -1. */
-static int64_t number_of(const char *name)
-{
-    char *end = NULL;
-    long number = strtol(name, &end, 10);
-    return isdigit((unsigned char)name[0]) && *end == '\0' && number < MAX_CLASSES ? number : -1;
-}
-
 /* Numbers for the classes of all rows, those outside the part too. */
 static status_t classes_number(csv_dataset_t *csv, const wrk_dataset_t *like)
 {
-    bool are_numbers = like != NULL ? like->names.n == 0 : true;
-    status_t status = ST_OK;
-    for (int64_t i = 0; like == NULL && i < csv->base.count && are_numbers; i++) {
-        are_numbers = number_of(csv->row_names.item[i]) >= 0;
-    }
-    csv->labels = mem_calloc((size_t)csv->base.count, sizeof(*csv->labels));
-    if (csv->labels == NULL) {
-        return ST_FAIL(ST_ERR_NOMEM, "%lld labels", (long long)csv->base.count);
-    }
-    if (!are_numbers) {
-        status = wrk_names_copy(like != NULL ? &like->names : &csv->row_names, &csv->base.names);
-        wrk_names_sort(&csv->base.names);
-    }
-    csv->base.n_classes = csv->base.names.n;
-    for (int64_t i = 0; i < csv->base.count && status == ST_OK; i++) {
-        const char *name = csv->row_names.item[i];
-        int64_t label = are_numbers ? number_of(name) : wrk_names_find(&csv->base.names, name);
-        if (label < 0) {
-            status = ST_FAIL(ST_ERR_DATA, "%s: line %lld: class \"%.60s\" does not occur in the training data",
-                             csv->path, (long long)csv->lines[i], name);
-        }
-        csv->labels[i] = (int32_t)label;
-        if (are_numbers && label >= csv->base.n_classes) {
-            csv->base.n_classes = label + 1;
-        }
-    }
-    if (status == ST_OK && csv->base.names.n > MAX_CLASSES) {
-        status = ST_FAIL(ST_ERR_DATA, "%s: %lld classes; at most %d", csv->path, (long long)csv->base.names.n,
-                         (int)MAX_CLASSES);
-    }
+    int64_t row = 0;
+    status_t status = wrk_classes_number(&csv->base, &csv->row_names, like, &csv->labels, &row);
     wrk_names_release(&csv->row_names);
-    return status;
+    return status == ST_OK || row < 0
+               ? status
+               : status_add_context(status, "%s: line %lld", csv->path, (long long)csv->lines[row]);
 }
 
 /* x - mean / deviation of each column, over the training rows; a column of one value becomes 0. */

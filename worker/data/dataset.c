@@ -40,11 +40,14 @@ static status_t kind_open(const Gradd__V1__Dataset *spec, const wrk_dataset_opti
         return wrk_wav_open(spec->wav, options, dataset_p);
     case GRADD__V1__DATASET__KIND_CSV:
         return wrk_csv_open(spec->csv, options, dataset_p);
+    case GRADD__V1__DATASET__KIND_SEQUENCES:
+        return wrk_sequences_open(spec->sequences, options, dataset_p);
     case GRADD__V1__DATASET__KIND_TOKENS:
         return wrk_tokens_open(spec->tokens, options, dataset_p);
     default:
-        return ST_FAIL(ST_ERR_INVAL,
-                       "no kind of dataset is given (text, tokens, idx, cifar, image_folder, npy, csv, wav)");
+        return ST_FAIL(
+            ST_ERR_INVAL,
+            "no kind of dataset is given (text, tokens, sequences, idx, cifar, image_folder, npy, csv, wav)");
     }
 }
 

@@ -13,6 +13,8 @@
  *   cifar   images of CIFAR-10 or CIFAR-100: input f32 [3, 32, 32], 0 … 1; target i64 [].
  *   image_folder  JPEG and PNG files: input f32 [channels, H, W], 0 … 1; target i64 [].
  *   csv     rows of a table: input f32 [columns]; target f32 [target columns], or i64 [] where it is a class.
+ *   sequences  texts of a table as tokens, filled up with padding: input i64 [length]; target i64 [], a class; or
+ *         with texts as targets input i64 [length + target_length], target i64 [target_length].
  *   npy     NumPy arrays: input f32 or i64 (tokens), of a row's shape; target f32 of a row's shape, or i64 labels.
  *   wav     sound: input f32 [1, 1, length], -1 … 1; target i64 [].
  * Of these, idx, cifar, image_folder, npy and wav take augmentations: the input has the shape that they give, and with

@@ -2,6 +2,7 @@
 /* source: files, scratch memory and lists of names, as all kinds of datasets use them. */
 #include "worker/data/source.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -12,7 +13,7 @@
 
 #include "base/mem.h"
 
-enum { READ_PIECE = 1 << 30, MAX_LISTED = 8 };
+enum { READ_PIECE = 1 << 30, MAX_LISTED = 8, MAX_CLASSES = 1 << 20 };
 
 /* ---- files ---- */
 
@@ -221,4 +222,50 @@ void wrk_names_format(const wrk_names_t *names, strbuf_t *text)
     if (names->n > MAX_LISTED) {
         strbuf_appendf(text, " and %lld more", (long long)(names->n - MAX_LISTED));
     }
+}
+
+/* ---- classes ---- */
+
+/* A class that is its own number, or -1. */
+static int64_t number_of(const char *name)
+{
+    char *end = NULL;
+    long number = strtol(name, &end, 10);
+    return isdigit((unsigned char)name[0]) && *end == '\0' && number < MAX_CLASSES ? number : -1;
+}
+
+status_t wrk_classes_number(wrk_dataset_t *dataset, const wrk_names_t *rows, const wrk_dataset_t *like,
+                            int32_t **labels_p, int64_t *bad_row_p)
+{
+    bool are_numbers = like != NULL ? like->names.n == 0 : true;
+    status_t status = ST_OK;
+    *bad_row_p = -1;
+    for (int64_t i = 0; like == NULL && i < rows->n && are_numbers; i++) {
+        are_numbers = number_of(rows->item[i]) >= 0;
+    }
+    int32_t *labels = mem_calloc((size_t)rows->n + 1, sizeof(*labels));
+    *labels_p = labels;
+    if (labels == NULL) {
+        return ST_FAIL(ST_ERR_NOMEM, "%lld labels", (long long)rows->n);
+    }
+    if (!are_numbers) {
+        status = wrk_names_copy(like != NULL ? &like->names : rows, &dataset->names);
+        wrk_names_sort(&dataset->names);
+    }
+    dataset->n_classes = dataset->names.n;
+    for (int64_t i = 0; i < rows->n && status == ST_OK; i++) {
+        const char *name = rows->item[i];
+        int64_t label = are_numbers ? number_of(name) : wrk_names_find(&dataset->names, name);
+        if (label < 0) {
+            *bad_row_p = i;
+            return ST_FAIL(ST_ERR_DATA, "class \"%.60s\" does not occur in the training data", name);
+        }
+        labels[i] = (int32_t)label;
+        if (are_numbers && label >= dataset->n_classes) {
+            dataset->n_classes = label + 1;
+        }
+    }
+    return status == ST_OK && dataset->names.n > MAX_CLASSES
+               ? ST_FAIL(ST_ERR_DATA, "%lld classes; at most %d", (long long)dataset->names.n, (int)MAX_CLASSES)
+               : status;
 }

@@ -57,6 +57,8 @@ status_t wrk_image_folder_open(const Gradd__V1__ImageFolder *spec, const wrk_dat
                                wrk_dataset_t **dataset_p);
 status_t wrk_npy_open(const Gradd__V1__Npy *spec, wrk_dataset_t **dataset_p);
 status_t wrk_wav_open(const Gradd__V1__Wav *spec, const wrk_dataset_options_t *options, wrk_dataset_t **dataset_p);
+status_t wrk_sequences_open(const Gradd__V1__Sequences *spec, const wrk_dataset_options_t *options,
+                            wrk_dataset_t **dataset_p);
 status_t wrk_csv_open(const Gradd__V1__Csv *spec, const wrk_dataset_options_t *options, wrk_dataset_t **dataset_p);
 
 /* Sets numel and size_bytes from dtype and shape. */
@@ -91,6 +93,13 @@ void wrk_names_sort(wrk_names_t *names);
 int64_t wrk_names_find(const wrk_names_t *names, const char *name);
 status_t wrk_names_copy(const wrk_names_t *names, wrk_names_t *copy);
 void wrk_names_release(wrk_names_t *names);
+/*
+ * Labels for the classes of all rows, *labels_p[rows.n] (mem_free, on failure too), into dataset->names and n_classes:
+ * whole numbers from 0 stand for themselves, other names are numbered in ascending order, or as `like` numbers them
+ * (NULL: own). *bad_row_p: the row that an error is about, -1: none.
+ */
+status_t wrk_classes_number(wrk_dataset_t *dataset, const wrk_names_t *rows, const wrk_dataset_t *like,
+                            int32_t **labels_p, int64_t *bad_row_p);
 /* "a", "b" and 3 more. */
 void wrk_names_format(const wrk_names_t *names, strbuf_t *text);
 

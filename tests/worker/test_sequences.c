@@ -1,0 +1,248 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Texts of a table as samples with padding, and training on them: a transformer that classifies, one that translates.
+ */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "proto/spec.h"
+#include "tests/worker/dataset_specs.h"
+#include "tests/worker/session_runs.h"
+
+static run_t first;
+static run_t other;
+
+static void sample_check(const wrk_dataset_t *dataset, int64_t index, const int64_t *input, const int64_t *target)
+{
+    int64_t x[32] = {0};
+    int64_t y[32] = {0};
+    const int64_t n_x = wrk_dataset_input(dataset)->numel, n_y = wrk_dataset_target(dataset)->numel;
+    assert_true(n_x <= 32 && n_y <= 32);
+    assert_ok(wrk_dataset_read(dataset, &index, 1, x, y));
+    for (int64_t i = 0; i < n_x; i++) {
+        assert_int_equal(x[i], input[i]);
+    }
+    for (int64_t i = 0; i < n_y; i++) {
+        assert_int_equal(y[i], target[i]);
+    }
+}
+
+static void texts_are_filled_up_cut_and_shifted(void **state)
+{
+    (void)state;
+    wrk_dataset_t *train = NULL;
+    wrk_dataset_t *validation = NULL;
+    (void)file_write_text("t.csv", "to,from\nba,ab\n\"c,c\",acacac\n,b\n");
+    (void)file_write_text("v.csv", "to,from\nax,ba\n");
+    static const char shape[] = "source: from, target: to, length: 4, target_length: 3}";
+    char yaml[256];
+
+    (void)snprintf(yaml, sizeof(yaml), "sequences: {path: t.csv, %s", shape);
+    assert_ok(dataset_open(yaml, NULL, &train));
+    (void)snprintf(yaml, sizeof(yaml), "sequences: {path: v.csv, %s", shape);
+    assert_ok(dataset_open(yaml, train, &validation));
+
+    /* "," a b c are tokens 4 5 6 7; begin 1, end 2, unknown 3 */
+    assert_int_equal(wrk_dataset_count(train), 3);
+    assert_int_equal(wrk_dataset_n_classes(train), 8);
+    assert_int_equal(wrk_dataset_n_targets(train), 3);
+    sample_check(train, 0, (const int64_t[]){5, 6, 0, 0, 1, 6, 5}, (const int64_t[]){6, 5, 2});
+    sample_check(train, 1, (const int64_t[]){5, 7, 5, 7, 1, 7, 4}, (const int64_t[]){7, 4, 2});
+    sample_check(train, 2, (const int64_t[]){6, 0, 0, 0, 1, 0, 0}, (const int64_t[]){2, 0, 0});
+    sample_check(validation, 0, (const int64_t[]){6, 5, 0, 0, 1, 5, 3}, (const int64_t[]){5, 3, 2});
+    wrk_dataset_close(validation);
+    wrk_dataset_close(train);
+}
+
+static void classes_and_marks(void **state)
+{
+    (void)state;
+    wrk_dataset_t *dataset = NULL;
+    (void)file_write_text("t.csv", "ab;yes\nc;no\nabcdef;yes\n");
+    assert_ok(dataset_open("sequences: {path: t.csv, source: 0, target: -1, classes: true, length: 5, marks: true, "
+                           "header: false, delimiter: \";\", tokens: bytes, part: [0.3, 1]}",
+                           NULL, &dataset));
+
+    assert_int_equal(wrk_dataset_count(dataset), 3);
+    assert_int_equal(wrk_dataset_n_classes(dataset), 2);
+    sample_check(dataset, 0, (const int64_t[]){1, 4 + 'a', 4 + 'b', 2, 0}, (const int64_t[]){1});
+    sample_check(dataset, 1, (const int64_t[]){1, 4 + 'c', 2, 0, 0}, (const int64_t[]){0});
+    sample_check(dataset, 2, (const int64_t[]){1, 4 + 'a', 4 + 'b', 4 + 'c', 2}, (const int64_t[]){1});
+    wrk_dataset_close(dataset);
+}
+
+static void tokens_of_a_tokenizer(void **state)
+{
+    (void)state;
+    wrk_dataset_t *dataset = NULL;
+    char yaml[1024];
+    (void)file_write_text("t.csv", "text,label\nthe,0\n");
+    (void)snprintf(yaml, sizeof(yaml),
+                   "sequences: {path: t.csv, source: text, target: label, classes: true, length: 6, "
+                   "tokenizer: \"%s\", padding: \"<|endoftext|>\"}",
+                   fixture_golden("tokenizer-gpt2.json"));
+    assert_ok(dataset_open(yaml, NULL, &dataset));
+    int64_t x[6];
+    int64_t y = 0;
+    const int64_t index = 0;
+    assert_ok(wrk_dataset_read(dataset, &index, 1, x, &y));
+    assert_true(x[0] != x[5] && x[4] == x[5]);
+    wrk_dataset_close(dataset);
+    (void)snprintf(yaml, sizeof(yaml),
+                   "sequences: {path: t.csv, source: text, target: label, classes: true, length: 6, tokenizer: \"%s\"}",
+                   fixture_golden("tokenizer-gpt2.json"));
+    dataset_refused(yaml, ST_ERR_INVAL, "sequences.padding: the tokenizer's token is to be named");
+    (void)snprintf(yaml, sizeof(yaml),
+                   "sequences: {path: t.csv, source: text, target: label, classes: true, length: 6, "
+                   "tokenizer: \"%s\", padding: \"[PAD] and more\"}",
+                   fixture_golden("tokenizer-gpt2.json"));
+    dataset_refused(yaml, ST_ERR_DATA, "sequences.padding: \"[PAD] and more\" is no token of the tokenizer");
+}
+
+static void tables_that_do_not_fit_are_refused(void **state)
+{
+    (void)state;
+    (void)file_write_text("t.csv", "text,label\nab,x\nc\n");
+    (void)file_write_text("bad.csv", "text,label\nab,x\n\xff,y\n");
+    (void)file_write_text("empty.csv", "text,label\n");
+    (void)file_write_text("good.csv", "text,label\nab,x\n");
+    dataset_refused("sequences: {path: t.csv, source: text, target: label, classes: true, length: 4}", ST_ERR_DATA,
+                    "t.csv: line 3 has 1 fields; the first line has 2");
+    dataset_refused("sequences: {path: bad.csv, source: text, target: label, classes: true, length: 4}", ST_ERR_DATA,
+                    "bad.csv: line 3: byte 0xff is not UTF-8");
+    dataset_refused("sequences: {path: empty.csv, source: text, target: label, classes: true, length: 4}", ST_ERR_DATA,
+                    "a table without rows");
+    dataset_refused("sequences: {path: good.csv, source: words, target: label, classes: true, length: 4}", ST_ERR_DATA,
+                    "sequences.source: no column \"words\" among its 2: \"text\", \"label\"");
+    dataset_refused("sequences: {path: good.csv, source: text, target: label, length: 4}", ST_ERR_INVAL,
+                    "sequences.target_length 0: at least 2");
+    dataset_refused("sequences: {path: good.csv, source: text, target: label, classes: true, length: 4, begin: x}",
+                    ST_ERR_INVAL, "sequences.begin: only with a tokenizer; it is token 1 here");
+    dataset_refused(
+        "sequences: {path: good.csv, source: text, target: label, classes: true, length: 4, part: [0, 0.5]}",
+        ST_ERR_DATA, "part [0, 0.5) of its 1 rows has none");
+    wrk_dataset_t *train = NULL;
+    wrk_dataset_t *validation = NULL;
+    (void)file_write_text("v.csv", "text,label\nab,y\n");
+    assert_ok(dataset_open("sequences: {path: good.csv, source: text, target: label, classes: true, length: 4}", NULL,
+                           &train));
+    assert_fails(dataset_open("sequences: {path: v.csv, source: text, target: label, classes: true, length: 4}", train,
+                              &validation),
+                 ST_ERR_DATA, "v.csv: line 2: class \"y\" does not occur in the training data");
+    assert_fails(dataset_open("sequences: {path: good.csv, source: text, target: label, classes: true, length: 5}",
+                              train, &validation),
+                 ST_ERR_INVAL, "must be those of the training data");
+    wrk_dataset_close(train);
+}
+
+/* ---- training ---- */
+
+/* A job of configs/jobs with changes, "path=value", NULL-terminated. */
+static spec_job_t *job_open(const char *name, const char *const *set)
+{
+    char directory[512];
+    char path[1024];
+    const char *source_folder = getenv("GRADD_SOURCE");
+    (void)snprintf(directory, sizeof(directory), "%s/configs/jobs", source_folder != NULL ? source_folder : ".");
+    (void)snprintf(path, sizeof(path), "%s/%s", directory, name);
+    FILE *file = fopen(path, "rb");
+    char text[8192];
+    assert_non_null(file);
+    const size_t length = fread(text, 1, sizeof(text), file);
+    (void)fclose(file);
+    spec_pair_t pairs[8];
+    char keys[8][64];
+    int n = 0;
+    for (; set[n] != NULL; n++) {
+        const char *sign = strchr(set[n], '=');
+        (void)snprintf(keys[n], sizeof(keys[0]), "%.*s", (int)(sign - set[n]), set[n]);
+        pairs[n] = (spec_pair_t){keys[n], sign + 1};
+    }
+    const spec_source_t source = {
+        .text = text, .text_length = length, .file_name = name, .directory = directory, .set = pairs, .n_set = n};
+    spec_problems_t problems = {0};
+    spec_job_t *job = NULL;
+    if (spec_job_parse(&source, &job, &problems) != ST_OK) {
+        strbuf_t report = {0};
+        spec_problems_format(&problems, &report);
+        fail_msg("%s", strbuf_text(&report));
+    }
+    spec_problems_release(&problems);
+    return job;
+}
+
+/* The first steps on 1, 2 and 4 ranks, and with checkpointed layers: the same bits. */
+static void layouts_compare(const char *name, const char *const *set)
+{
+    spec_job_t *job = job_open(name, set);
+    memset(&first, 0, sizeof(first));
+    run_ok(job, 1, &first);
+    for (int ranks = 2; ranks <= 4; ranks *= 2) {
+        run_folder_clear();
+        memset(&other, 0, sizeof(other));
+        run_ok(job, ranks, &other);
+        assert_string_equal(other.result.parameters_sha256, first.result.parameters_sha256);
+        assert_true(run_point(&first, "validation_loss", 6) == run_point(&other, "validation_loss", 6));
+    }
+    run_folder_clear();
+    spec_job_free(job);
+}
+
+static void the_bits_do_not_depend_on_the_layout(void **state)
+{
+    (void)state;
+    static const char *const classes[] = {"training.steps=6", NULL};
+    static const char *const pairs[] = {"training.steps=6", "training.microbatches=4", NULL};
+    static const char *const budget[] = {"training.steps=6", "training.microbatches=4", "training.memory_budget=1MiB",
+                                         NULL};
+    layouts_compare("text-classes.yaml", classes);
+    layouts_compare("digits-backwards.yaml", pairs);
+    char without[65];
+    (void)snprintf(without, sizeof(without), "%s", first.result.parameters_sha256);
+    layouts_compare("digits-backwards.yaml", budget); /* layers run twice, with the memory between them */
+    assert_string_equal(first.result.parameters_sha256, without);
+}
+
+static void a_text_is_classified_by_what_is_no_padding(void **state)
+{
+    (void)state;
+    static const char *const set[] = {NULL};
+    spec_job_t *job = job_open("text-classes.yaml", set);
+    memset(&first, 0, sizeof(first));
+    run_ok(job, 2, &first);
+    print_message("text-classes: accuracy %.4f\n", run_point(&first, "validation_accuracy", first.result.step));
+    assert_true(run_point(&first, "validation_accuracy", first.result.step) > 0.95);
+    run_folder_clear();
+    spec_job_free(job);
+}
+
+static void a_decoder_learns_to_read_backwards(void **state)
+{
+    (void)state;
+    static const char *const set[] = {NULL};
+    spec_job_t *job = job_open("digits-backwards.yaml", set);
+    memset(&first, 0, sizeof(first));
+    run_ok(job, 2, &first);
+    print_message("digits-backwards: loss %.4f, accuracy %.4f\n",
+                  run_point(&first, "validation_loss", first.result.step),
+                  run_point(&first, "validation_accuracy", first.result.step));
+    assert_true(run_point(&first, "validation_loss", first.result.step) < 0.1);
+    assert_true(run_point(&first, "validation_accuracy", first.result.step) > 0.97);
+    run_folder_clear();
+    spec_job_free(job);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(texts_are_filled_up_cut_and_shifted),
+        TEST(classes_and_marks),
+        TEST(tokens_of_a_tokenizer),
+        TEST(tables_that_do_not_fit_are_refused),
+        TEST(the_bits_do_not_depend_on_the_layout),
+        TEST(a_text_is_classified_by_what_is_no_padding),
+        TEST(a_decoder_learns_to_read_backwards),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

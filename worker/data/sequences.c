@@ -1,0 +1,580 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * sequences: texts of a table, one row a sample, as token numbers filled up to one length with a padding token.
+ *
+ * A row's target is a class: input i64 [length], target i64 []; or another text: then the input is [length +
+ * target_length], the source's tokens and behind them begin and the target's, and the target i64 [target_length] is the
+ * target's tokens and end (the decoder's input, shifted by one). What doesn't fit is cut off.
+ * Own vocabularies have padding 0, begin 1, end 2 and unknown 3 before bytes or characters; a tokenizer's are found by
+ * the names that the job gives. A validation set numbers characters and classes as the training set does.
+ */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "worker/data/csv_reader.h"
+#include "worker/data/paths.h"
+#include "worker/data/source.h"
+#include "worker/data/tokenizer_internal.h"
+
+enum { N_CODE_POINTS = 0x110000, N_BYTES = 256, MAX_LENGTH = 1 << 24 };
+enum { TOKEN_PADDING, TOKEN_BEGIN, TOKEN_END, N_SPECIAL, TOKEN_UNKNOWN = N_SPECIAL, FIRST_OWN };
+
+typedef struct sequences {
+    wrk_dataset_t base;
+    char *path;
+    wrk_tokenizer_t *tokenizer; /* NULL: characters or bytes */
+    int32_t *code_point;        /* [n_code_points] ascending; NULL: no characters */
+    int64_t n_code_points;
+    int64_t n_vocabulary;
+    int64_t special[N_SPECIAL]; /* padding, begin, end; -1: none */
+    int64_t length, target_length;
+    bool has_classes, marks_source;
+    wrk_ids_t ids;
+    int64_t *start;    /* [2 rows + 1] in ids: of each row's source and target */
+    int32_t *labels;   /* [rows] */
+    int64_t first_row; /* of the part */
+    int64_t *lines;    /* [rows] where each begins */
+    char **files;      /* [rows] borrowed from paths */
+    wrk_paths_t paths;
+    wrk_names_t sources, targets; /* texts of all rows, while it is opened */
+    int64_t n_lines_allocated;
+} sequences_t;
+
+static void texts_release(sequences_t *s)
+{
+    wrk_names_release(&s->sources);
+    wrk_names_release(&s->targets);
+}
+
+static void sequences_close(wrk_dataset_t *dataset)
+{
+    sequences_t *s = (sequences_t *)dataset;
+    texts_release(s);
+    wrk_ids_release(&s->ids);
+    wrk_tokenizer_close(s->tokenizer);
+    wrk_paths_release(&s->paths);
+    mem_free(s->code_point);
+    mem_free(s->start);
+    mem_free(s->labels);
+    mem_free(s->lines);
+    mem_free(s->files);
+    mem_free(s->path);
+    wrk_dataset_release(dataset);
+    mem_free(s);
+}
+
+/* ---- samples ---- */
+
+/* Fills to[n] with a token before, as many of ids[n_ids] as fit, a token behind, and padding; -1: no such token. */
+static void part_fill(const sequences_t *s, int64_t before, const int32_t *ids, int64_t n_ids, int64_t behind,
+                      int64_t *to, int64_t n)
+{
+    const int64_t first = before >= 0;
+    const int64_t room = n - first - (behind >= 0);
+    const int64_t n_kept = n_ids < room ? n_ids : room;
+    for (int64_t i = 0; i < n; i++) {
+        to[i] = s->special[TOKEN_PADDING];
+    }
+    if (first > 0) {
+        to[0] = before;
+    }
+    for (int64_t i = 0; i < n_kept; i++) {
+        to[first + i] = ids[i];
+    }
+    if (behind >= 0) {
+        to[first + n_kept] = behind;
+    }
+}
+
+static status_t sequences_read(const wrk_dataset_t *dataset, int64_t index, wrk_scratch_t *scratch, void *input,
+                               void *target)
+{
+    (void)scratch;
+    const sequences_t *s = (const sequences_t *)dataset;
+    const int64_t row = s->first_row + index;
+    const int32_t *source = s->ids.item + s->start[2 * row];
+    const int32_t *text = s->ids.item + s->start[2 * row + 1];
+    const int64_t n_source = text - source;
+    const int64_t n_text = s->start[2 * row + 2] - s->start[2 * row + 1];
+    part_fill(s, s->marks_source ? s->special[TOKEN_BEGIN] : -1, source, n_source,
+              s->marks_source ? s->special[TOKEN_END] : -1, input, s->length);
+    if (s->has_classes) {
+        if (target != NULL) {
+            *(int64_t *)target = s->labels[row];
+        }
+        return ST_OK;
+    }
+    const int64_t n_kept = n_text < s->target_length - 1 ? n_text : s->target_length - 1;
+    part_fill(s, s->special[TOKEN_BEGIN], text, n_kept, -1, (int64_t *)input + s->length, s->target_length);
+    if (target != NULL) {
+        part_fill(s, -1, text, n_kept, s->special[TOKEN_END], target, s->target_length);
+    }
+    return ST_OK;
+}
+
+static status_t sequences_check_classes(const wrk_dataset_t *dataset, int64_t n_classes)
+{
+    const sequences_t *s = (const sequences_t *)dataset;
+    for (int64_t i = 0; s->has_classes && i < dataset->count; i++) {
+        const int64_t row = s->first_row + i;
+        if (s->labels[row] >= n_classes) {
+            return ST_FAIL(ST_ERR_DATA, "%s: line %lld has class %d; the model has classes 0 … %lld", s->files[row],
+                           (long long)s->lines[row], (int)s->labels[row], (long long)(n_classes - 1));
+        }
+    }
+    return ST_FAIL(ST_ERR_DATA, "%s: %lld %s; the model has %lld", s->path, (long long)dataset->n_classes,
+                   s->has_classes ? "classes" : "tokens", (long long)n_classes);
+}
+
+static const wrk_dataset_ops_t sequences_ops = {
+    .close = sequences_close, .read = sequences_read, .check_classes = sequences_check_classes};
+
+/* ---- the table ---- */
+
+/* Place of the column by its name in the header, else by its number (from 0, below 0 from the end); -1. */
+static int64_t column_find(const wrk_names_t *columns, bool has_header, const char *text)
+{
+    for (int64_t i = 0; has_header && i < columns->n; i++) {
+        if (strcmp(columns->item[i], text) == 0) {
+            return i;
+        }
+    }
+    char *end = NULL;
+    const long number = strtol(text, &end, 10);
+    if (end == text || *end != '\0') {
+        return -1;
+    }
+    const int64_t place = number < 0 ? columns->n + number : number;
+    return place >= 0 && place < columns->n ? place : -1;
+}
+
+static status_t columns_find(const Gradd__V1__Sequences *spec, const char *path, const wrk_names_t *columns,
+                             int64_t place[2])
+{
+    const char *const wanted[2] = {spec->source, spec->target};
+    static const char *const field[2] = {"source", "target"};
+    for (int i = 0; i < 2; i++) {
+        place[i] = column_find(columns, spec->header, wanted[i]);
+        if (place[i] < 0) {
+            strbuf_t list = {0};
+            if (spec->header) {
+                strbuf_append(&list, ": ");
+                wrk_names_format(columns, &list);
+            }
+            status_t status = ST_FAIL(ST_ERR_DATA, "%s: sequences.%s: no column \"%.60s\" among its %lld%s", path,
+                                      field[i], wanted[i], (long long)columns->n, strbuf_text(&list));
+            strbuf_release(&list);
+            return status;
+        }
+    }
+    return ST_OK;
+}
+
+/* The first record: which columns are the source and the target. The reader is left behind it if it is a header. */
+static status_t header_read(const Gradd__V1__Sequences *spec, const char *path, void *text, int64_t length,
+                            wrk_csv_reader_t *reader, int64_t place[2], int64_t *n_columns_p)
+{
+    wrk_csv_reader_t ahead = *reader;
+    wrk_csv_field_t field = {0};
+    wrk_names_t columns = {0};
+    char *copy = NULL;
+    status_t status = ST_OK;
+    if (!spec->header) { /* reading changes the record, which is read again */
+        copy = mem_alloc((size_t)length + 1);
+        if (copy == NULL) {
+            return ST_FAIL(ST_ERR_NOMEM, "%s: %lld bytes", path, (long long)length);
+        }
+        memcpy(copy, text, (size_t)length + 1);
+        wrk_csv_reader_init(&ahead, path, copy, length, spec->delimiter[0]);
+    }
+    if (!wrk_csv_reader_next(&ahead)) {
+        status = ST_FAIL(ST_ERR_DATA, "%s: an empty table", path);
+    }
+    while (!field.is_last && status == ST_OK) {
+        status = wrk_csv_reader_field(&ahead, &field);
+        if (status == ST_OK) {
+            status = wrk_names_add(&columns, field.text);
+        }
+    }
+    if (status == ST_OK) {
+        status = columns_find(spec, path, &columns, place);
+    }
+    *n_columns_p = columns.n;
+    if (spec->header) {
+        *reader = ahead;
+    }
+    wrk_names_release(&columns);
+    mem_free(copy);
+    return status;
+}
+
+static status_t line_add(sequences_t *s, char *file, int64_t line)
+{
+    const int64_t row = s->sources.n - 1;
+    if (row == s->n_lines_allocated) {
+        const int64_t n = row > 0 ? 2 * row : 256;
+        int64_t *lines = mem_realloc(s->lines, (size_t)n * sizeof(*lines));
+        s->lines = lines != NULL ? lines : s->lines;
+        char **files = mem_realloc(s->files, (size_t)n * sizeof(*files));
+        s->files = files != NULL ? files : s->files;
+        if (lines == NULL || files == NULL) {
+            return ST_FAIL(ST_ERR_NOMEM, "%lld rows", (long long)n);
+        }
+        s->n_lines_allocated = n;
+    }
+    s->lines[row] = line;
+    s->files[row] = file;
+    return ST_OK;
+}
+
+static status_t row_read(sequences_t *s, wrk_csv_reader_t *reader, char *file, const int64_t place[2],
+                         int64_t n_columns)
+{
+    const int64_t line = reader->line;
+    wrk_csv_field_t field = {0};
+    const char *text[2] = {NULL};
+    int64_t column = 0;
+    status_t status = ST_OK;
+    for (; !field.is_last && status == ST_OK; column++) {
+        status = wrk_csv_reader_field(reader, &field);
+        for (int i = 0; i < 2 && status == ST_OK; i++) {
+            text[i] = column == place[i] ? field.text : text[i];
+        }
+    }
+    if (status == ST_OK && column != n_columns) {
+        status = ST_FAIL(ST_ERR_DATA, "%s: line %lld has %lld fields; the first line has %lld", file, (long long)line,
+                         (long long)column, (long long)n_columns);
+    }
+    if (status == ST_OK) {
+        status = wrk_names_add(&s->sources, text[0]);
+    }
+    if (status == ST_OK) {
+        status = wrk_names_add(&s->targets, text[1]);
+    }
+    return status == ST_OK ? line_add(s, file, line) : status;
+}
+
+static status_t file_read(sequences_t *s, const Gradd__V1__Sequences *spec, char *path)
+{
+    void *text = NULL;
+    size_t capacity = 0;
+    int64_t length = 0;
+    int64_t place[2] = {0};
+    int64_t n_columns = 0;
+    wrk_csv_reader_t reader = {0};
+    status_t status = wrk_source_read(path, WRK_DATASET_MAX_BYTES, &text, &capacity, &length);
+    if (status == ST_OK) {
+        wrk_csv_reader_init(&reader, path, text, length, spec->delimiter[0]);
+        status = header_read(spec, path, text, length, &reader, place, &n_columns);
+    }
+    while (status == ST_OK && wrk_csv_reader_next(&reader)) {
+        status = row_read(s, &reader, path, place, n_columns);
+    }
+    mem_free(text);
+    return status;
+}
+
+/* ---- tokens ---- */
+
+/* One character of text; 0 at its end, -1: no UTF-8. */
+static int32_t character_next(const char **text_p)
+{
+    const unsigned char *c = (const unsigned char *)*text_p;
+    if (c[0] == '\0') {
+        return 0;
+    }
+    const size_t n = wrk_utf8_length(*text_p, strnlen(*text_p, 4));
+    int32_t point = n == 1 ? c[0] : n == 2 ? c[0] & 0x1F : n == 3 ? c[0] & 0x0F : c[0] & 0x07;
+    for (size_t i = 1; i < n; i++) {
+        point = point << 6 | (c[i] & 0x3F);
+    }
+    *text_p += n;
+    return n > 0 ? point : -1;
+}
+
+static status_t characters_mark(const sequences_t *s, const wrk_names_t *texts, uint8_t *table)
+{
+    for (int64_t row = 0; row < texts->n; row++) {
+        const char *at = texts->item[row];
+        for (int32_t c = character_next(&at); c != 0; c = character_next(&at)) {
+            if (c < 0) {
+                return ST_FAIL(ST_ERR_DATA, "%s: line %lld: byte 0x%02x is not UTF-8 (tokens: bytes takes any text)",
+                               s->files[row], (long long)s->lines[row], (unsigned char)*at);
+            }
+            table[c] = 1;
+        }
+    }
+    return ST_OK;
+}
+
+static status_t characters_take(sequences_t *s, const sequences_t *like)
+{
+    uint8_t *table = mem_zalloc(N_CODE_POINTS);
+    if (table == NULL) {
+        return ST_FAIL(ST_ERR_NOMEM, "%s: table of characters", s->path);
+    }
+    status_t status = characters_mark(s, &s->sources, table);
+    if (status == ST_OK && !s->has_classes) {
+        status = characters_mark(s, &s->targets, table);
+    }
+    int64_t n = like != NULL ? like->n_code_points : 0;
+    for (int32_t c = 0; like == NULL && c < N_CODE_POINTS; c++) {
+        n += table[c];
+    }
+    s->code_point = status == ST_OK ? mem_calloc((size_t)n + 1, sizeof(*s->code_point)) : NULL;
+    if (status == ST_OK && s->code_point == NULL) {
+        status = ST_FAIL(ST_ERR_NOMEM, "%s: vocabulary of %lld characters", s->path, (long long)n);
+    }
+    if (status == ST_OK && like != NULL) {
+        memcpy(s->code_point, like->code_point, (size_t)n * sizeof(*s->code_point));
+    }
+    for (int32_t c = 0, i = 0; status == ST_OK && like == NULL && c < N_CODE_POINTS; c++) {
+        if (table[c] != 0) {
+            s->code_point[i++] = c;
+        }
+    }
+    s->n_code_points = n;
+    s->n_vocabulary = FIRST_OWN + n;
+    mem_free(table);
+    return status;
+}
+
+static int32_t character_token(const sequences_t *s, int32_t point)
+{
+    int64_t low = 0;
+    int64_t high = s->n_code_points;
+    while (low < high) {
+        const int64_t middle = low + (high - low) / 2;
+        if (s->code_point[middle] < point) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    return low < s->n_code_points && s->code_point[low] == point ? FIRST_OWN + (int32_t)low : TOKEN_UNKNOWN;
+}
+
+static status_t id_add(wrk_ids_t *ids, int32_t id)
+{
+    if (ids->n == ids->n_allocated) {
+        const int64_t n = ids->n > 0 ? 2 * ids->n : 1024;
+        int32_t *grown = mem_realloc(ids->item, (size_t)n * sizeof(*grown));
+        if (grown == NULL) {
+            return ST_FAIL(ST_ERR_NOMEM, "%lld tokens", (long long)n);
+        }
+        ids->item = grown;
+        ids->n_allocated = n;
+    }
+    ids->item[ids->n++] = id;
+    return ST_OK;
+}
+
+static status_t text_encode(sequences_t *s, const char *text)
+{
+    status_t status = ST_OK;
+    if (s->tokenizer != NULL) {
+        return wrk_tokenizer_encode(s->tokenizer, text, strlen(text), &s->ids);
+    }
+    if (s->code_point == NULL) {
+        for (; *text != '\0' && status == ST_OK; text++) {
+            status = id_add(&s->ids, FIRST_OWN + (int32_t)(unsigned char)*text);
+        }
+        return status;
+    }
+    for (int32_t c = character_next(&text); c > 0 && status == ST_OK; c = character_next(&text)) {
+        status = id_add(&s->ids, character_token(s, c));
+    }
+    return status;
+}
+
+static status_t rows_encode(sequences_t *s)
+{
+    const int64_t n = s->sources.n;
+    status_t status = ST_OK;
+    s->start = mem_calloc(2 * (size_t)n + 1, sizeof(*s->start));
+    if (s->start == NULL) {
+        return ST_FAIL(ST_ERR_NOMEM, "%lld rows", (long long)n);
+    }
+    for (int64_t row = 0; row < n && status == ST_OK; row++) {
+        s->start[2 * row] = s->ids.n;
+        status = text_encode(s, s->sources.item[row]);
+        s->start[2 * row + 1] = s->ids.n;
+        if (status == ST_OK && !s->has_classes) {
+            status = text_encode(s, s->targets.item[row]);
+        }
+        if (status != ST_OK) {
+            status = status_add_context(status, "%s: line %lld", s->files[row], (long long)s->lines[row]);
+        }
+    }
+    s->start[2 * n] = s->ids.n;
+    if (status == ST_OK && s->ids.n == 0) { /* texts without a token */
+        status = id_add(&s->ids, 0);
+    }
+    return status;
+}
+
+/* The tokenizer's token of this text alone. */
+static status_t special_find(const sequences_t *s, const char *field, const char *text, int64_t *token_p)
+{
+    wrk_ids_t ids = {0};
+    if (text == NULL || text[0] == '\0') {
+        return ST_FAIL(ST_ERR_INVAL, "sequences.%s: the tokenizer's token is to be named", field);
+    }
+    status_t status = wrk_tokenizer_encode(s->tokenizer, text, strlen(text), &ids);
+    if (status == ST_OK && ids.n != 1) {
+        status = ST_FAIL(ST_ERR_DATA, "sequences.%s: \"%.60s\" is no token of the tokenizer", field, text);
+    }
+    if (status == ST_OK) {
+        *token_p = ids.item[0];
+    }
+    wrk_ids_release(&ids);
+    return status;
+}
+
+static status_t vocabulary_open(sequences_t *s, const Gradd__V1__Sequences *spec, const sequences_t *like)
+{
+    static const char *const fields[N_SPECIAL] = {"padding", "begin", "end"};
+    const char *const names[N_SPECIAL] = {spec->padding, spec->begin, spec->end};
+    const bool is_tokenized = spec->tokenizer != NULL && spec->tokenizer[0] != '\0';
+    status_t status = ST_OK;
+    if (is_tokenized) {
+        status = wrk_tokenizer_open(spec->tokenizer, &s->tokenizer);
+        s->n_vocabulary = status == ST_OK ? wrk_tokenizer_size(s->tokenizer) : 0;
+    } else if (spec->tokens == GRADD__V1__SEQUENCES__TOKENS__characters) {
+        status = characters_take(s, like);
+    } else {
+        s->n_vocabulary = FIRST_OWN + N_BYTES;
+    }
+    for (int i = 0; i < N_SPECIAL && status == ST_OK; i++) {
+        s->special[i] = i;
+        if (is_tokenized && (i == TOKEN_PADDING || !s->has_classes || s->marks_source)) {
+            status = special_find(s, fields[i], names[i], &s->special[i]);
+        } else if (!is_tokenized && names[i] != NULL) {
+            status = ST_FAIL(ST_ERR_INVAL, "sequences.%s: only with a tokenizer; it is token %d here", fields[i], i);
+        }
+    }
+    return status;
+}
+
+/* ---- opening ---- */
+
+static status_t classes_take(sequences_t *s, const sequences_t *like)
+{
+    int64_t row = 0;
+    status_t status = wrk_classes_number(&s->base, &s->targets, like != NULL ? &like->base : NULL, &s->labels, &row);
+    return status == ST_OK || row < 0
+               ? status
+               : status_add_context(status, "%s: line %lld", s->files[row], (long long)s->lines[row]);
+}
+
+static status_t part_take(sequences_t *s, const Gradd__V1__Sequences *spec)
+{
+    const double n = (double)s->sources.n;
+    const double from = spec->n_part == 2 ? spec->part[0] : 0.0;
+    const double to = spec->n_part == 2 ? spec->part[1] : 1.0;
+    if (!(from >= 0.0 && from < to && to <= 1.0)) {
+        return ST_FAIL(ST_ERR_INVAL, "sequences.part [%g, %g) is not inside [0, 1)", from, to);
+    }
+    s->first_row = (int64_t)floor(from * n);
+    s->base.count = (int64_t)floor(to * n) - s->first_row;
+    return s->base.count > 0 ? ST_OK
+                             : ST_FAIL(ST_ERR_DATA, "%s: part [%g, %g) of its %lld rows has none", s->path, from, to,
+                                       (long long)s->sources.n);
+}
+
+static status_t spec_check(const Gradd__V1__Sequences *spec)
+{
+    if (spec->path == NULL || spec->source == NULL || spec->target == NULL) {
+        return ST_FAIL(ST_ERR_INVAL, "sequences.%s is missing",
+                       spec->path == NULL     ? "path"
+                       : spec->source == NULL ? "source"
+                                              : "target");
+    }
+    if (strlen(spec->delimiter) != 1 || strchr("\"\n\r", spec->delimiter[0]) != NULL) {
+        return ST_FAIL(ST_ERR_INVAL, "sequences.delimiter \"%.20s\" is not one character", spec->delimiter);
+    }
+    if (spec->length < (spec->marks ? 3 : 1) || spec->length > MAX_LENGTH) {
+        return ST_FAIL(ST_ERR_INVAL, "sequences.length %lld", (long long)spec->length);
+    }
+    if (spec->classes ? spec->has_target_length : spec->target_length < 2 || spec->target_length > MAX_LENGTH) {
+        return spec->classes ? ST_FAIL(ST_ERR_INVAL, "sequences.target_length: the targets are classes")
+                             : ST_FAIL(ST_ERR_INVAL, "sequences.target_length %lld: at least 2, for one token and end",
+                                       (long long)spec->target_length);
+    }
+    return ST_OK;
+}
+
+static status_t like_check(const sequences_t *s, const sequences_t *like)
+{
+    const bool is_alike =
+        like == NULL || (like->has_classes == s->has_classes && like->length == s->length &&
+                         like->target_length == s->target_length && like->n_vocabulary == s->n_vocabulary);
+    return is_alike
+               ? ST_OK
+               : ST_FAIL(ST_ERR_INVAL,
+                         "%s: classes, lengths and vocabulary must be those of the training data (%lld tokens, not "
+                         "%lld)",
+                         s->path, (long long)like->n_vocabulary, (long long)s->n_vocabulary);
+}
+
+static status_t sequences_load(sequences_t *s, const Gradd__V1__Sequences *spec, const sequences_t *like)
+{
+    status_t status = wrk_paths_find(spec->path, &s->paths);
+    for (int i = 0; i < s->paths.n_items && status == ST_OK; i++) {
+        status = file_read(s, spec, s->paths.item[i]);
+    }
+    if (status == ST_OK && s->sources.n == 0) {
+        status = ST_FAIL(ST_ERR_DATA, "%s: a table without rows", s->path);
+    }
+    if (status == ST_OK) {
+        status = vocabulary_open(s, spec, like);
+    }
+    if (status == ST_OK) {
+        status = like_check(s, like);
+    }
+    if (status == ST_OK) {
+        status = rows_encode(s);
+    }
+    if (status == ST_OK) {
+        status = part_take(s, spec);
+    }
+    if (status == ST_OK && s->has_classes) {
+        status = classes_take(s, like);
+    }
+    texts_release(s);
+    return status;
+}
+
+status_t wrk_sequences_open(const Gradd__V1__Sequences *spec, const wrk_dataset_options_t *options,
+                            wrk_dataset_t **dataset_p)
+{
+    status_t status = spec_check(spec);
+    if (status != ST_OK) {
+        return status;
+    }
+    sequences_t *s = mem_zalloc(sizeof(*s));
+    if (s == NULL) {
+        return ST_FAIL(ST_ERR_NOMEM, "dataset");
+    }
+    const bool is_same_kind = options->like != NULL && options->like->ops == &sequences_ops;
+    s->base.ops = &sequences_ops;
+    s->length = spec->length;
+    s->target_length = spec->classes ? 0 : spec->target_length;
+    s->has_classes = spec->classes;
+    s->marks_source = spec->marks;
+    s->path = mem_strdup(spec->path);
+    status = s->path != NULL ? sequences_load(s, spec, is_same_kind ? (const sequences_t *)options->like : NULL)
+                             : ST_FAIL(ST_ERR_NOMEM, "dataset");
+    if (status != ST_OK) {
+        sequences_close(&s->base);
+        return status;
+    }
+    const int64_t n_input = s->length + s->target_length;
+    wrk_dataset_field_init(&s->base.input, GD_DTYPE_I64, 1, &n_input);
+    wrk_dataset_field_init(&s->base.target, GD_DTYPE_I64, s->has_classes ? 0 : 1, &s->target_length);
+    s->base.n_classes = s->has_classes ? s->base.n_classes : s->n_vocabulary;
+    *dataset_p = &s->base;
+    return ST_OK;
+}
