@@ -119,6 +119,95 @@ status_t gd_along_new(gd_along_t kind, int axis, gd_module_t **module_p)
     return status;
 }
 
+/* ---- glu with another gate ---- */
+
+typedef struct glu {
+    gd_module_t base;
+    gd_gate_t gate;
+    int axis;
+} glu_t;
+
+static status_t glu_forward(gd_module_t *self, gd_tensor_t *x, gd_tensor_t **y_p)
+{
+    const glu_t *glu = (const glu_t *)self;
+    const int axis = glu->axis < 0 ? glu->axis + gd_tensor_n_dims(x) : glu->axis;
+    if (axis < 0 || axis >= gd_tensor_n_dims(x) || gd_tensor_dim(x, axis) % 2 != 0) {
+        strbuf_t text = {0};
+        gd_tensor_format_shape(x, &text);
+        status_t status =
+            ST_FAIL(ST_ERR_SHAPE, "x is %s: two halves along axis %d are needed", strbuf_text(&text), axis);
+        strbuf_release(&text);
+        return status;
+    }
+    const int64_t half = gd_tensor_dim(x, axis) / 2;
+    gd_tensor_t *a = NULL;
+    gd_tensor_t *b = NULL;
+    status_t status = gd_slice(x, axis, 0, half, 1, &a);
+    if (status == ST_OK) {
+        status = gd_slice(x, axis, half, 2 * half, 1, &b);
+    }
+    if (status == ST_OK) {
+        status = gd_gated(glu->gate, b, a, y_p);
+    }
+    (void)gd_tensor_unref(b);
+    (void)gd_tensor_unref(a);
+    return status;
+}
+
+static void glu_describe(const gd_module_t *self, strbuf_t *text)
+{
+    strbuf_appendf(text, "axis %d, gate %d", ((const glu_t *)self)->axis, (int)((const glu_t *)self)->gate);
+}
+
+static const gd_module_ops_t glu_ops = {.kind = "glu", .forward = glu_forward, .describe = glu_describe};
+
+status_t gd_glu_gated_new(gd_gate_t gate, int axis, gd_module_t **module_p)
+{
+    if ((unsigned)gate >= GD_GATE_COUNT) {
+        return ST_FAIL(ST_ERR_INVAL, "glu: %d is no gate", (int)gate);
+    }
+    status_t status = gd_module_new(&glu_ops, sizeof(glu_t), module_p);
+    if (status == ST_OK) {
+        ((glu_t *)*module_p)->gate = gate;
+        ((glu_t *)*module_p)->axis = axis;
+    }
+    return status;
+}
+
+/* ---- rrelu ---- */
+
+typedef struct rrelu {
+    gd_module_t base;
+    double lower, upper;
+} rrelu_t;
+
+static status_t rrelu_forward(gd_module_t *self, gd_tensor_t *x, gd_tensor_t **y_p)
+{
+    const rrelu_t *rrelu = (const rrelu_t *)self;
+    return gd_training_is_on() ? gd_rrelu(x, rrelu->lower, rrelu->upper, gd_rng_key(self->layer, 0), y_p)
+                               : gd_leaky_relu(x, (rrelu->lower + rrelu->upper) / 2, y_p);
+}
+
+static void rrelu_describe(const gd_module_t *self, strbuf_t *text)
+{
+    strbuf_appendf(text, "slopes %g … %g", ((const rrelu_t *)self)->lower, ((const rrelu_t *)self)->upper);
+}
+
+static const gd_module_ops_t rrelu_ops = {.kind = "rrelu", .forward = rrelu_forward, .describe = rrelu_describe};
+
+status_t gd_rrelu_new(double lower, double upper, gd_module_t **module_p)
+{
+    if (!(lower <= upper)) {
+        return ST_FAIL(ST_ERR_RANGE, "rrelu: slopes from %g to %g", lower, upper);
+    }
+    status_t status = gd_module_new(&rrelu_ops, sizeof(rrelu_t), module_p);
+    if (status == ST_OK) {
+        ((rrelu_t *)*module_p)->lower = lower;
+        ((rrelu_t *)*module_p)->upper = upper;
+    }
+    return status;
+}
+
 /* ---- prelu ---- */
 
 static status_t prelu_forward(gd_module_t *self, gd_tensor_t *x, gd_tensor_t **y_p)

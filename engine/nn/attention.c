@@ -125,6 +125,10 @@ static status_t rotate(const gd_multihead_options_t *o, int n_heads, gd_tensor_t
         .rotated = o->rope_rotated,
         .is_interleaved = o->is_rope_interleaved,
         .theta = o->rope_theta,
+        .scaling = o->rope_scaling,
+        .old_context = o->rope_old_context,
+        .low_factor = o->rope_low_factor,
+        .high_factor = o->rope_high_factor,
     };
     gd_tensor_t *turned = NULL;
     status_t status = gd_rope(*x_p, &rope, &turned);
@@ -237,6 +241,9 @@ static void multihead_describe(const gd_module_t *self, strbuf_t *text)
     }
     if (o->rope_theta > 0) {
         strbuf_appendf(text, ", rope %g", o->rope_theta);
+        if (o->rope_scaling > 0) {
+            strbuf_appendf(text, " scaled by %g", o->rope_scaling);
+        }
     }
     if (o->window > 0) {
         strbuf_appendf(text, ", window %lld", (long long)o->window);

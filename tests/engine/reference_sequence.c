@@ -128,6 +128,24 @@ void ref_sdpa_backward(const ref_tensor_t *in, const gd_attrs_t *attrs, ref_tens
 
 /* ---- rope ---- */
 
+/* Radians a position of a pair whose unscaled rate is 1 / slowness; as transformers' _compute_llama3_parameters. */
+static double rope_rate(const gd_attrs_t *attrs, double slowness)
+{
+    const double scaling = attrs->f[1], low = attrs->f[2], high = attrs->f[3], context = (double)attrs->i[5];
+    const double wavelength = 2 * 3.14159265358979323846 * slowness;
+    if (scaling <= 0) {
+        return 1 / slowness;
+    }
+    if (context <= 0 || wavelength > context / low) {
+        return 1 / slowness / scaling;
+    }
+    if (wavelength < context / high) {
+        return 1 / slowness;
+    }
+    const double smooth = (context / wavelength - low) / (high - low);
+    return (1 - smooth) / slowness / scaling + smooth / slowness;
+}
+
 void ref_rope(const ref_tensor_t *in, const gd_attrs_t *attrs, ref_tensor_t *out)
 {
     const int64_t width = in->shape[2] / attrs->i[0], rotated = attrs->i[1];
@@ -141,7 +159,8 @@ void ref_rope(const ref_tensor_t *in, const gd_attrs_t *attrs, ref_tensor_t *out
         const int64_t pair = is_interleaved ? feature / 2 : feature % (rotated / 2);
         const bool is_second = is_interleaved ? feature % 2 == 1 : feature >= rotated / 2;
         const int64_t step = (is_interleaved ? 1 : rotated / 2) * (is_second ? -1 : 1);
-        double angle = (double)(t + attrs->i[2]) / pow(attrs->f[0], 2 * (double)pair / (double)rotated);
+        double angle =
+            (double)(t + attrs->i[2]) * rope_rate(attrs, pow(attrs->f[0], 2 * (double)pair / (double)rotated));
         angle = attrs->i[4] != 0 ? -angle : angle;
         out->data[i] = in->data[i] * cos(angle) + (is_second ? 1 : -1) * in->data[i + step] * sin(angle);
     }

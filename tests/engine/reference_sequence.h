@@ -13,7 +13,9 @@
     X(SDPA_BACKWARD, sdpa_backward)                                                                                    \
     X(ROPE, rope)                                                                                                      \
     X(GATED, gated)                                                                                                    \
-    X(GATED_BACKWARD, gated_backward)
+    X(GATED_BACKWARD, gated_backward)                                                                                  \
+    X(RRELU, rrelu)                                                                                                    \
+    X(RRELU_BACKWARD, rrelu_backward)
 
 #define DECLARE(enum_x, name_x) void ref_##name_x(const ref_tensor_t *in, const gd_attrs_t *attrs, ref_tensor_t *out);
 REFERENCE_SEQUENCE_LIST(DECLARE)

@@ -7,7 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "gradd/autograd.h"
 #include "gradd/context.h"
+#include "gradd/modules.h"
 #include "gradd/op.h"
 #include "gradd/ops.h"
 #include "gradd/rng.h"
@@ -245,6 +247,46 @@ static void softmax_runs_along_any_axis_and_survives_large_values(void **state)
     (void)gd_tensor_unref(dense);
 }
 
+/* Training draws a slope for each element, the same again in the backward; evaluation takes the mean. */
+static void rrelu_draws_its_slopes(void **state)
+{
+    (void)state;
+    gd_module_t *module = NULL;
+    gd_tensor_t *x = NULL, *y = NULL, *dy = NULL;
+    const int64_t n = 4096;
+    assert_ok(gd_rrelu_new(0.1, 0.3, &module));
+    assert_ok(gd_tensor_full(GD_DTYPE_F32, 1, &n, -2, &x));
+    assert_ok(gd_tensor_full(GD_DTYPE_F32, 1, &n, 1, &dy));
+    assert_ok(gd_tensor_set_requires_grad(x, true));
+    const bool was_training = gd_training_set(true);
+
+    assert_ok(gd_module_forward(module, x, &y));
+    assert_ok(gd_backward(y, dy, false));
+
+    double sum = 0;
+    double squares = 0;
+    for (int64_t i = 0; i < n; i++) {
+        const double slope = (double)((const float *)gd_tensor_data(gd_tensor_grad(x)))[i];
+        assert_true(slope >= 0.1 - 1e-7 && slope < 0.3);
+        assert_true(fabs((double)((const float *)gd_tensor_data(y))[i] + 2 * slope) < 1e-6);
+        sum += slope;
+        squares += (slope - 0.2) * (slope - 0.2);
+    }
+    assert_true(fabs(sum / (double)n - 0.2) < 0.005);
+    assert_true(fabs(squares / (double)n - 0.04 / 12) < 0.0003);
+    y = gd_tensor_unref(y);
+    (void)gd_training_set(false);
+    assert_ok(gd_module_forward(module, x, &y));
+    assert_true(fabs((double)((const float *)gd_tensor_data(y))[7] + 0.4) < 1e-6);
+    gd_module_t *none = NULL;
+    assert_fails(gd_rrelu_new(0.4, 0.3, &none), ST_ERR_RANGE, "rrelu: slopes from 0.4 to 0.3");
+    (void)gd_training_set(was_training);
+    (void)gd_tensor_unref(y);
+    (void)gd_tensor_unref(dy);
+    (void)gd_tensor_unref(x);
+    (void)gd_module_unref(module);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -253,6 +295,7 @@ int main(void)
         TEST(results_do_not_depend_on_the_number_of_threads),
         TEST(sums_of_every_layout_are_right),
         TEST(dropout_keeps_the_expected_share),
+        TEST(rrelu_draws_its_slopes),
         TEST(softmax_runs_along_any_axis_and_survives_large_values),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -205,5 +205,8 @@ CPU_KERNEL(glu);
 CPU_KERNEL(glu_backward);
 CPU_KERNEL(prelu);
 CPU_KERNEL(prelu_backward);
+/* rrelu.c */
+CPU_KERNEL(rrelu);
+CPU_KERNEL(rrelu_backward);
 
 #endif

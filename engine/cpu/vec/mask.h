@@ -16,15 +16,10 @@ static inline uint32_t mask_threshold(double p)
     return (uint32_t)ceil(p * 0x1.0p24);
 }
 
-/*
- * mask[i] = 1 or 0 for elements first … first + n - 1, n ≤ MASK_STRETCH, and up to three more; first is a multiple of
- * 4. gd_philox, word by word over blocks of four.
- */
-static inline void mask_draw(const gd_rng_key_t *key, uint32_t threshold, int64_t first, int64_t n,
-                             uint32_t mask[MASK_STRETCH])
+/* Words of n_blocks blocks of four, c[word of the block][block], from element `first` on, a multiple of 4. gd_philox,
+ * word by word over the blocks. */
+static inline void mask_blocks(const gd_rng_key_t *key, int64_t first, int n_blocks, uint32_t c[4][MASK_STRETCH / 4])
 {
-    uint32_t c[4][MASK_STRETCH / 4];
-    const int n_blocks = (int)((n + 3) / 4);
     uint32_t k0 = (uint32_t)key->seed;
     uint32_t k1 = (uint32_t)(key->seed >> 32) ^ (key->purpose * 0x9E3779B9u);
     const uint32_t block = (uint32_t)(first / 4);
@@ -47,9 +42,32 @@ static inline void mask_draw(const gd_rng_key_t *key, uint32_t threshold, int64_
         k0 += 0x9E3779B9u;
         k1 += 0xBB67AE85u;
     }
+}
+
+/* mask[i] = 1 or 0 for elements first … first + n - 1, n ≤ MASK_STRETCH, and up to three more; first is a multiple of
+ * 4. */
+static inline void mask_draw(const gd_rng_key_t *key, uint32_t threshold, int64_t first, int64_t n,
+                             uint32_t mask[MASK_STRETCH])
+{
+    uint32_t c[4][MASK_STRETCH / 4];
+    const int n_blocks = (int)((n + 3) / 4);
+    mask_blocks(key, first, n_blocks, c);
     for (int i = 0; i < n_blocks; i++) {
         for (int j = 0; j < 4; j++) {
             mask[4 * i + j] = (c[j][i] >> 8) >= threshold;
+        }
+    }
+}
+
+/* The words themselves. */
+static inline void mask_words(const gd_rng_key_t *key, int64_t first, int64_t n, uint32_t word[MASK_STRETCH])
+{
+    uint32_t c[4][MASK_STRETCH / 4];
+    const int n_blocks = (int)((n + 3) / 4);
+    mask_blocks(key, first, n_blocks, c);
+    for (int i = 0; i < n_blocks; i++) {
+        for (int j = 0; j < 4; j++) {
+            word[4 * i + j] = c[j][i];
         }
     }
 }

@@ -16,7 +16,27 @@ typedef struct rope {
     int64_t first;   /* position of the first time */
     bool is_interleaved;
     double sign, theta;
+    double scaling, low, high; /* scaling 0: none */
+    int64_t old_context;       /* 0: all rates are scaled */
 } rope_t;
+
+/*
+ * Angle of pair i a position. Scaled as Llama 3.1 does: what turns less than `low` times within the old context is
+ * slowed down, what turns more than `high` times is kept, and in between goes over from one to the other.
+ */
+static double rate_get(const rope_t *r, int64_t i)
+{
+    const double rate = pow(r->theta, -(double)i / (double)r->n_pairs);
+    if (r->scaling <= 0.0) {
+        return rate;
+    }
+    double kept = 0.0;
+    if (r->old_context > 0) {
+        kept = ((double)r->old_context * rate / (2 * 3.14159265358979323846) - r->low) / (r->high - r->low);
+        kept = kept < 0.0 ? 0.0 : kept > 1.0 ? 1.0 : kept;
+    }
+    return kept * rate + (1.0 - kept) * rate / r->scaling;
+}
 
 /* Pair i is (first half, second half)[i], or neighbours. */
 #define DEFINE_ROPE(name_x, type_x)                                                                                    \
@@ -27,7 +47,7 @@ typedef struct rope {
         type_x cosine[MAX_PAIRS], sine[MAX_PAIRS];                                                                     \
         for (int64_t t = begin; t < end; t++) {                                                                        \
             for (int64_t i = 0; i < n; i++) {                                                                          \
-                const double angle = (double)(r->first + t) * pow(r->theta, -(double)i / (double)n);                   \
+                const double angle = (double)(r->first + t) * rate_get(r, i);                                          \
                 cosine[i] = (type_x)cos(angle);                                                                        \
                 sine[i] = (type_x)(r->sign * sin(angle));                                                              \
             }                                                                                                          \
@@ -59,8 +79,8 @@ typedef struct rope {
 DEFINE_ROPE(rope_f32, float)
 DEFINE_ROPE(rope_f64, double)
 
-/* in: x[B,T,H·D]; out: y. attrs: i0 heads; i1 rotated features R; i2 first position; i3 interleaved; i4 back; f0 theta
- */
+/* in: x[B,T,H·D]; out: y. attrs: i0 heads; i1 rotated features R; i2 first position; i3 interleaved; i4 back; i5 old
+ * context; f0 theta; f1 scaling; f2 low; f3 high */
 CPU_KERNEL(rope)
 {
     const gd_view_t *x = &args->in[0];
@@ -80,6 +100,10 @@ CPU_KERNEL(rope)
         .is_interleaved = attrs[3] != 0,
         .sign = attrs[4] != 0 ? -1.0 : 1.0,
         .theta = args->attrs->f[0],
+        .scaling = args->attrs->f[1],
+        .low = args->attrs->f[2],
+        .high = args->attrs->f[3],
+        .old_context = attrs[5],
     };
     gd_cpu_parallel(args->n_threads, r.length, 1, x->dtype == GD_DTYPE_F32 ? rope_f32 : rope_f64, &r);
     return ST_OK;

@@ -188,5 +188,7 @@ const gd_kernel_func_t CPU_JOIN(gd_cpu_kernels_, GD_ISA)[GD_OP_COUNT] = {
     [GD_OP_GLU_BACKWARD] = CPU_FN(glu_backward),
     [GD_OP_PRELU] = CPU_FN(prelu),
     [GD_OP_PRELU_BACKWARD] = CPU_FN(prelu_backward),
+    [GD_OP_RRELU] = CPU_FN(rrelu),
+    [GD_OP_RRELU_BACKWARD] = CPU_FN(rrelu_backward),
     /* clang-format on */
 };

@@ -36,6 +36,10 @@ typedef enum gd_along {
 } gd_along_t;
 /* axis: of x with its batch; below 0 from the end. */
 status_t gd_along_new(gd_along_t kind, int axis, gd_module_t **module_p);
+/* a · f(b) of the halves a and b along the axis: GLU with another gate than the sigmoid (Shazeer, 2020). */
+status_t gd_glu_gated_new(gd_gate_t gate, int axis, gd_module_t **module_p);
+/* Slopes are drawn from [lower, upper) in training, and their mean in evaluation; ST_ERR_RANGE. */
+status_t gd_rrelu_new(double lower, double upper, gd_module_t **module_p);
 /* count 1: one slope; else one for each channel of x[B,C,…]. slope: the first value, in PyTorch 0.25. */
 status_t gd_prelu_new(int64_t count, double slope, gd_module_t **module_p);
 typedef enum gd_dropout_kind {

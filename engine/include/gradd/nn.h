@@ -280,6 +280,9 @@ typedef struct gd_multihead_options {
     double rope_theta; /* 0: no rope */
     int rope_rotated;  /* features of a head; 0: all */
     bool is_rope_interleaved;
+    double rope_scaling; /* this and the next: see gd_rope_options_t */
+    int64_t rope_old_context;
+    double rope_low_factor, rope_high_factor;
     double weight_dropout; /* of the attention's weights */
     double dropout;        /* of the result */
 } gd_multihead_options_t;

@@ -73,6 +73,9 @@ status_t gd_log_softmax(gd_tensor_t *x, int axis, gd_tensor_t **y_p);
 status_t gd_dropout(gd_tensor_t *x, double p, gd_rng_key_t key, gd_tensor_t **y_p);
 /* The same with one draw for each index of the first n_axes axes: 1: whole samples (stochastic depth), 2: channels. */
 status_t gd_dropout_leading(gd_tensor_t *x, int n_axes, double p, gd_rng_key_t key, gd_tensor_t **y_p);
+/* Leaky ReLU, the slope of each element drawn from [lower, upper) (RReLU); in evaluation use leaky_relu with the mean.
+ */
+status_t gd_rrelu(gd_tensor_t *x, double lower, double upper, gd_rng_key_t key, gd_tensor_t **y_p);
 /* Dropout to selu(-infinity), then scaled so that mean 0 and variance 1 stay (Klambauer et al., NeurIPS 2017). */
 status_t gd_alpha_dropout(gd_tensor_t *x, bool by_channel, double p, gd_rng_key_t key, gd_tensor_t **y_p);
 
@@ -225,7 +228,12 @@ typedef struct gd_rope_options {
     int rotated; /* features of each head, an even number; 0: all of them */
     bool is_interleaved;
     int64_t first_position;
-    double theta; /* 0: 10,000 */
+    double theta;        /* 0: 10,000 */
+    double scaling;      /* factor of longer contexts; 0: none. With old_context the way of Llama 3.1, else positions /
+                            scaling */
+    int64_t old_context; /* positions that the model was trained on; 0: all rates are divided */
+    double low_factor,
+        high_factor; /* rates of fewer turns than low over old_context are divided, of more than high kept */
 } gd_rope_options_t;
 /* x[B,T,H·D] → y[B,T,H·D] */
 status_t gd_rope(gd_tensor_t *x, const gd_rope_options_t *options, gd_tensor_t **y_p);
