@@ -127,6 +127,8 @@ static const struct {
     {GRADD__V1__LAYER__KIND_MISH, model_activation_build},
     {GRADD__V1__LAYER__KIND_THRESHOLD, model_activation_build},
     {GRADD__V1__LAYER__KIND_PRELU, model_prelu_build},
+    {GRADD__V1__LAYER__KIND_RRELU, model_rrelu_build},
+    {GRADD__V1__LAYER__KIND_SOFTMAX2D, model_softmax2d_build},
     {GRADD__V1__LAYER__KIND_GLU, model_along_build},
     {GRADD__V1__LAYER__KIND_SOFTMAX, model_along_build},
     {GRADD__V1__LAYER__KIND_LOG_SOFTMAX, model_along_build},

@@ -31,6 +31,8 @@ MODEL_BUILD(upsample);
 /* layers_pointwise.c */
 MODEL_BUILD(activation);
 MODEL_BUILD(prelu);
+MODEL_BUILD(rrelu);
+MODEL_BUILD(softmax2d);
 MODEL_BUILD(along);
 MODEL_BUILD(dropout);
 

@@ -79,13 +79,38 @@ MODEL_BUILD(along)
         status = at < 1 && shape->n_dims > 0 ? model_fail(ST_ERR_RANGE, layer, "axis %d is the batch", axis)
                                              : model_fail_input(build, layer, shape, "wants an axis %d", at);
     }
+    const bool is_gated = layer->glu->gate != GRADD__V1__LAYER__GATED_MLP__GATE__sigmoid;
+    if (status == ST_OK && is_gated && kind != GD_ALONG_GLU) {
+        return model_fail(ST_ERR_INVAL, layer, "gate is for glu");
+    }
     if (status == ST_OK && kind == GD_ALONG_GLU) {
         if (shape->size[at - 1] % 2 != 0) {
             return model_fail_input(build, layer, shape, "wants two halves along axis %d", at);
         }
         shape->size[at - 1] /= 2;
     }
+    if (status == ST_OK && is_gated) {
+        return gd_glu_gated_new(model_gate(layer->glu->gate), at, module_p);
+    }
     return status == ST_OK ? gd_along_new(kind, at, module_p) : status;
+}
+
+MODEL_BUILD(rrelu)
+{
+    status_t status = numbers_check(build, layer, shape);
+    if (status == ST_OK) {
+        status = gd_rrelu_new(layer->rrelu->lower, layer->rrelu->upper, module_p);
+        status = status == ST_OK ? ST_OK : model_add_place(status, layer);
+    }
+    return status;
+}
+
+MODEL_BUILD(softmax2d)
+{
+    if (shape->dtype != GD_DTYPE_F32 || shape->n_dims != 3) {
+        return model_fail_input(build, layer, shape, "wants images [B, C, H, W]");
+    }
+    return gd_along_new(GD_ALONG_SOFTMAX, 1, module_p);
 }
 
 MODEL_BUILD(dropout)

@@ -176,6 +176,25 @@ static status_t names_check(const Gradd__V1__Layer *layer, size_t n, char *const
     return ST_OK;
 }
 
+static status_t rope_scaling_set(const Gradd__V1__Layer *layer, const Gradd__V1__Layer__RopeScaling *scaling,
+                                 gd_multihead_options_t *o)
+{
+    if (scaling == NULL || scaling->factor == 1) {
+        return ST_OK;
+    }
+    o->rope_scaling = scaling->factor;
+    if (scaling->type == GRADD__V1__LAYER__ROPE_SCALING__TYPE__linear) {
+        return ST_OK;
+    }
+    o->rope_old_context = scaling->original_max_position_embeddings;
+    o->rope_low_factor = scaling->low_freq_factor;
+    o->rope_high_factor = scaling->high_freq_factor;
+    return o->rope_high_factor > o->rope_low_factor
+               ? ST_OK
+               : model_fail(ST_ERR_RANGE, layer, "rope.scaling: high_freq_factor %g is not above low_freq_factor %g",
+                            o->rope_high_factor, o->rope_low_factor);
+}
+
 static status_t attention_options(const model_build_t *build, const Gradd__V1__Layer *layer, const wrk_shape_t *shape,
                                   gd_multihead_options_t *options_p)
 {
@@ -207,9 +226,10 @@ static status_t attention_options(const model_build_t *build, const Gradd__V1__L
     }
     if (status == ST_OK && attention->rope != NULL) {
         o.rope_theta = attention->rope->theta;
+        status = rope_scaling_set(layer, attention->rope->scaling, &o);
         o.is_rope_interleaved = attention->rope->interleaved;
         o.rope_rotated = (int)(attention->rope->fraction * (double)o.head_width / 2) * 2;
-        if (o.rope_rotated < 2) {
+        if (status == ST_OK && o.rope_rotated < 2) {
             status = model_fail(ST_ERR_SHAPE, layer, "rope turns pairs: none in %g of its heads' width %lld",
                                 attention->rope->fraction, (long long)o.head_width);
         }
@@ -370,8 +390,7 @@ static status_t transformer_layer_build(model_build_t *build, const Gradd__V1__L
     return ST_OK;
 }
 
-static status_t gated_mlp_build(model_build_t *build, const Gradd__V1__Layer *layer, wrk_shape_t *shape,
-                                gd_module_t **module_p)
+gd_gate_t model_gate(Gradd__V1__Layer__GatedMlp__Gate gate)
 {
     static const gd_gate_t gates[] = {
         [GRADD__V1__LAYER__GATED_MLP__GATE__silu] = GD_GATE_SILU,
@@ -381,6 +400,12 @@ static status_t gated_mlp_build(model_build_t *build, const Gradd__V1__Layer *la
         [GRADD__V1__LAYER__GATED_MLP__GATE__sigmoid] = GD_GATE_SIGMOID,
         [GRADD__V1__LAYER__GATED_MLP__GATE__linear] = GD_GATE_LINEAR,
     };
+    return gates[gate];
+}
+
+static status_t gated_mlp_build(model_build_t *build, const Gradd__V1__Layer *layer, wrk_shape_t *shape,
+                                gd_module_t **module_p)
+{
     const Gradd__V1__Layer__GatedMlp *mlp = layer->gated_mlp;
     if (shape->dtype != GD_DTYPE_F32 || shape->n_dims < 1 || shape->n_dims > 2) {
         return model_fail_input(build, layer, shape, "wants vectors [B, C] or [B, T, C]");
@@ -399,8 +424,8 @@ static status_t gated_mlp_build(model_build_t *build, const Gradd__V1__Layer *la
         for (size_t i = 0; i < mlp->n_names && i < 3; i++) {
             names[i] = mlp->names[i];
         }
-        status = gd_gated_mlp_new(width, mlp->hidden, gates[mlp->gate], mlp->bias, mlp->n_names == 3 ? names : NULL,
-                                  &module);
+        status = gd_gated_mlp_new(width, mlp->hidden, model_gate(mlp->gate), mlp->bias,
+                                  mlp->n_names == 3 ? names : NULL, &module);
         status = status == ST_OK ? ST_OK : model_add_place(status, layer);
     }
     if (status == ST_OK) {

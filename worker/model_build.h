@@ -68,6 +68,9 @@ status_t model_padding_check(const model_build_t *build, const Gradd__V1__Layer 
 /* Whether the layer stands in a decoder and has the memory's width: ST_ERR_INVAL, ST_ERR_SHAPE. */
 status_t model_memory_check(const model_build_t *build, const Gradd__V1__Layer *layer, const wrk_shape_t *shape);
 
+/* The gate that a layer names. */
+gd_gate_t model_gate(Gradd__V1__Layer__GatedMlp__Gate gate);
+
 /* A layer that holds no layers: checks *shape, builds, and puts what it gives into *shape. */
 status_t model_leaf_build(model_build_t *build, const Gradd__V1__Layer *layer, wrk_shape_t *shape,
                           gd_module_t **module_p);

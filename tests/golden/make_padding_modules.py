@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """Writes padding_modules.safetensors: models whose samples are filled up with a padding token, encoders with decoders,
-against PyTorch and transformers; see modules.py.
+scaled rotary positions and the rarer activations, against PyTorch and transformers; see modules.py.
 
 Needs torch, numpy, safetensors, transformers."""
 import pathlib
 
 import torch
 import torch.nn as nn
-from transformers import BertConfig, BertModel
+from transformers import BertConfig, BertModel, LlamaConfig, LlamaForCausalLM
 
 from modules import case, write
 
@@ -233,9 +233,66 @@ def decoders():
                "{multihead_attention: {heads: 2, memory: true}}]")
 
 
+def llama(name, scaling, text):
+    class Llama(LlamaForCausalLM):
+        def forward(self, x):
+            return super().forward(x).logits
+
+    module = Llama(LlamaConfig(vocab_size=19, hidden_size=32, intermediate_size=20, num_attention_heads=2,
+                               num_key_value_heads=1, num_hidden_layers=1, rms_norm_eps=1e-5,
+                               max_position_embeddings=64, attn_implementation="eager",
+                               rope_parameters={"rope_theta": 10000.0, **scaling}))
+    case(name, "", module, torch.randint(0, 19, (1, 30)),
+         model="file: configs/models/llama.yaml\n"
+               f"with: {{vocabulary: 19, width: 32, hidden: 20, heads: 2, kv_heads: 1, layers: 1{text}}}")
+
+
+class Linear(nn.Module):
+    """transformers' linear rope_scaling over one attention: positions divided by 4."""
+
+    def __init__(self):
+        super().__init__()
+        self.qkv, self.proj = nn.Linear(16, 48), nn.Linear(16, 16)
+
+    def forward(self, x):
+        b, t, _ = x.shape
+        q, k, v = (part.view(b, t, 2, 8).transpose(1, 2) for part in self.qkv(x).chunk(3, 2))
+        angle = torch.arange(t)[:, None] / 4 * 10000.0 ** (-torch.arange(0, 8, 2).double() / 8)
+        c, s = torch.cat((angle, angle), -1).cos(), torch.cat((angle, angle), -1).sin()
+        q, k = (u * c + torch.cat((-u[..., 4:], u[..., :4]), -1) * s for u in (q, k))
+        y = nn.functional.scaled_dot_product_attention(q, k, v)
+        return self.proj(y.transpose(1, 2).reshape(b, t, 16))
+
+
+class Gated(nn.Module):
+    def __init__(self, gate, dim):
+        super().__init__()
+        self.gate, self.dim = gate, dim
+
+    def forward(self, x):
+        a, b = x.chunk(2, self.dim)
+        return a * self.gate(b)
+
+
+def others():
+    llama("llama_scaled", {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+                           "original_max_position_embeddings": 16}, ", scaling: 8, old_context: 16")
+    case("rope_linear", "- attention: {heads: 2, rope: {scaling: {type: linear, factor: 4}}}", Linear(),
+         torch.randn(2, 9, 16))
+    x = torch.randn(2, 6, 5)
+    case("rrelu_eval", "- rrelu", nn.RReLU(), x, training=False)
+    case("rrelu_eval_own", "- rrelu: {lower: -0.2, upper: 0.6}", nn.RReLU(-0.2, 0.6), x, training=False)
+    case("rrelu_fixed", "- rrelu: {lower: 0.25, upper: 0.25}", nn.RReLU(0.25, 0.25), x)
+    case("softmax2d", "- softmax2d", nn.Softmax2d(), torch.randn(2, 3, 4, 5))
+    for gate, function in (("gelu", nn.functional.gelu), ("silu", nn.functional.silu), ("relu", nn.functional.relu),
+                           ("linear", lambda b: b)):
+        case(f"glu_{gate}", f"- glu: {{gate: {gate}, axis: 1}}", Gated(function, 1), x)
+
+
 def main():
     paddings()
     decoders()
+    others()
     write(pathlib.Path(__file__).with_name("padding_modules.safetensors"))
 
 

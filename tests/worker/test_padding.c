@@ -40,80 +40,92 @@ static status_t build(const char *model, const wrk_shape_t *input, gd_module_t *
 #define PLAIN "  layers:\n    - embedding: {count: 9, width: 6}\n"
 #define PAIR "  layers:\n    - encoder_decoder:\n        source: 5\n"
 
+static const struct {
+    const wrk_shape_t *input;
+    status_t code;
+    const char *model, *text;
+} misfits[] = {
+    {&vectors, ST_ERR_SHAPE, "  padding: 0\n  layers:\n    - linear: {out: 3}\n",
+     "model.padding: wants tokens [B, T] i64, but the data gives [B, 8, 6]"},
+    {&tokens, ST_ERR_SHAPE,
+     PADDED "    - prepend_parameter: {name: cls}\n    - transformer_encoder_layer: {name: e, heads: 2}\n",
+     "job.yaml:6: transformer_encoder_layer \"e\": wants the 8 places of the tokens, of which model.padding says "
+     "which "
+     "are padding, but prepend_parameter \"cls\" at job.yaml:5 gives [B, 9, 6]"},
+    {&tokens, ST_ERR_SHAPE, PADDED "    - prepend_parameter: {name: cls}\n    - multihead_attention: {heads: 2}\n",
+     "job.yaml:6: multihead_attention: wants the 8 places"},
+    {&tokens, ST_ERR_SHAPE, PADDED "    - prepend_parameter: {name: cls}\n    - attention: {heads: 2}\n",
+     "job.yaml:6: attention: wants the 8 places"},
+    {&tokens, ST_ERR_SHAPE,
+     PADDED "    - linear: {out: 18}\n    - prepend_parameter: {name: cls}\n    - attend: {heads: 2}\n",
+     "job.yaml:7: attend: wants the 8 places"},
+    {&tokens, ST_ERR_SHAPE, PADDED "    - prepend_parameter: {name: cls}\n    - lstm: {width: 2, packed: true}\n",
+     "job.yaml:6: lstm: wants the 8 places"},
+    {&tokens, ST_ERR_SHAPE,
+     PADDED "    - prepend_parameter: {name: cls}\n    - mean: {axes: [1], skip_padding: true}\n",
+     "job.yaml:6: mean: wants the 8 places"},
+    {&tokens, ST_ERR_INVAL, PLAIN "    - gru: {width: 2, packed: true}\n",
+     "job.yaml:4: gru: packed: the model names no padding token"},
+    {&tokens, ST_ERR_INVAL, PLAIN "    - select: {index: -1, skip_padding: true}\n",
+     "job.yaml:4: select: skip_padding: the model names no padding token"},
+    {&tokens, ST_ERR_INVAL, PADDED "    - mean: {axes: [2], skip_padding: true}\n",
+     "job.yaml:5: mean: skip_padding: the mean is over axis 1, the tokens"},
+    {&tokens, ST_ERR_INVAL, PADDED "    - transpose: {axes: [1, 2], skip_padding: true}\n",
+     "job.yaml:5: transpose: skip_padding is for mean"},
+    {&tokens, ST_ERR_INVAL, PLAIN "    - transformer_decoder_layer: {name: d, heads: 2}\n",
+     "job.yaml:4: transformer_decoder_layer \"d\": attends to an encoder's result: it stands in no "
+     "encoder_decoder's "
+     "decoder"},
+    {&tokens, ST_ERR_INVAL, PLAIN "    - multihead_attention: {heads: 2, memory: true}\n",
+     "job.yaml:4: multihead_attention: attends to an encoder's result"},
+    {&tokens, ST_ERR_SHAPE, PLAIN "    - transformer_encoder_layer: {heads: 4}\n",
+     "job.yaml:4: transformer_encoder_layer: wants a width that its 4 heads divide, but embedding at job.yaml:3 "
+     "gives "
+     "[B, 8, 6]"},
+    {&vectors, ST_ERR_SHAPE, PAIR "        encoder: [relu]\n        decoder: [relu]\n",
+     "job.yaml:3: encoder_decoder: wants tokens [B, T] i64, more than the 5 of its source, but the data gives [B, "
+     "8, 6]"},
+    {&tokens, ST_ERR_SHAPE,
+     "  layers:\n    - encoder_decoder: {name: t, source: 8, encoder: [relu], decoder: [relu]}\n",
+     "job.yaml:3: encoder_decoder \"t\": wants tokens [B, T] i64, more than the 8 of its source, but the data "
+     "gives [B, "
+     "8] i64"},
+    {&tokens, ST_ERR_SHAPE,
+     PAIR "        encoder: [{embedding: {count: 9, width: 6}}, {select: {index: 0}}]\n        decoder: [relu]\n",
+     "job.yaml:3: encoder_decoder: wants its encoder to give vectors [B, 5, C], but select at job.yaml:5 gives [B, "
+     "6]"},
+    {&tokens, ST_ERR_SHAPE,
+     PAIR "        encoder: [{embedding: {count: 9, width: 6}}]\n"
+          "        decoder: [{embedding: {count: 9, width: 4}}, {transformer_decoder_layer: {heads: 2}}]\n",
+     "job.yaml:6: transformer_decoder_layer: wants the width 6 of the encoder's result [B, 5, 6], but embedding at "
+     "job.yaml:6 gives [B, 3, 4]"},
+    {&tokens, ST_ERR_INVAL,
+     PAIR "        encoder: [{embedding: {count: 9, width: 6}}]\n"
+          "        decoder: [{embedding: {count: 9, width: 6}}, {attention: {heads: 2, memory: true}}]\n",
+     "job.yaml:6: attention: with memory its projections need names"},
+    {&tokens, ST_ERR_INVAL,
+     PAIR "        encoder: [{embedding: {count: 9, width: 6}}, {transformer_decoder_layer: {heads: 2}}]\n"
+          "        decoder: [{embedding: {count: 9, width: 6}}]\n",
+     "job.yaml:5: transformer_decoder_layer: attends to an encoder's result"},
+    {&vectors, ST_ERR_RANGE, "  layers:\n    - rrelu: {name: r, lower: 0.5, upper: 0.25}\n",
+     "job.yaml:3: rrelu \"r\": rrelu: slopes from 0.5 to 0.25"},
+    {&vectors, ST_ERR_INVAL, "  layers:\n    - softmax: {gate: gelu}\n", "job.yaml:3: softmax: gate is for glu"},
+    {&vectors, ST_ERR_SHAPE, "  layers:\n    - linear: {out: 5}\n    - glu: {gate: gelu}\n",
+     "job.yaml:4: glu: wants two halves along axis 2, but linear at job.yaml:3 gives [B, 8, 5]"},
+    {&vectors, ST_ERR_SHAPE, "  layers:\n    - softmax2d\n",
+     "job.yaml:3: softmax2d: wants images [B, C, H, W], but the data gives [B, 8, 6]"},
+    {&vectors, ST_ERR_RANGE,
+     "  layers:\n    - attention: {heads: 1, rope: {scaling: {factor: 8, low_freq_factor: 4, high_freq_factor: "
+     "1}}}\n",
+     "job.yaml:3: attention: rope.scaling: high_freq_factor 1 is not above low_freq_factor 4"},
+};
+
 static void models_that_do_not_fit_their_tokens_are_refused(void **state)
 {
     (void)state;
-    static const struct {
-        const wrk_shape_t *input;
-        status_t code;
-        const char *model, *text;
-    } cases[] = {
-        {&vectors, ST_ERR_SHAPE, "  padding: 0\n  layers:\n    - linear: {out: 3}\n",
-         "model.padding: wants tokens [B, T] i64, but the data gives [B, 8, 6]"},
-        {&tokens, ST_ERR_SHAPE,
-         PADDED "    - prepend_parameter: {name: cls}\n    - transformer_encoder_layer: {name: e, heads: 2}\n",
-         "job.yaml:6: transformer_encoder_layer \"e\": wants the 8 places of the tokens, of which model.padding says "
-         "which "
-         "are padding, but prepend_parameter \"cls\" at job.yaml:5 gives [B, 9, 6]"},
-        {&tokens, ST_ERR_SHAPE, PADDED "    - prepend_parameter: {name: cls}\n    - multihead_attention: {heads: 2}\n",
-         "job.yaml:6: multihead_attention: wants the 8 places"},
-        {&tokens, ST_ERR_SHAPE, PADDED "    - prepend_parameter: {name: cls}\n    - attention: {heads: 2}\n",
-         "job.yaml:6: attention: wants the 8 places"},
-        {&tokens, ST_ERR_SHAPE,
-         PADDED "    - linear: {out: 18}\n    - prepend_parameter: {name: cls}\n    - attend: {heads: 2}\n",
-         "job.yaml:7: attend: wants the 8 places"},
-        {&tokens, ST_ERR_SHAPE, PADDED "    - prepend_parameter: {name: cls}\n    - lstm: {width: 2, packed: true}\n",
-         "job.yaml:6: lstm: wants the 8 places"},
-        {&tokens, ST_ERR_SHAPE,
-         PADDED "    - prepend_parameter: {name: cls}\n    - mean: {axes: [1], skip_padding: true}\n",
-         "job.yaml:6: mean: wants the 8 places"},
-        {&tokens, ST_ERR_INVAL, PLAIN "    - gru: {width: 2, packed: true}\n",
-         "job.yaml:4: gru: packed: the model names no padding token"},
-        {&tokens, ST_ERR_INVAL, PLAIN "    - select: {index: -1, skip_padding: true}\n",
-         "job.yaml:4: select: skip_padding: the model names no padding token"},
-        {&tokens, ST_ERR_INVAL, PADDED "    - mean: {axes: [2], skip_padding: true}\n",
-         "job.yaml:5: mean: skip_padding: the mean is over axis 1, the tokens"},
-        {&tokens, ST_ERR_INVAL, PADDED "    - transpose: {axes: [1, 2], skip_padding: true}\n",
-         "job.yaml:5: transpose: skip_padding is for mean"},
-        {&tokens, ST_ERR_INVAL, PLAIN "    - transformer_decoder_layer: {name: d, heads: 2}\n",
-         "job.yaml:4: transformer_decoder_layer \"d\": attends to an encoder's result: it stands in no "
-         "encoder_decoder's "
-         "decoder"},
-        {&tokens, ST_ERR_INVAL, PLAIN "    - multihead_attention: {heads: 2, memory: true}\n",
-         "job.yaml:4: multihead_attention: attends to an encoder's result"},
-        {&tokens, ST_ERR_SHAPE, PLAIN "    - transformer_encoder_layer: {heads: 4}\n",
-         "job.yaml:4: transformer_encoder_layer: wants a width that its 4 heads divide, but embedding at job.yaml:3 "
-         "gives "
-         "[B, 8, 6]"},
-        {&vectors, ST_ERR_SHAPE, PAIR "        encoder: [relu]\n        decoder: [relu]\n",
-         "job.yaml:3: encoder_decoder: wants tokens [B, T] i64, more than the 5 of its source, but the data gives [B, "
-         "8, 6]"},
-        {&tokens, ST_ERR_SHAPE,
-         "  layers:\n    - encoder_decoder: {name: t, source: 8, encoder: [relu], decoder: [relu]}\n",
-         "job.yaml:3: encoder_decoder \"t\": wants tokens [B, T] i64, more than the 8 of its source, but the data "
-         "gives [B, "
-         "8] i64"},
-        {&tokens, ST_ERR_SHAPE,
-         PAIR "        encoder: [{embedding: {count: 9, width: 6}}, {select: {index: 0}}]\n        decoder: [relu]\n",
-         "job.yaml:3: encoder_decoder: wants its encoder to give vectors [B, 5, C], but select at job.yaml:5 gives [B, "
-         "6]"},
-        {&tokens, ST_ERR_SHAPE,
-         PAIR "        encoder: [{embedding: {count: 9, width: 6}}]\n"
-              "        decoder: [{embedding: {count: 9, width: 4}}, {transformer_decoder_layer: {heads: 2}}]\n",
-         "job.yaml:6: transformer_decoder_layer: wants the width 6 of the encoder's result [B, 5, 6], but embedding at "
-         "job.yaml:6 gives [B, 3, 4]"},
-        {&tokens, ST_ERR_INVAL,
-         PAIR "        encoder: [{embedding: {count: 9, width: 6}}]\n"
-              "        decoder: [{embedding: {count: 9, width: 6}}, {attention: {heads: 2, memory: true}}]\n",
-         "job.yaml:6: attention: with memory its projections need names"},
-        {&tokens, ST_ERR_INVAL,
-         PAIR "        encoder: [{embedding: {count: 9, width: 6}}, {transformer_decoder_layer: {heads: 2}}]\n"
-              "        decoder: [{embedding: {count: 9, width: 6}}]\n",
-         "job.yaml:5: transformer_decoder_layer: attends to an encoder's result"},
-    };
-    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+    for (size_t i = 0; i < sizeof(misfits) / sizeof(misfits[0]); i++) {
         gd_module_t *root = NULL;
-        assert_fails(build(cases[i].model, cases[i].input, &root), cases[i].code, cases[i].text);
+        assert_fails(build(misfits[i].model, misfits[i].input, &root), misfits[i].code, misfits[i].text);
         assert_null(root);
     }
 }

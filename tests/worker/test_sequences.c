@@ -204,6 +204,20 @@ static void the_bits_do_not_depend_on_the_layout(void **state)
     assert_string_equal(first.result.parameters_sha256, without);
 }
 
+static void drawn_slopes_do_not_depend_on_the_layout(void **state)
+{
+    (void)state;
+    spec_job_t *job = run_job("[flatten, {linear: {out: 16}}, rrelu, {linear: {out: 5}}]", 4, NULL);
+    memset(&first, 0, sizeof(first));
+    run_ok(job, 1, &first);
+    run_folder_clear();
+    memset(&other, 0, sizeof(other));
+    run_ok(job, 4, &other);
+    assert_string_equal(other.result.parameters_sha256, first.result.parameters_sha256);
+    run_folder_clear();
+    spec_job_free(job);
+}
+
 static void a_text_is_classified_by_what_is_no_padding(void **state)
 {
     (void)state;
@@ -241,6 +255,7 @@ int main(void)
         TEST(tokens_of_a_tokenizer),
         TEST(tables_that_do_not_fit_are_refused),
         TEST(the_bits_do_not_depend_on_the_layout),
+        TEST(drawn_slopes_do_not_depend_on_the_layout),
         TEST(a_text_is_classified_by_what_is_no_padding),
         TEST(a_decoder_learns_to_read_backwards),
     };
