@@ -334,12 +334,20 @@ status_t gd_op_apply(gd_op_id_t id, gd_tensor_t *const *in, int n_in, const gd_a
     return status;
 }
 
-status_t gd_op_apply_into(gd_op_id_t id, gd_tensor_t *const *in, int n_in, const gd_attrs_t *attrs, gd_tensor_t *out)
+/* Whether a tensor may be what the meta says. */
+static bool output_fits(const gd_tensor_t *out, const gd_meta_t *meta)
+{
+    return out->is_contiguous && out->dtype == meta->dtype &&
+           gd_shape_equal(out->n_dims, out->shape, meta->n_dims, meta->shape);
+}
+
+status_t gd_op_apply_outputs(gd_op_id_t id, gd_tensor_t *const *in, int n_in, const gd_attrs_t *attrs,
+                             gd_tensor_t **out_p)
 {
     const gd_op_t *op = rows[id];
     attrs = attrs != NULL ? attrs : &no_attrs;
     gd_meta_t meta[GD_MAX_OUT];
-    gd_tensor_t *outs[GD_MAX_OUT] = {out};
+    gd_tensor_t *outs[GD_MAX_OUT] = {NULL};
     status_t status = inputs_check(op, in, n_in);
     if (status == ST_OK) {
         status = op->infer(in, n_in, attrs, meta);
@@ -350,23 +358,38 @@ status_t gd_op_apply_into(gd_op_id_t id, gd_tensor_t *const *in, int n_in, const
     if (op->is_view) {
         return ST_FAIL(ST_ERR_INVAL, "%s: a view can't be computed into a tensor", op->name);
     }
-    if (!out->is_contiguous || out->dtype != meta[0].dtype ||
-        !gd_shape_equal(out->n_dims, out->shape, meta[0].n_dims, meta[0].shape)) {
-        return gd_op_fail_shapes(ST_ERR_SHAPE, op->name, out, NULL,
-                                 "the given output has another shape or dtype than the result, or isn't contiguous");
-    }
-    int n_made = 1;
-    while (n_made < op->n_out && status == ST_OK) {
-        status = gd_tensor_new_meta(&meta[n_made], &outs[n_made]);
-        n_made += status == ST_OK;
+    for (int i = 0; i < op->n_out && status == ST_OK; i++) {
+        outs[i] = out_p[i];
+        if (out_p[i] == NULL) {
+            status = gd_tensor_new_meta(&meta[i], &outs[i]);
+        } else if (!output_fits(out_p[i], &meta[i])) {
+            status =
+                gd_op_fail_shapes(ST_ERR_SHAPE, op->name, out_p[i], NULL,
+                                  "the given output has another shape or dtype than the result, or isn't contiguous");
+        }
     }
     if (status == ST_OK) {
         status = kernel_run(id, op, in, n_in, attrs, outs, true);
-        out->storage->version++;
-        out->storage->changed_by = op->name;
     }
-    while (n_made > 1) {
-        (void)gd_tensor_unref(outs[--n_made]);
+    for (int i = 0; i < op->n_out; i++) {
+        if (out_p[i] != NULL) {
+            out_p[i]->storage->version++;
+            out_p[i]->storage->changed_by = op->name;
+        } else if (status == ST_OK) {
+            out_p[i] = outs[i];
+        } else {
+            (void)gd_tensor_unref(outs[i]);
+        }
+    }
+    return status;
+}
+
+status_t gd_op_apply_into(gd_op_id_t id, gd_tensor_t *const *in, int n_in, const gd_attrs_t *attrs, gd_tensor_t *out)
+{
+    gd_tensor_t *outs[GD_MAX_OUT] = {out};
+    status_t status = gd_op_apply_outputs(id, in, n_in, attrs, outs);
+    for (int i = 1; i < rows[id]->n_out && status == ST_OK; i++) {
+        (void)gd_tensor_unref(outs[i]);
     }
     return status;
 }

@@ -136,6 +136,10 @@ status_t gd_op_find(const char *name, gd_op_id_t *id_p);
 status_t gd_op_apply(gd_op_id_t id, gd_tensor_t *const *in, int n_in, const gd_attrs_t *attrs, gd_tensor_t **out_p);
 /* The same with the first output computed into a given contiguous tensor of the right shape and dtype; no graph. */
 status_t gd_op_apply_into(gd_op_id_t id, gd_tensor_t *const *in, int n_in, const gd_attrs_t *attrs, gd_tensor_t *out);
+/* The same with out_p[n_out of the row]: the first one is given, others where not NULL; those left NULL are made, new
+ * references. On failure none is left that was made here. */
+status_t gd_op_apply_outputs(gd_op_id_t id, gd_tensor_t *const *in, int n_in, const gd_attrs_t *attrs,
+                             gd_tensor_t **out_p);
 
 /* Helpers for infer functions. gd_meta_broadcast: the shape that a and b broadcast to, and their common dtype. */
 void gd_meta_like(const gd_tensor_t *t, gd_meta_t *meta_p);
