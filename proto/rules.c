@@ -333,7 +333,7 @@ const spec_rule_t spec_rules[] = {
     {"Training.fused_loss",
      .help =
          "Whether a last linear layer without bias and cross_entropy are computed in pieces of rows: the logits are "
-         "never all in memory, for one more product of matrices; auto: where they take 256 MiB or more."},
+         "never all in memory, nor a copy of them for their gradient; auto: where they take 1 MiB or more."},
     {"Training.memory_budget", .flags = SPEC_BYTES | SPEC_HAS_MIN | SPEC_HAS_MAX, .min = 1, .max = 1e15,
      .default_text = "none",
      .help =

@@ -689,7 +689,7 @@ static const char *fuse_obstacle(const wrk_loss_t *loss, const gd_module_t *mode
 status_t wrk_loss_fuse(wrk_loss_t *loss, const Gradd__V1__Training *training, const gd_module_t *model, bool has_labels,
                        int64_t n_rows, int64_t n_outputs)
 {
-    static const int64_t LEAST_BYTES = INT64_C(256) << 20;
+    static const int64_t LEAST_BYTES = INT64_C(1) << 20;
     const char *obstacle = fuse_obstacle(loss, model, has_labels);
     if (training->fused_loss == GRADD__V1__TRAINING__FUSE__on && obstacle != NULL) {
         return ST_FAIL(ST_ERR_INVAL, "training.fused_loss: %s", obstacle);
@@ -717,7 +717,8 @@ static status_t fused_compute(const wrk_session_t *session, gd_tensor_t *x, gd_t
     const gd_linear_cross_entropy_options_t options = {.scale = factor * term->share,
                                                        .ignore_index = term->ignore_index,
                                                        .label_smoothing = smooths ? term->smoothing : 0,
-                                                       .class_weight = term->weight};
+                                                       .class_weight = term->weight,
+                                                       .is_root = true};
     record->n_correct = 0;
     if (status == ST_OK) {
         gd_tensor_t *weight = model->children[model->n_children - 1]->parameters[0].tensor;

@@ -225,7 +225,6 @@ static status_t outputs_check(wrk_session_t *session)
         const bool has_labels = wrk_dataset_target(session->train)->dtype != GD_DTYPE_F32;
         status = wrk_loss_fuse(&session->loss, session->job->training, session->model, has_labels,
                                session->micro * session->n_targets, session->n_outputs);
-        session->has_accuracy &= !session->loss.is_fused || session->loss.terms[0].weight == NULL;
     }
     (void)gd_tensor_unref(outputs);
     (void)gd_tensor_unref(y);

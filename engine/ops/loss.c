@@ -121,6 +121,65 @@ const gd_op_t gd_op_cross_entropy_backward = {
                {.in = {{0, {0}}, {2, {8, 2}}, {1, {8}, TARGETS(1000)}, {1, {8}}}, .n_in = 4, .expect = ST_ERR_DATA}},
 };
 
+/* weight[V] has the statistics' dtype. */
+static status_t cross_entropy_slope_infer(gd_tensor_t *const *in, int n_in, const gd_attrs_t *attrs, gd_meta_t *out)
+{
+    const gd_tensor_t *weight = n_in > 2 ? in[2] : NULL;
+    status_t status = classes_check("cross_entropy_slope", in[0], in[1]);
+    if (status != ST_OK) {
+        return status;
+    }
+    if (!(attrs->f[1] >= 0.0 && attrs->f[1] < 1.0)) {
+        return ST_FAIL(ST_ERR_RANGE, "cross_entropy_slope: label smoothing %g is outside [0, 1)", attrs->f[1]);
+    }
+    if (weight != NULL && weight->numel != in[0]->shape[in[0]->n_dims - 1]) {
+        return gd_op_fail_shapes(ST_ERR_SHAPE, "cross_entropy_slope", in[0], weight,
+                                 "one weight for each class is needed");
+    }
+    if (weight != NULL && weight->dtype != gd_dtype_widen(in[0]->dtype)) {
+        return ST_FAIL(ST_ERR_DTYPE, "cross_entropy_slope: logits %s, weight %s: must be equal, f32 beside 16 bits",
+                       gd_dtype_name(in[0]->dtype), gd_dtype_name(weight->dtype));
+    }
+    gd_meta_set(&out[0], in[0]->dtype, in[0]->n_dims, in[0]->shape);
+    gd_meta_set(&out[1], gd_dtype_widen(in[0]->dtype), 0, NULL);
+    gd_meta_set(&out[2], GD_DTYPE_I64, 0, NULL);
+    return ST_OK;
+}
+
+#define WEIGHT .lo = 0.5, .hi = 2, .no_grad = true
+const gd_op_t gd_op_cross_entropy_slope = {
+    .name = "cross_entropy_slope",
+    .formula = "dx = dloss/dx; loss = scale sum_n ((1-s) w[t] (lse_n - x[n,t]) + s / V sum_v w[v] (lse_n - x[n,v])); "
+               "and how many rows are largest at t = target_n",
+    .attrs = "i0 ignored target; f0 scale; f1 label smoothing s",
+    .n_in = 3,
+    .n_in_required = 2,
+    .n_out = 3,
+    .dtypes = OPS_DTYPES_FLOAT,
+    .contiguous_in = 7,
+    .f32_in = 4,
+    .infer = cross_entropy_slope_infer,
+    .sample = {{.in = {{2, {3, 5}}, {1, {3}, TARGETS(5)}}, .n_in = 2, .attrs = {.i = {-1}, .f = {1.0}}},
+               {.in = {{2, {40, 5}}, {1, {40}, TARGETS(5)}}, .n_in = 2, .attrs = {.i = {2}, .f = {0.5, 0.1}}},
+               {.in = {{2, {33, 65}, .lo = -4, .hi = 4}, {1, {33}, TARGETS(65)}, {1, {65}, WEIGHT}},
+                .n_in = 3,
+                .attrs = {.i = {7}, .f = {0.03, 0.2}}},
+               {.in = {{3, {2, 3, 7}, .lo = -9, .hi = 9}, {2, {2, 3}, TARGETS(7)}, {1, {7}, WEIGHT}},
+                .n_in = 3,
+                .attrs = {.i = {-100}, .f = {0.25}}},
+               {.in = {{2, {0, 5}}, {1, {0}, TARGETS(5)}}, .n_in = 2, .attrs = {.i = {-1}, .f = {1.0}}},
+               {.in = {{2, {8, 2}}, {1, {8}, TARGETS(1000)}},
+                .n_in = 2,
+                .attrs = {.i = {-1}, .f = {1.0}},
+                .expect = ST_ERR_DATA},
+               {.in = {{2, {3, 5}}, {1, {3}, TARGETS(5)}, {1, {4}}}, .n_in = 3, .expect = ST_ERR_SHAPE},
+               {.in = {{2, {3, 5}}, {1, {4}, TARGETS(5)}}, .n_in = 2, .expect = ST_ERR_SHAPE},
+               {.in = {{2, {3, 5}}, {1, {3}, TARGETS(5)}},
+                .n_in = 2,
+                .attrs = {.f = {1.0, 1.0}},
+                .expect = ST_ERR_RANGE}},
+};
+
 static status_t mse_infer(gd_tensor_t *const *in, int n_in, const gd_attrs_t *attrs, gd_meta_t *out)
 {
     (void)attrs;

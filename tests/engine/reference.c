@@ -335,6 +335,7 @@ const reference_func_t reference_table[GD_OP_COUNT] = {
     [GD_OP_EMBEDDING_BACKWARD] = ref_embedding_backward,
     [GD_OP_CROSS_ENTROPY] = ref_cross_entropy,
     [GD_OP_CROSS_ENTROPY_BACKWARD] = ref_cross_entropy_backward,
+    [GD_OP_CROSS_ENTROPY_SLOPE] = ref_cross_entropy_slope,
     [GD_OP_MSE] = ref_mse,
     [GD_OP_MSE_BACKWARD] = ref_mse_backward,
     [GD_OP_POINTWISE_LOSS] = ref_pointwise_loss,

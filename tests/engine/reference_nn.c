@@ -354,6 +354,36 @@ void ref_cross_entropy(const ref_tensor_t *in, const gd_attrs_t *attrs, ref_tens
     }
 }
 
+void ref_cross_entropy_slope(const ref_tensor_t *in, const gd_attrs_t *attrs, ref_tensor_t *out)
+{
+    const int64_t n = in[0].shape[in[0].n_dims - 1];
+    double loss = 0;
+    int64_t n_correct = 0;
+    for (int64_t row = 0; row < in[1].numel; row++) {
+        const double *x = in[0].data + row * n;
+        const int64_t target = (int64_t)in[1].data[row];
+        double sum = 0, total = 0;
+        int64_t largest = 0;
+        for (int64_t v = 0; v < n; v++) {
+            sum += exp(x[v]);
+            largest = x[v] > x[largest] ? v : largest;
+        }
+        for (int64_t v = 0; v < n; v++) { /* the share of class v in the row's targets */
+            const double share = attrs->f[1] / (double)n + (v == target ? 1 - attrs->f[1] : 0);
+            const double weighted = target != attrs->i[0] ? share * (in[2].data != NULL ? in[2].data[v] : 1) : 0;
+            loss += weighted * (log(sum) - x[v]);
+            out[0].data[row * n + v] = -attrs->f[0] * weighted;
+            total += weighted;
+        }
+        for (int64_t v = 0; v < n; v++) {
+            out[0].data[row * n + v] += attrs->f[0] * total * exp(x[v]) / sum;
+        }
+        n_correct += target == largest && target != attrs->i[0];
+    }
+    out[1].data[0] = attrs->f[0] * loss;
+    out[2].data[0] = (double)n_correct;
+}
+
 void ref_cross_entropy_backward(const ref_tensor_t *in, const gd_attrs_t *attrs, ref_tensor_t *out)
 {
     const int64_t n = in[1].shape[in[1].n_dims - 1];

@@ -22,6 +22,7 @@ void ref_embedding(const ref_tensor_t *in, const gd_attrs_t *attrs, ref_tensor_t
 void ref_embedding_backward(const ref_tensor_t *in, const gd_attrs_t *attrs, ref_tensor_t *out);
 void ref_cross_entropy(const ref_tensor_t *in, const gd_attrs_t *attrs, ref_tensor_t *out);
 void ref_cross_entropy_backward(const ref_tensor_t *in, const gd_attrs_t *attrs, ref_tensor_t *out);
+void ref_cross_entropy_slope(const ref_tensor_t *in, const gd_attrs_t *attrs, ref_tensor_t *out);
 void ref_mse(const ref_tensor_t *in, const gd_attrs_t *attrs, ref_tensor_t *out);
 void ref_mse_backward(const ref_tensor_t *in, const gd_attrs_t *attrs, ref_tensor_t *out);
 

@@ -135,6 +135,7 @@ CPU_KERNEL(embedding_backward);
 /* loss.c */
 CPU_KERNEL(cross_entropy);
 CPU_KERNEL(cross_entropy_backward);
+CPU_KERNEL(cross_entropy_slope);
 CPU_KERNEL(mse);
 CPU_KERNEL(mse_backward);
 

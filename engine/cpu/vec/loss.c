@@ -21,6 +21,8 @@ typedef struct cross_entropy {
     void *dlogits;
     double *loss_of_block;
     int64_t *n_correct_of_block;
+    const void *class_weight; /* slope: NULL: 1 for each */
+    double mean_weight;
     double scale; /* backward: of the loss's gradient */
     double smoothing;
     int64_t ignore_index;
@@ -88,6 +90,17 @@ static float row_logsumexp_f32(const float *x, int64_t n, float most)
         sum += vec_exp(x[i] - most);
     }
     return most + logf(sum);
+}
+
+/* sum of w[i] x[i] */
+static float row_dot_f32(const float *w, const float *x, int64_t n)
+{
+    float sum = 0.0F;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t i = 0; i < n; i++) {
+        sum += w[i] * x[i];
+    }
+    return sum;
 }
 
 static void cross_entropy_block_f32(void *arg, int64_t begin, int64_t end)
@@ -176,6 +189,33 @@ static cross_entropy_t cross_entropy_init(const gd_view_t *logits, const gd_view
     };
 }
 
+/* Works the rows off block by block, and sums what the blocks leave, in order. */
+static status_t cross_entropy_run(const gd_kernel_args_t *args, cross_entropy_t *c, const char *op,
+                                  void (*block)(void *arg, int64_t begin, int64_t end), gd_view_t *loss_p,
+                                  gd_view_t *n_correct_p)
+{
+    const int64_t n_blocks = gd_cpu_n_blocks(c->n_rows, ROWS_PER_BLOCK);
+    c->loss_of_block = gd_cpu_scratch(GD_CPU_SLOT_KERNEL, (size_t)n_blocks * 2 * sizeof(double));
+    if (c->loss_of_block == NULL) {
+        return ST_FAIL(ST_ERR_NOMEM, "%s: %lld partial sums", op, (long long)n_blocks);
+    }
+    c->n_correct_of_block = (int64_t *)(void *)(c->loss_of_block + n_blocks);
+    gd_cpu_parallel(args->n_threads, c->n_rows, ROWS_PER_BLOCK, block, c);
+    double loss = 0.0;
+    int64_t n_correct = 0;
+    for (int64_t i = 0; i < n_blocks; i++) {
+        loss += c->loss_of_block[i];
+        n_correct += c->n_correct_of_block[i];
+    }
+    if (c->dtype != GD_DTYPE_F64) {
+        *(float *)loss_p->data = (float)(loss * c->scale);
+    } else {
+        *(double *)loss_p->data = loss * c->scale;
+    }
+    *(int64_t *)n_correct_p->data = n_correct;
+    return cross_entropy_end(c, op);
+}
+
 /* in: logits[…,V], targets[…]; out: loss[], logsumexp[N], n_correct[] (i64). */
 CPU_KERNEL(cross_entropy)
 {
@@ -188,28 +228,10 @@ CPU_KERNEL(cross_entropy)
     if (status != ST_OK) {
         return status;
     }
-    const int64_t n_blocks = gd_cpu_n_blocks(c.n_rows, ROWS_PER_BLOCK);
     c.logsumexp = args->out[1].data;
-    c.loss_of_block = gd_cpu_scratch(GD_CPU_SLOT_KERNEL, (size_t)n_blocks * 2 * sizeof(double));
-    if (c.loss_of_block == NULL) {
-        return ST_FAIL(ST_ERR_NOMEM, "cross_entropy: %lld partial sums", (long long)n_blocks);
-    }
-    c.n_correct_of_block = (int64_t *)(void *)(c.loss_of_block + n_blocks);
-    gd_cpu_parallel(args->n_threads, c.n_rows, ROWS_PER_BLOCK,
-                    dtype == GD_DTYPE_F64 ? cross_entropy_block_f64 : cross_entropy_block_f32, &c);
-    double loss = 0.0;
-    int64_t n_correct = 0;
-    for (int64_t i = 0; i < n_blocks; i++) {
-        loss += c.loss_of_block[i];
-        n_correct += c.n_correct_of_block[i];
-    }
-    if (dtype != GD_DTYPE_F64) {
-        *(float *)args->out[0].data = (float)(loss * c.scale);
-    } else {
-        *(double *)args->out[0].data = loss * c.scale;
-    }
-    *(int64_t *)args->out[2].data = n_correct;
-    return cross_entropy_end(&c, "cross_entropy");
+    return cross_entropy_run(args, &c, "cross_entropy",
+                             dtype == GD_DTYPE_F64 ? cross_entropy_block_f64 : cross_entropy_block_f32, &args->out[0],
+                             &args->out[2]);
 }
 
 static void cross_entropy_backward_block_f32(void *arg, int64_t begin, int64_t end)
@@ -273,6 +295,152 @@ CPU_KERNEL(cross_entropy_backward)
     gd_cpu_parallel(args->n_threads, c.n_rows, ROWS_PER_BLOCK,
                     is_f64 ? cross_entropy_backward_block_f64 : cross_entropy_backward_block_f32, &c);
     return cross_entropy_end(&c, "cross_entropy_backward");
+}
+
+/* ---- value and slope in one pass ---- */
+
+/*
+ * Note [A row is read once]: where the gradient that will flow into the loss is known to be 1, a row's loss and slope
+ * are made together: exp(x - max) is kept where the slope is to stand, which may be where the logits stand, and scaled
+ * when its sum is known; so a row is read from memory once and its exponentials are formed once.
+ *   loss_n = (1-s) w[t] (lse - x[t]) + s / V sum_v w[v] (lse - x[v])
+ *   slope[v] = share softmax(x)[v] - (1-s) w[t] [v = t] - s / V w[v],  share = (1-s) w[t] + s / V sum_v w[v]
+ */
+typedef struct row_share {
+    double of_target; /* (1-s) w[t] */
+    double of_all;    /* s / V */
+    double total;     /* what the logsumexp counts */
+} row_share_t;
+
+static row_share_t row_share(const cross_entropy_t *c, double target_weight)
+{
+    const double of_target = (1.0 - c->smoothing) * target_weight;
+    return (row_share_t){
+        .of_target = of_target,
+        .of_all = c->smoothing / (double)c->n_classes,
+        .total = of_target + c->smoothing * c->mean_weight,
+    };
+}
+
+static void cross_entropy_slope_block_f32(void *arg, int64_t begin, int64_t end)
+{
+    cross_entropy_t *c = arg;
+    const int64_t n = c->n_classes;
+    const float *w = c->class_weight;
+    const size_t size = half_is(c->dtype) ? sizeof(uint16_t) : sizeof(float);
+    double loss = 0.0;
+    int64_t n_correct = 0;
+    float *buffer = row_buffer(c);
+    for (int64_t row = begin; row < end && buffer != NULL; row++) {
+        const int64_t target = target_get(c, row);
+        if (target == c->ignore_index) {
+            memset((char *)c->dlogits + (size_t)(row * n) * size, 0, (size_t)n * size);
+            continue;
+        }
+        const float *x = half_row(c->logits, c->dtype, row * n, n, buffer);
+        float *dx = half_row_open(c->dlogits, c->dtype, row * n, buffer);
+        const row_share_t share = row_share(c, w != NULL ? (double)w[target] : 1.0);
+        const float most = simd_row_max(x, n);
+        loss -= share.of_target * (double)x[target];
+        if (share.of_all > 0.0) {
+            loss -= share.of_all * (double)(w != NULL ? row_dot_f32(w, x, n) : simd_row_sum(x, n));
+        }
+        n_correct += is_first_f32(x, target, most);
+        float sum = 0.0F;
+#pragma omp simd reduction(+ : sum)
+        for (int64_t i = 0; i < n; i++) {
+            const float e = vec_exp(x[i] - most);
+            dx[i] = e;
+            sum += e;
+        }
+        loss += share.total * (double)(most + logf(sum));
+        const float factor = (float)(c->scale * share.total / (double)sum);
+        const float spread = (float)(c->scale * share.of_all);
+        if (w == NULL || share.of_all <= 0.0) {
+#pragma omp simd
+            for (int64_t i = 0; i < n; i++) {
+                dx[i] = factor * dx[i] - spread;
+            }
+        } else {
+#pragma omp simd
+            for (int64_t i = 0; i < n; i++) {
+                dx[i] = factor * dx[i] - spread * w[i];
+            }
+        }
+        dx[target] -= (float)(c->scale * share.of_target);
+        half_row_put(dx, c->dlogits, c->dtype, row * n, n);
+    }
+    c->loss_of_block[begin / ROWS_PER_BLOCK] = loss;
+    c->n_correct_of_block[begin / ROWS_PER_BLOCK] = n_correct;
+}
+
+static void cross_entropy_slope_block_f64(void *arg, int64_t begin, int64_t end)
+{
+    cross_entropy_t *c = arg;
+    const int64_t n = c->n_classes;
+    const double *w = c->class_weight;
+    double loss = 0.0;
+    int64_t n_correct = 0;
+    for (int64_t row = begin; row < end; row++) {
+        const double *x = (const double *)c->logits + row * n;
+        double *dx = (double *)c->dlogits + row * n;
+        const int64_t target = target_get(c, row);
+        if (target == c->ignore_index) {
+            memset(dx, 0, (size_t)n * sizeof(double));
+            continue;
+        }
+        const row_share_t share = row_share(c, w != NULL ? w[target] : 1.0);
+        double most = x[0], sum = 0.0;
+        for (int64_t i = 1; i < n; i++) {
+            most = x[i] > most ? x[i] : most;
+        }
+        loss -= share.of_target * x[target];
+        n_correct += is_first_f64(x, target, most);
+        for (int64_t i = 0; i < n; i++) {
+            loss -= share.of_all * (w != NULL ? w[i] : 1.0) * x[i];
+            dx[i] = exp(x[i] - most);
+            sum += dx[i];
+        }
+        loss += share.total * (most + log(sum));
+        for (int64_t i = 0; i < n; i++) {
+            dx[i] = c->scale * (share.total * dx[i] / sum - share.of_all * (w != NULL ? w[i] : 1.0));
+        }
+        dx[target] -= c->scale * share.of_target;
+    }
+    c->loss_of_block[begin / ROWS_PER_BLOCK] = loss;
+    c->n_correct_of_block[begin / ROWS_PER_BLOCK] = n_correct;
+}
+
+/* The mean of the classes' weights; 1 where there are none. */
+static double weight_mean(const gd_view_t *weight, int64_t n)
+{
+    double sum = 0.0;
+    for (int64_t i = 0; i < n && weight->data != NULL; i++) {
+        sum += weight->dtype == GD_DTYPE_F64 ? ((const double *)weight->data)[i]
+                                             : (double)((const float *)weight->data)[i];
+    }
+    return weight->data != NULL ? sum / (double)n : 1.0;
+}
+
+/* in: logits[…,V], targets[…], weight[V] or absent; out: dlogits[…,V], which may be the logits' memory, loss[],
+ * n_correct[] (i64). */
+CPU_KERNEL(cross_entropy_slope)
+{
+    const int32_t dtype = args->in[0].dtype;
+    if (!gd_dtype_is_float((gd_dtype_t)dtype)) {
+        return gd_cpu_fail_dtype("cross_entropy_slope", dtype);
+    }
+    cross_entropy_t c = cross_entropy_init(&args->in[0], &args->in[1], args->attrs);
+    status_t status = targets_check("cross_entropy_slope", &c);
+    if (status != ST_OK) {
+        return status;
+    }
+    c.dlogits = args->out[0].data;
+    c.class_weight = args->in[2].data;
+    c.mean_weight = weight_mean(&args->in[2], c.n_classes);
+    return cross_entropy_run(args, &c, "cross_entropy_slope",
+                             dtype == GD_DTYPE_F64 ? cross_entropy_slope_block_f64 : cross_entropy_slope_block_f32,
+                             &args->out[1], &args->out[2]);
 }
 
 typedef struct mse {

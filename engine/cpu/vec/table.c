@@ -57,6 +57,7 @@ const gd_kernel_func_t CPU_JOIN(gd_cpu_kernels_, GD_ISA)[GD_OP_COUNT] = {
     [GD_OP_EMBEDDING_BACKWARD] = CPU_FN(embedding_backward),
     [GD_OP_CROSS_ENTROPY] = CPU_FN(cross_entropy),
     [GD_OP_CROSS_ENTROPY_BACKWARD] = CPU_FN(cross_entropy_backward),
+    [GD_OP_CROSS_ENTROPY_SLOPE] = CPU_FN(cross_entropy_slope),
     [GD_OP_MSE] = CPU_FN(mse),
     [GD_OP_MSE_BACKWARD] = CPU_FN(mse_backward),
     [GD_OP_POINTWISE_LOSS] = CPU_FN(pointwise_loss),

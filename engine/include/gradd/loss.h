@@ -82,13 +82,17 @@ typedef struct gd_linear_cross_entropy_options {
     double scale; /* of the sum over the targets */
     int64_t ignore_index;
     double label_smoothing;
-    gd_tensor_t *class_weight; /* [V]; NULL: 1 for each */
+    gd_tensor_t *class_weight; /* [V], f32 beside 16 bits; NULL: 1 for each */
+    bool is_root;              /* gd_backward will start at the loss, with a gradient of 1, and nowhere else */
 } gd_linear_cross_entropy_options_t;
 /*
  * 0-d: scale times the sum of the cross-entropies of the logits x weightᵀ, x[…,C], weight[V,C], one target a row, as
- * gd_linear and gd_cross_entropy give, but the logits are made in pieces of rows and again in the backward, so that no
- * more than about 4 million of them are ever there. Costs a product of matrices more. n_correct_p (may be NULL): rows
- * whose largest logit is the target's; not set with class_weight. ST_ERR_SHAPE, ST_ERR_DATA as those two.
+ * gd_linear and gd_cross_entropy give, but the logits are made in pieces of rows, 128 MiB of them or 64 rows at a time,
+ * and both gradients with them: the forward does the backward's work, which then scales what was made. Without
+ * gradients the loss alone is made. The weight's gradient is kept until the backward, f32 [V,C], unless is_root: then
+ * the forward adds it to the weight's .grad, if the weight is a leaf that has one and no hooks; a backward with another
+ * gradient than 1 is ST_ERR_STATE. n_correct_p (may be NULL): rows whose largest logit is the target's. ST_ERR_SHAPE,
+ * ST_ERR_DATA as those two.
  */
 status_t gd_linear_cross_entropy(gd_tensor_t *x, gd_tensor_t *weight, gd_tensor_t *targets,
                                  const gd_linear_cross_entropy_options_t *options, gd_tensor_t **loss_p,
