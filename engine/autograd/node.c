@@ -19,7 +19,7 @@ static status_t node_save(tape_node_t *node, gd_tensor_t *const *out, int n_out)
         return ST_OK;
     }
     for (int i = 0; i < n_out; i++) {
-        if (out[i] != NULL) {
+        if (out[i] != NULL && (op->saves_out == 0 || (op->saves_out >> i & 1u) != 0)) {
             status_t status = gd_tensor_new_alias(out[i], &node->base.out[i]);
             if (status != ST_OK) {
                 return status;

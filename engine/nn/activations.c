@@ -15,6 +15,9 @@ typedef struct activation {
 static status_t activation_forward(gd_module_t *self, gd_tensor_t *x, gd_tensor_t **y_p)
 {
     const activation_t *activation = (const activation_t *)self;
+    if (activation->op == GD_OP_GELU) {
+        return gd_gelu(x, activation->attrs.i[0] != 0, y_p);
+    }
     return gd_op_apply(activation->op, &x, 1, &activation->attrs, y_p);
 }
 

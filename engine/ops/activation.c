@@ -149,9 +149,3 @@ WITH_ONE(HARDSHRINK, hardshrink, width)
 WITH_TWO(HARDTANH, hardtanh, low, high)
 WITH_TWO(SOFTPLUS, softplus, beta, threshold)
 WITH_TWO(THRESHOLD, threshold, threshold, value)
-
-status_t gd_gelu(gd_tensor_t *x, bool tanh_approximation, gd_tensor_t **y_p)
-{
-    const gd_attrs_t attrs = {.i = {tanh_approximation}};
-    return gd_op_apply(GD_OP_GELU, &x, 1, &attrs, y_p);
-}

@@ -135,6 +135,15 @@ REF_MAP(relu, 1, fmax(a, 0))
 REF_MAP(relu_backward, 2, b > 0 ? a : 0)
 REF_MAP(gelu, 1, gelu(a, attrs->i[0] != 0))
 REF_MAP(gelu_backward, 2, a *gelu_derivative(b, attrs->i[0] != 0))
+
+static void ref_gelu_with_slope(const ref_tensor_t *in, const gd_attrs_t *attrs, ref_tensor_t *out)
+{
+    for (int64_t i = 0; i < in[0].numel; i++) {
+        out[0].data[i] = gelu(in[0].data[i], attrs->i[0] != 0);
+        out[1].data[i] = gelu_derivative(in[0].data[i], attrs->i[0] != 0);
+    }
+}
+
 REF_MAP(tanh, 1, tanh(a))
 REF_MAP(tanh_backward, 2, a *(1 - b * b))
 REF_MAP(sigmoid, 1, logistic(a))
@@ -305,6 +314,7 @@ const reference_func_t reference_table[GD_OP_COUNT] = {
     [GD_OP_RELU_BACKWARD] = ref_relu_backward,
     [GD_OP_GELU] = ref_gelu,
     [GD_OP_GELU_BACKWARD] = ref_gelu_backward,
+    [GD_OP_GELU_WITH_SLOPE] = ref_gelu_with_slope,
     [GD_OP_TANH] = ref_tanh,
     [GD_OP_TANH_BACKWARD] = ref_tanh_backward,
     [GD_OP_SIGMOID] = ref_sigmoid,

@@ -15,7 +15,7 @@
 #include "gradd/rng.h"
 #include "tests/support/fixture.h"
 
-enum { N = 1 << 20 };
+enum { N = 1 << 20, N_GELU = 20011 };
 
 /* Largest error of op against f in units of the last place of the result, over x evenly spaced in its bits. */
 static double worst_ulp(gd_op_id_t id, double (*f)(double), float lo, float hi)
@@ -164,6 +164,28 @@ static void results_do_not_depend_on_the_number_of_threads(void **state)
     }
 }
 
+/* A checkpointed segment runs without a graph first, with one later. */
+static void gelu_gives_the_same_bits_with_and_without_a_graph(void **state)
+{
+    (void)state;
+    gd_tensor_t *x = NULL;
+    assert_ok(gd_tensor_new(GD_DTYPE_F32, 1, (const int64_t[]){N_GELU}, &x));
+    gd_rng_fill_normal(&(gd_rng_key_t){.seed = 3}, 0, 2, gd_tensor_data(x), N_GELU);
+    assert_ok(gd_tensor_set_requires_grad(x, true));
+    for (int is_tanh = 0; is_tanh < 2; is_tanh++) {
+        gd_tensor_t *y = NULL;
+        gd_tensor_t *plain = NULL;
+        assert_ok(gd_gelu(x, is_tanh != 0, &y));
+        const bool was_enabled = gd_grad_set_enabled(false);
+        assert_ok(gd_gelu(x, is_tanh != 0, &plain));
+        assert_memory_equal(gd_tensor_data(y), gd_tensor_data(plain), N_GELU * sizeof(float));
+        plain = gd_tensor_unref(plain);
+        (void)gd_grad_set_enabled(was_enabled);
+        (void)gd_tensor_unref(y);
+    }
+    (void)gd_tensor_unref(x);
+}
+
 /* Sums of any axes of a permuted tensor against f64 loops, at sizes that reach every path of the kernel. */
 static void sums_of_every_layout_are_right(void **state)
 {
@@ -293,6 +315,7 @@ int main(void)
         TEST(functions_are_accurate_to_a_few_units),
         TEST(special_values_come_out_right),
         TEST(results_do_not_depend_on_the_number_of_threads),
+        TEST(gelu_gives_the_same_bits_with_and_without_a_graph),
         TEST(sums_of_every_layout_are_right),
         TEST(dropout_keeps_the_expected_share),
         TEST(rrelu_draws_its_slopes),

@@ -22,15 +22,8 @@ DEFINE_BINARY_KERNEL(sigmoid_backward, a_ *b_ *(1.0f - b_), a_ *b_ *(1.0 - b_))
 DEFINE_UNARY_KERNEL(silu, a_ *vec_sigmoid(a_), a_ *sigmoid_f64(a_))
 DEFINE_BINARY_KERNEL(silu_backward, a_ *silu_derivative(b_), a_ *silu_derivative_f64(b_))
 
-DEFINE_UNARY_KERNEL(gelu_exact, gelu_exact(a_), gelu_exact_f64(a_))
-DEFINE_UNARY_KERNEL(gelu_tanh, gelu_tanh(a_), gelu_tanh_f64(a_))
 DEFINE_BINARY_KERNEL(gelu_exact_backward, a_ *gelu_exact_derivative(b_), a_ *gelu_exact_derivative_f64(b_))
 DEFINE_BINARY_KERNEL(gelu_tanh_backward, a_ *gelu_tanh_derivative(b_), a_ *gelu_tanh_derivative_f64(b_))
-
-CPU_KERNEL(gelu)
-{
-    return args->attrs->i[0] != 0 ? CPU_FN(gelu_tanh)(args) : CPU_FN(gelu_exact)(args);
-}
 
 CPU_KERNEL(gelu_backward)
 {

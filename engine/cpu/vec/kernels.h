@@ -86,6 +86,7 @@ CPU_KERNEL(relu);
 CPU_KERNEL(relu_backward);
 CPU_KERNEL(gelu);
 CPU_KERNEL(gelu_backward);
+CPU_KERNEL(gelu_with_slope); /* gelu.c */
 CPU_KERNEL(tanh);
 CPU_KERNEL(tanh_backward);
 CPU_KERNEL(sigmoid);

@@ -24,6 +24,7 @@ const gd_kernel_func_t CPU_JOIN(gd_cpu_kernels_, GD_ISA)[GD_OP_COUNT] = {
     [GD_OP_RELU_BACKWARD] = CPU_FN(relu_backward),
     [GD_OP_GELU] = CPU_FN(gelu),
     [GD_OP_GELU_BACKWARD] = CPU_FN(gelu_backward),
+    [GD_OP_GELU_WITH_SLOPE] = CPU_FN(gelu_with_slope),
     [GD_OP_TANH] = CPU_FN(tanh),
     [GD_OP_TANH_BACKWARD] = CPU_FN(tanh_backward),
     [GD_OP_SIGMOID] = CPU_FN(sigmoid),

@@ -91,7 +91,8 @@ typedef struct gd_op {
     unsigned dtypes; /* bit per gd_dtype_t of the first input that the op computes in; 0: f32 and f64 */
     bool promotes;   /* inputs may have several dtypes, and .dtypes is about what they have in common */
     unsigned saves;
-    unsigned saves_in; /* the inputs that GD_SAVE_INPUTS is about, a bit each; 0: all */
+    unsigned saves_in;  /* the inputs that GD_SAVE_INPUTS is about, a bit each; 0: all */
+    unsigned saves_out; /* the outputs that GD_SAVE_OUTPUTS is about */
     gd_autocast_t autocast;
     bool is_view; /* no kernel: infer gives strides and offset */
     bool is_random;
