@@ -39,7 +39,7 @@ typedef struct spec_source {
     size_t text_length;
     const char *file_name;  /* NULL: "job.yaml" */
     const char *directory;  /* NULL: "."; model files and data paths are made absolute against it */
-    const spec_pair_t *set; /* "training.steps" = "100" */
+    const spec_pair_t *set; /* "training.steps" = "100"; "null": as if it weren't given */
     int n_set;
     const spec_pair_t *environment; /* for ${NAME}; of this process's own environment only GRADD_* can be read */
     int n_environment;

@@ -146,13 +146,14 @@ static void expand_set(spec_context_t *context, const spec_pair_t *pair)
         word = dot != NULL ? dot + 1 : NULL;
     }
     spec_node_t *value = node != NULL ? set_value(context, pair->value, place) : NULL;
-    if (value != NULL) {
+    if (value != NULL && !value->is_null) {
         value->key = node->key;
         value->key_place = place;
         value->next = node->next;
         *node = *value;
     } else if (node != NULL) {
-        spec_node_remove(parent, node); /* reported; the field shall not complain of an empty value */
+        spec_node_remove(parent,
+                         node); /* "null": as if it weren't given; or reported: no complaint of an empty value */
     }
 }
 

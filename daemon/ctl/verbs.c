@@ -23,7 +23,7 @@ typedef struct option_row {
 static const option_row_t options[] = {
     {'a', 0, "address", "ADDRESS", "the daemon: unix:/path or host:port (default: see gradctl --help)"},
     {'o', 'o', "output", "FORMAT", "table, json, yaml or csv (default: table)"},
-    {'s', 0, "set", "KEY=VALUE", "replaces a field of the job file; repeatable"},
+    {'s', 0, "set", "KEY=VALUE", "replaces a field of the job file, or takes it out (null); repeatable"},
     {'m', 'n', "name", "NAME", "the job's name"},
     {'f', 'f', "follow", NULL, "goes on until the job has ended"},
     {'N', 0, "print", NULL, "prints the job with all defaults filled in"},

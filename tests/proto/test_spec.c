@@ -193,6 +193,22 @@ static void set_changes_fields_before_they_are_checked(void **state)
     spec_job_free(job);
 }
 
+static void a_field_set_to_null_is_not_given(void **state)
+{
+    (void)state;
+    spec_pair_t set[] = {{"training.steps", "null"}, {"training.epochs", "3"}, {"generate", "null"}};
+    spec_source_t source = source_of(gpt_job);
+    source.set = set;
+    source.n_set = 3;
+
+    spec_job_t *job = parse(&source);
+
+    assert_false(job->training->has_steps);
+    assert_int_equal(job->training->epochs, 3);
+    assert_null(job->generate);
+    spec_job_free(job);
+}
+
 static void write_file(const char *folder, const char *name, const char *text)
 {
     char path[512];
@@ -403,6 +419,7 @@ int main(void)
         TEST(what_is_not_given_has_its_default),
         TEST(one_number_stands_for_both_sides),
         TEST(set_changes_fields_before_they_are_checked),
+        TEST(a_field_set_to_null_is_not_given),
         TEST(a_model_file_takes_the_jobs_parameters),
         TEST(a_packed_job_comes_back_the_same),
         TEST(a_loss_stored_by_an_older_gradd_stays),
