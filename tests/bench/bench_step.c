@@ -15,6 +15,7 @@
 #include "base/mem.h"
 #include "gradd/context.h"
 #include "tests/bench/protocol.h"
+#include "tests/support/job_file.h"
 #include "worker/session.h"
 
 enum { MAX_SET = 32 };
@@ -76,38 +77,6 @@ static wrk_command_t bench_take_command(void *arg)
     return bench->is_quit ? WRK_COMMAND_STOP : WRK_COMMAND_NONE;
 }
 
-static char *file_read(const char *path, size_t *length_p)
-{
-    FILE *file = fopen(path, "r");
-    if (file == NULL) {
-        return NULL;
-    }
-    char *text = mem_alloc(SPEC_MAX_TEXT_BYTES);
-    *length_p = text != NULL ? fread(text, 1, SPEC_MAX_TEXT_BYTES, file) : 0;
-    (void)fclose(file);
-    return text;
-}
-
-static status_t job_load(const char *path, const spec_pair_t *set, int n_set, spec_job_t **job_p)
-{
-    size_t length = 0;
-    char *text = file_read(path, &length);
-    if (text == NULL) {
-        return ST_FAIL(ST_ERR_NOT_FOUND, "%s can't be read", path);
-    }
-    char directory[512];
-    const char *slash = strrchr(path, '/');
-    (void)snprintf(directory, sizeof(directory), "%.*s", slash != NULL ? (int)(slash - path) : 1,
-                   slash != NULL ? path : ".");
-    spec_problems_t problems = {0};
-    spec_source_t source = {
-        .text = text, .text_length = length, .file_name = path, .directory = directory, .set = set, .n_set = n_set};
-    status_t status = spec_job_parse(&source, job_p, &problems);
-    spec_problems_release(&problems);
-    mem_free(text);
-    return status;
-}
-
 static status_t bench_run(const spec_job_t *job, bench_t *bench)
 {
     char folder[] = "/tmp/gradd-bench-XXXXXX";
@@ -164,13 +133,10 @@ int main(int argc, char **argv)
         } else if (strcmp(argv[i], "--threads") == 0 && i + 1 < argc) {
             set[7].value = argv[++i];
         } else if (strcmp(argv[i], "--set") == 0 && i + 1 < argc && n_set < MAX_SET) {
-            char *equals = strchr(argv[++i], '=');
-            if (equals == NULL) {
+            if (job_file_pair(argv[++i], &set[n_set++]) != ST_OK) {
                 usage(stderr);
                 return 2;
             }
-            *equals = '\0';
-            set[n_set++] = (spec_pair_t){argv[i], equals + 1};
         } else if (argv[i][0] == '-' || path != NULL) {
             usage(argv[i][0] == '-' ? stdout : stderr);
             return 2;
@@ -193,7 +159,8 @@ int main(int argc, char **argv)
     }
     bench_t bench = {.times_ms = mem_calloc(PROTOCOL_MAX_STEPS, sizeof(double))};
     spec_job_t *job = NULL;
-    status_t status = bench.times_ms != NULL ? job_load(path, set, n_set, &job) : ST_FAIL(ST_ERR_NOMEM, "step times");
+    status_t status =
+        bench.times_ms != NULL ? job_file_read(path, set, n_set, &job) : ST_FAIL(ST_ERR_NOMEM, "step times");
     if (status == ST_OK) {
         status = bench_run(job, &bench);
         if (status == ST_OK && has_memory) {

@@ -20,6 +20,7 @@
 #include "gradd/context.h"
 #include "gradd/safetensors.h"
 #include "gradd/state.h"
+#include "tests/support/job_file.h"
 #include "worker/data/dataset.h"
 #include "worker/model.h"
 #include "worker/session.h"
@@ -28,32 +29,17 @@ enum { MAX_SET = 32 };
 
 static status_t job_load(const char *path, char **sets, int n_set, spec_job_t **job_p)
 {
-    static char text[SPEC_MAX_TEXT_BYTES];
-    char directory[512];
-    FILE *file = fopen(path, "r");
-    if (file == NULL) {
-        return ST_FAIL(ST_ERR_NOT_FOUND, "%s can't be read", path);
-    }
-    const size_t length = fread(text, 1, sizeof(text), file);
-    (void)fclose(file);
-    const char *slash = strrchr(path, '/');
-    (void)snprintf(directory, sizeof(directory), "%.*s", slash != NULL ? (int)(slash - path) : 1,
-                   slash != NULL ? path : ".");
     spec_pair_t set[MAX_SET];
-    for (int i = 0; i < n_set; i++) {
-        char *equals = strchr(sets[i], '=');
-        if (equals == NULL || n_set > MAX_SET) {
-            return ST_FAIL(ST_ERR_INVAL, "KEY=VALUE is wanted, not %s, at most %d times", sets[i], (int)MAX_SET);
-        }
-        *equals = '\0';
-        set[i] = (spec_pair_t){sets[i], equals + 1};
+    if (n_set > MAX_SET) {
+        return ST_FAIL(ST_ERR_INVAL, "KEY=VALUE at most %d times", (int)MAX_SET);
     }
-    const spec_source_t source = {
-        .text = text, .text_length = length, .file_name = path, .directory = directory, .set = set, .n_set = n_set};
-    spec_problems_t problems = {0};
-    status_t status = spec_job_parse(&source, job_p, &problems);
-    spec_problems_release(&problems);
-    return status;
+    for (int i = 0; i < n_set; i++) {
+        status_t status = job_file_pair(sets[i], &set[i]);
+        if (status != ST_OK) {
+            return status;
+        }
+    }
+    return job_file_read(path, set, n_set, job_p);
 }
 
 /* ---- forward ---- */
