@@ -53,6 +53,8 @@ add cifar10-resnet cifar10-resnet - 30 training.batch=16
 add image-folder image-folder - 4 training.batch=4 training.microbatches=2
 add spoken-digits spoken-digits fsdd 40 training.batch=10
 add table-regression table-regression - 1000
+add digits-backwards digits-backwards - 60
+add text-classes text-classes - 60
 add tokens shakespeare-bpe shakespeare/input.txt 60 "${gpt[@]}" "data.train={$tokens}" "data.validation={$tokens}"
 add bf16 shakespeare-char shakespeare/input.txt 60 "${gpt[@]}" training.precision=bf16
 add f16 shakespeare-char shakespeare/input.txt 60 "${gpt[@]}" training.precision=f16

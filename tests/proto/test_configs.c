@@ -18,7 +18,7 @@ static const char *const data_files[] = {
     "mnist/train-labels-idx1-ubyte.gz",
     "mnist/t10k-images-idx3-ubyte.gz",
     "mnist/t10k-labels-idx1-ubyte.gz",
-    "cifar-10-batches-bin/data_batch_1.bin",
+    "cifar10/cifar-10-batches-bin/data_batch_1.bin",
     "fsdd/0_jackson_0.wav",
     "california/housing.csv",
     "images/train",
@@ -35,7 +35,7 @@ static const char *source_folder(void)
 static void make_data(void)
 {
     char path[512];
-    static const char *const folders[] = {"shakespeare", "mnist",      "cifar-10-batches-bin",
+    static const char *const folders[] = {"shakespeare", "mnist",      "cifar10", "cifar10/cifar-10-batches-bin",
                                           "fsdd",        "california", "images"};
     for (size_t i = 0; i < sizeof(folders) / sizeof(folders[0]); i++) {
         (void)snprintf(path, sizeof(path), "%s/%s", fixture_folder(), folders[i]);
