@@ -21,13 +21,26 @@ static status_t window_take(wrk_image_t *image, int64_t top, int64_t left, int64
     if (out == NULL) {
         return no_memory(height, width);
     }
+    /* columns from … end-1 of the window are inside */
+    int64_t from = left < 0 ? -left : 0;
+    int64_t end = image->width - left < width ? image->width - left : width;
+    from = from < width ? from : width;
+    end = end > from ? end : from;
     for (int64_t c = 0; c < image->channels; c++) {
         for (int64_t y = 0; y < height; y++) {
-            int64_t in = (c * image->height + top + y) * image->width + left; /* of image->data */
             float *row = out + (c * height + y) * width;
             bool is_inside = top + y >= 0 && top + y < image->height;
-            for (int64_t x = 0; x < width; x++) {
-                row[x] = is_inside && left + x >= 0 && left + x < image->width ? image->data[in + x] : fill;
+            int64_t first = is_inside ? from : width;
+            int64_t last = is_inside ? end : width;
+            for (int64_t x = 0; x < first; x++) {
+                row[x] = fill;
+            }
+            if (last > first) {
+                const float *in = image->data + (c * image->height + top + y) * image->width + left;
+                memcpy(row + first, in + first, (size_t)(last - first) * sizeof(float));
+            }
+            for (int64_t x = last; x < width; x++) {
+                row[x] = fill;
             }
         }
     }

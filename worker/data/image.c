@@ -55,10 +55,37 @@ static int64_t place_of(const wrk_pixels_t *pixels, int64_t y, int64_t x)
     }
 }
 
+/* The value of each byte. */
+static const float *values_of_bytes(float values[256])
+{
+    for (int i = 0; i < 256; i++) {
+        values[i] = (float)i / 255.0F;
+    }
+    return values;
+}
+
+/* An image of colours that isn't turned, which most are: its rows become rows of planes. */
+static void colours_store(const wrk_pixels_t *pixels, const float values[256], float *out)
+{
+    const int64_t plane = pixels->height * pixels->width;
+    const uint8_t *in = pixels->data;
+    for (int64_t i = 0; i < plane; i++, in += 3) {
+        out[i] = values[in[0]];
+        out[plane + i] = values[in[1]];
+        out[2 * plane + i] = values[in[2]];
+    }
+}
+
 static void pixels_store(const wrk_pixels_t *pixels, wrk_image_t *image)
 {
+    float table[256];
+    const float *values = values_of_bytes(table);
     int64_t plane = pixels->height * pixels->width;
     const uint8_t *in = pixels->data;
+    if (pixels->n_channels == 3 && image->channels == 3 && pixels->orientation <= 1) {
+        colours_store(pixels, values, image->data);
+        return;
+    }
     for (int64_t y = 0; y < pixels->height; y++) {
         for (int64_t x = 0; x < pixels->width; x++, in += pixels->n_channels) {
             float *out = image->data + place_of(pixels, y, x);
@@ -70,12 +97,12 @@ static void pixels_store(const wrk_pixels_t *pixels, wrk_image_t *image)
                 ink_remove(pixels, in, rgb);
             }
             if (image->channels == 3) {
-                out[0] = (float)rgb[0] / 255.0F;
-                out[plane] = (float)rgb[1] / 255.0F;
-                out[2 * plane] = (float)rgb[2] / 255.0F;
+                out[0] = values[rgb[0]];
+                out[plane] = values[rgb[1]];
+                out[2 * plane] = values[rgb[2]];
             } else {
                 /* ITU-R 601 in 16-bit fixed point, as Pillow rounds it */
-                out[0] = (float)((rgb[0] * 19595 + rgb[1] * 38470 + rgb[2] * 7471 + 0x8000) >> 16) / 255.0F;
+                out[0] = values[(rgb[0] * 19595 + rgb[1] * 38470 + rgb[2] * 7471 + 0x8000) >> 16];
             }
         }
     }
