@@ -14,6 +14,8 @@ usage: scripts/bench.sh NAME... [--json FILE] [--threads N] [--rounds N] [--no-c
   lstm            the language model of configs/models/lstm_lm.yaml
   adamw-100m      AdamW's step over 100 million parameters
   gpt2-124m-bf16  GPT-2 124M in bf16 against our f32: time, memory of activations
+  loader          JPEG files with ImageNet's augmentation, a batch of 32: 1 reader of ours against torchvision's
+                  DataLoader with 1 worker; loader-2: 2 of each
   all             all of these (under 25 minutes)
   growth          step time of a GPT over width, depth, batch and context: build/bench/growth.png and .json
 
@@ -39,7 +41,7 @@ number() { # option, text
     [[ $2 =~ ^[1-9][0-9]{0,3}$ ]] || die "$1 needs a number from 1 to 9999, not \"$2\""
 }
 
-all=(gpt-recipe mnist-cnn gpt2-124m resnet50 lstm adamw-100m gpt2-124m-bf16)
+all=(gpt-recipe mnist-cnn gpt2-124m resnet50 lstm adamw-100m gpt2-124m-bf16 loader loader-2)
 names=()
 json=
 threads=2
@@ -72,20 +74,7 @@ done
 [ ${#names[@]} -gt 0 ] || { usage >&2; exit 2; }
 cd "$(dirname "$0")/.."
 
-# The peer's Python, with what the benchmarks import.
-python=${GRADD_PEER_PYTHON:-$PWD/build/bench-venv/bin/python}
-peer_install() {
-    scripts/deps.sh --bench
-    if [ -n "${GRADD_PEER_PYTHON:-}" ] || "$python" -c 'import torch, numpy, matplotlib' 2>/dev/null; then
-        return
-    fi
-    echo "installing PyTorch 2.13.0 into build/bench-venv (once)"
-    [ -x "$python" ] || python3 -m venv build/bench-venv
-    "$python" -m pip install -q torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu 2>/dev/null ||
-        "$python" -m pip install -q torch==2.13.0
-    "$python" -m pip install -q numpy matplotlib
-}
-
+python=$(scripts/peer-python.sh --where)
 bin=build/release/bin
 # Sets `sides` (arguments of interleave.py) and `steps` (of a round) for a name.
 sides_of() {
@@ -106,13 +95,26 @@ sides_of() {
                 --peer "autocast bf16=$peer")
             ;;
     esac
+    case "$1" in
+        loader | loader-2)
+            steps=4
+            local n=${1#loader-}
+            [ "$n" != loader ] || n=1
+            sides=(--ours "$bin/bench-loader tests/bench/jobs/loader.yaml --threads $n"
+                --peer "torchvision=$python tests/bench/peer_loader.py ${GRADD_BENCH_DATA:-build/bench-data}/photos --workers $n")
+            return
+            ;;
+    esac
     [ "$compiled" = no ] || sides+=(--peer "compiled=$peer --compile")
 }
 
 if [ "$dry" = no ]; then
     scripts/deps.sh
     scripts/build.sh release
-    peer_install
+    scripts/deps.sh --bench
+    packages=(matplotlib)
+    [[ " ${names[*]} " != *" loader"* ]] || packages+=(torchvision)
+    python=$(scripts/peer-python.sh "${packages[@]}")
     mkdir -p build/bench
     [ -z "$json" ] || { mkdir -p "$(dirname "$json")" && echo '[]' >"$json"; }
     export GRADD_DATA=${GRADD_DATA:-$PWD/../shared/data} GRADD_BENCH_DATA=$PWD/build/bench-data

@@ -22,8 +22,8 @@ refused() { # message, arguments
 
 # arguments
 scripts/bench.sh --help >"$work/log"
-names=(gpt-recipe mnist-cnn gpt2-124m resnet50 lstm adamw-100m gpt2-124m-bf16)
-for name in "${names[@]}" growth; do expect "  $name "; done
+names=(gpt-recipe mnist-cnn gpt2-124m resnet50 lstm adamw-100m gpt2-124m-bf16 loader loader-2)
+for name in "${names[@]}" growth; do [ "$name" = loader-2 ] || expect "  $name "; done
 refused "usage: scripts/bench.sh"
 refused "unknown benchmark gpt3" gpt3
 refused "unknown benchmark --fast" gpt-recipe --fast
@@ -32,11 +32,11 @@ refused "--threads needs a number from 1 to 9999, not \"two\"" gpt-recipe --thre
 refused "--json needs a value" gpt-recipe --json
 export GRADD_PEER_PYTHON=python3
 scripts/bench.sh all growth --dry-run --json "$work/x.json" --threads 3 --rounds 7 >"$work/log"
-[ "$(wc -l <"$work/log")" -eq 8 ] || fail "a command a benchmark"
+[ "$(wc -l <"$work/log")" -eq 10 ] || fail "a command a benchmark"
 [ ! -e "$work/x.json" ] || fail "a dry run writes"
 for name in "${names[@]}"; do expect "interleave.py $name --rounds 7 --steps "; done
 [ "$(grep -c 'compiled=' "$work/log")" -eq 7 ] || fail "compiled peers"
-[ "$(grep -c -- "--json $work/x.json" "$work/log")" -eq 8 ] || fail "--json for all"
+[ "$(grep -c -- "--json $work/x.json" "$work/log")" -eq 10 ] || fail "--json for all"
 expect "bench-optim\\ --threads\\ 3"
 expect "training.precision=bf16"
 scripts/bench.sh gpt-recipe --dry-run --no-compiled >"$work/log"
