@@ -15,8 +15,7 @@ taken as it is.
 END
 }
 
-torch=torch==2.13.0
-torchvision=torchvision==0.28.0 # the one that goes with it
+declare -A version=([torch]=2.13.0 [torchvision]=0.28.0) # the two go together
 index=https://download.pytorch.org/whl/cpu
 where=no
 packages=(torch numpy safetensors)
@@ -46,8 +45,8 @@ fi
 for package in "${missing[@]}"; do
     case "$package" in
         torch | torchvision)
-            "$python" -m pip install -q "${!package}" --index-url "$index" 2>/dev/null ||
-                "$python" -m pip install -q "${!package}" >&2
+            "$python" -m pip install -q "$package==${version[$package]}" --index-url "$index" 2>/dev/null ||
+                "$python" -m pip install -q "$package==${version[$package]}" >&2
             ;;
         *) "$python" -m pip install -q "$package" >&2 ;;
     esac

@@ -47,6 +47,18 @@ same_bits "$id" 2
 said "$id" '^rank 1 \(pid [0-9]+\) sent nothing for 3000 ms; starts again from the checkpoint at step [0-9]+$'
 say "a silent rank"
 
+end_without_daemon() { # id: the daemon is killed on the way; rank 0 says that the job is done
+    local folder deadline
+    wait_for "$1" '.step >= 300' 60
+    folder=$(field "$1" .directory)
+    daemon_kill9
+    deadline=$(($(now_ms) + 120000))
+    while [ ! -f "$folder/attempts/1/goodbye.json" ]; do
+        [ "$(now_ms)" -lt "$deadline" ] || fail "the job doesn't end by itself"
+        sleep 0.1
+    done
+}
+
 # ---- a daemon that stands still for a while costs nothing ----
 id=$(job still)
 wait_for "$id" '.step >= 300' 60
@@ -58,28 +70,14 @@ say "a daemon that stood still"
 
 # ---- the job ends while no daemon is there ----
 id=$(job alone)
-wait_for "$id" '.step >= 300' 60
-folder=$(field "$id" .directory)
-daemon_kill9
-deadline=$(($(now_ms) + 120000))
-while [ ! -f "$folder/attempts/1/goodbye.json" ]; do
-    [ "$(now_ms)" -lt "$deadline" ] || fail "the job doesn't end by itself"
-    sleep 0.1
-done
+end_without_daemon "$id"
 daemon_start --slots 2 --heartbeat 3
 same_bits "$id" 1
 say "an end without a daemon"
 
 # ---- and all its processes are killed before one comes: the word of rank 0 is on disk ----
 id=$(job word)
-wait_for "$id" '.step >= 300' 60
-folder=$(field "$id" .directory)
-daemon_kill9
-deadline=$(($(now_ms) + 120000))
-while [ ! -f "$folder/attempts/1/goodbye.json" ]; do
-    [ "$(now_ms)" -lt "$deadline" ] || fail "the job doesn't end by itself"
-    sleep 0.1
-done
+end_without_daemon "$id"
 for pid in $(job_processes "$id"); do kill -9 "$pid" 2>/dev/null || true; done
 gone "$id" 10
 daemon_start --slots 2 --heartbeat 3

@@ -1,33 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* fuzz_data: what the targets of the dataset readers share: a file out of bytes, a dataset opened and read. */
+/* fuzz_data: what the targets of the dataset readers share: a dataset opened and read. */
 #ifndef GRADD_TESTS_FUZZ_DATA_H
 #define GRADD_TESTS_FUZZ_DATA_H
 
-#include <stdio.h>
 #include <stdlib.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
+#include "tests/fuzz/fuzz_file.h"
 #include "worker/data/dataset.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size);
-
-typedef struct fuzz_file {
-    int fd;
-    char path[64];
-} fuzz_file_t;
-
-/* A file in memory; fd -1: it can't be made. */
-static inline fuzz_file_t fuzz_file_make(const uint8_t *bytes, size_t size)
-{
-    fuzz_file_t file = {.fd = memfd_create("fuzz", 0)};
-    if (file.fd >= 0 && size > 0 && write(file.fd, bytes, size) != (ssize_t)size) {
-        (void)close(file.fd);
-        file.fd = -1;
-    }
-    (void)snprintf(file.path, sizeof(file.path), "/proc/self/fd/%d", file.fd);
-    return file;
-}
 
 /* Opens the dataset, reads its first samples and its last, and closes it. */
 static inline void fuzz_dataset_run(const Gradd__V1__Dataset *spec)

@@ -1,15 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* fuzz_npy: an array file and an archive from a stranger; every element of what is accepted is read. The corpus is
  * replayed by tests/engine/test_npy.c. */
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <sys/mman.h>
-#include <unistd.h>
-
 #include "gradd/npy.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size);
+#include "tests/fuzz/fuzz_file.h"
 
 static void array_read(gd_npy_t *npy)
 {
@@ -28,19 +21,16 @@ static void array_read(gd_npy_t *npy)
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
 {
-    int fd = memfd_create("fuzz", 0);
-    if (fd < 0 || write(fd, bytes, size) != (ssize_t)size) {
-        (void)close(fd);
+    const fuzz_file_t made = fuzz_file_make(bytes, size);
+    if (made.fd < 0) {
         return 0;
     }
-    char path[64];
-    (void)snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
     gd_npy_t *npy = NULL;
-    if (gd_npy_open(path, &npy) == ST_OK) {
+    if (gd_npy_open(made.path, &npy) == ST_OK) {
         array_read(npy);
     }
     gd_npz_t *npz = NULL;
-    if (gd_npz_open(path, &npz) == ST_OK) {
+    if (gd_npz_open(made.path, &npz) == ST_OK) {
         for (int i = 0; i < gd_npz_count(npz); i++) {
             if (gd_npz_get(npz, gd_npz_name(npz, i), &npy) == ST_OK) {
                 array_read(npy);
@@ -48,6 +38,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
         }
         gd_npz_close(npz);
     }
-    (void)close(fd);
+    (void)close(made.fd);
     return 0;
 }

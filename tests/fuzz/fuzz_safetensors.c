@@ -1,26 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* fuzz_safetensors: a file of weights from a stranger; every byte of what is accepted is read. */
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <sys/mman.h>
-#include <unistd.h>
-
 #include "gradd/safetensors.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size);
+#include "tests/fuzz/fuzz_file.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
 {
-    int fd = memfd_create("fuzz", 0);
-    if (fd < 0 || write(fd, bytes, size) != (ssize_t)size) {
-        (void)close(fd);
+    const fuzz_file_t made = fuzz_file_make(bytes, size);
+    if (made.fd < 0) {
         return 0;
     }
-    char path[64];
-    (void)snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
     gd_safetensors_t *file = NULL;
-    if (gd_safetensors_open(path, &file) == ST_OK) {
+    if (gd_safetensors_open(made.path, &file) == ST_OK) {
         volatile unsigned sum = 0;
         for (int i = 0; i < gd_safetensors_count(file); i++) {
             const gd_safetensors_entry_t *entry = gd_safetensors_at(file, i);
@@ -34,6 +24,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
         }
         gd_safetensors_close(file);
     }
-    (void)close(fd);
+    (void)close(made.fd);
     return 0;
 }

@@ -3,55 +3,27 @@
 """Writes models.safetensors: configs/models/gpt.yaml and lenet.yaml at toy sizes, in PyTorch: weights under our names,
 inputs, and what forward and backward give. Needs: pip install torch safetensors"""
 import pathlib
+import sys
 
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
 from safetensors.torch import save_file
 
-torch.manual_seed(11)
 here = pathlib.Path(__file__).parent
+sys.path.insert(0, str(here.parent / "parity"))
+import models  # noqa: E402
+
+torch.manual_seed(11)
 out = {}
 
 
-class Gpt(nn.Module):
-    """nanoGPT's GPT; the children are named as in gpt.yaml."""
-
-    def __init__(self, vocabulary, context, width, heads, layers, bias):
-        super().__init__()
-        self.n_heads = heads
-        self.wte = nn.Embedding(vocabulary, width)
-        self.wpe = nn.Embedding(context, width)
-
-        def block():
-            return nn.ModuleDict({
-                "attention": nn.ModuleDict({
-                    "norm": nn.LayerNorm(width, bias=bias),
-                    "heads": nn.ModuleDict({"qkv": nn.Linear(width, 3 * width, bias=bias),
-                                            "proj": nn.Linear(width, width, bias=bias)})}),
-                "mlp": nn.ModuleDict({"norm": nn.LayerNorm(width, bias=bias),
-                                      "fc": nn.Linear(width, 4 * width, bias=bias),
-                                      "proj": nn.Linear(4 * width, width, bias=bias)})})
-
-        self.h = nn.ModuleList(block() for _ in range(layers))
-        self.norm = nn.LayerNorm(width, bias=bias)
-        for parameter in self.parameters():  # nothing left at 0 or 1
-            nn.init.normal_(parameter, parameter.mean().item(), 0.3)
-
-    def attention(self, heads, x):
-        b, t, c = x.shape
-        q, k, v = (u.view(b, t, self.n_heads, c // self.n_heads).transpose(1, 2)
-                   for u in heads["qkv"](x).split(c, dim=2))
-        y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
-        return heads["proj"](y.transpose(1, 2).reshape(b, t, c))
-
-    def forward(self, ids):
-        x = self.wte(ids) + self.wpe(torch.arange(ids.shape[1]))
-        for block in self.h:
-            x = x + self.attention(block["attention"]["heads"], block["attention"]["norm"](x))
-            mlp = block["mlp"]
-            x = x + mlp["proj"](F.gelu(mlp["fc"](mlp["norm"](x))))
-        return F.linear(self.norm(x), self.wte.weight)
+def gpt(*arguments):
+    """Nothing is left at 0 or 1."""
+    net = models.Gpt(*arguments)
+    for parameter in net.parameters():
+        nn.init.normal_(parameter, parameter.mean().item(), 0.3)
+    return net
 
 
 class Lenet(nn.Module):
@@ -90,6 +62,6 @@ def record(name, model, x, targets):
 
 
 for name, bias in (("gpt", False), ("gpt_bias", True)):
-    record(name, Gpt(11, 8, 8, 2, 2, bias), torch.randint(0, 11, (3, 6)), torch.randint(0, 11, (3, 6)))
+    record(name, gpt(11, 8, 8, 2, 2, bias), torch.randint(0, 11, (3, 6)), torch.randint(0, 11, (3, 6)))
 record("lenet", Lenet(4, 8, 5, 8), torch.randn(6, 1, 8, 8), torch.randint(0, 5, (6,)))
 save_file(out, here / "models.safetensors", metadata={"format": "pt"})

@@ -42,19 +42,6 @@ class Gpt(nn.Module):
         return F.linear(self.norm(x), self.wte.weight)
 
 
-class LstmLm(nn.Module):
-    """configs/models/lstm_lm.yaml without dropout: every window begins from zero states."""
-
-    def __init__(self, vocabulary, width, layers):
-        super().__init__()
-        self.encoder = nn.Embedding(vocabulary, width)
-        self.rnn = nn.LSTM(width, width, layers, batch_first=True)
-        self.decoder = nn.Linear(width, vocabulary)
-
-    def forward(self, ids):
-        return self.decoder(self.rnn(self.encoder(ids))[0])
-
-
 class Block(nn.Module):
     """A residual block of torchvision's ResNets: 3x3 3x3, or 1x1 3x3 1x1 with the stride in the 3x3."""
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Models from YAML: sizes worked out from layer to layer, what is refused and how it is said, PyTorch's numbers. */
-#include "tests/support/fixture.h"
+#include "tests/worker/model_jobs.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -12,32 +12,9 @@
 #include "gradd/safetensors.h"
 #include "worker/model.h"
 
-static const char *source_folder(void)
-{
-    const char *source = getenv("GRADD_SOURCE");
-    return source != NULL ? source : ".";
-}
-
-/* A job around `model`, the text of its model's members; the first of them is on line 2. */
 static spec_job_t *job_parse(const char *model)
 {
-    strbuf_t text = {0};
-    strbuf_appendf(&text, "model:\n%sdata: {train: {text: {path: %s/README.md, context: 8}}}\n", model,
-                   source_folder());
-    strbuf_append(&text, "training: {steps: 1, batch: 2, optimizer: {sgd: {lr: 1}}}\n");
-    spec_source_t source = {.text = strbuf_text(&text), .text_length = text.length};
-    spec_problems_t problems = {0};
-    spec_job_t *job = NULL;
-    status_t status = spec_job_parse(&source, &job, &problems);
-    if (status != ST_OK) {
-        strbuf_clear(&text);
-        spec_problems_format(&problems, &text);
-        print_error("%s", strbuf_text(&text));
-    }
-    assert_int_equal(status, ST_OK);
-    spec_problems_release(&problems);
-    strbuf_release(&text);
-    return job;
+    return model_job_parse("the job", model);
 }
 
 static const wrk_shape_t image = {.dtype = GD_DTYPE_F32, .n_dims = 3, .size = {1, 28, 28}};

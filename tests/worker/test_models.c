@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The model files: as many parameters as published, under the published names; PyTorch's numbers at toy sizes. */
-#include "tests/support/fixture.h"
+#include "tests/worker/model_jobs.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -10,31 +10,13 @@
 #include "gradd/nn.h"
 #include "worker/model.h"
 
-static const char *source_folder(void)
-{
-    const char *source = getenv("GRADD_SOURCE");
-    return source != NULL ? source : ".";
-}
-
 /* configs/models/<file> with some of its parameters replaced ("width: 8, …"). */
 static spec_job_t *config_parse(const char *file, const char *with)
 {
-    strbuf_t text = {0};
-    strbuf_appendf(&text, "model:\n  file: %s/configs/models/%s\n  with: {%s}\n", source_folder(), file, with);
-    strbuf_appendf(&text, "data: {train: {text: {path: %s/README.md, context: 8}}}\n", source_folder());
-    strbuf_append(&text, "training: {steps: 1, batch: 2, optimizer: {sgd: {lr: 1}}}\n");
-    spec_source_t source = {.text = strbuf_text(&text), .text_length = text.length};
-    spec_problems_t problems = {0};
-    spec_job_t *job = NULL;
-    status_t status = spec_job_parse(&source, &job, &problems);
-    if (status != ST_OK) {
-        strbuf_clear(&text);
-        spec_problems_format(&problems, &text);
-        print_error("%s", strbuf_text(&text));
-    }
-    assert_int_equal(status, ST_OK);
-    spec_problems_release(&problems);
-    strbuf_release(&text);
+    strbuf_t model = {0};
+    strbuf_appendf(&model, "  file: %s/configs/models/%s\n  with: {%s}\n", source_folder(), file, with);
+    spec_job_t *job = model_job_parse(file, strbuf_text(&model));
+    strbuf_release(&model);
     return job;
 }
 

@@ -14,7 +14,7 @@
 #include "gradd/context.h"
 #include "gradd/nn.h"
 #include "gradd/safetensors.h"
-#include "tests/support/fixture.h"
+#include "tests/worker/model_jobs.h"
 #include "worker/model.h"
 
 #define RELATIVE 1e-5 /* unless the case says another */
@@ -163,9 +163,8 @@ static status_t running_compare(const char *full_name, gd_parameter_t *parameter
 static spec_job_t *job_parse(const parity_t *p)
 {
     const gd_safetensors_entry_t *model = entry_find(p, "model", "");
-    const char *source = getenv("GRADD_SOURCE");
     strbuf_t text = {0};
-    strbuf_append(&text, "model:\n  ");
+    strbuf_append(&text, "  ");
     for (int64_t i = 0; i < model->shape[0]; i++) {
         const char c = ((const char *)model->data)[i];
         strbuf_append_bytes(&text, &c, 1);
@@ -173,20 +172,8 @@ static spec_job_t *job_parse(const parity_t *p)
             strbuf_append(&text, "  ");
         }
     }
-    strbuf_append(&text, "\ndata: {train: {text: {path: README.md, context: 8}}}\n");
-    strbuf_append(&text, "training: {steps: 1, batch: 2, optimizer: {sgd: {lr: 1}}}\n");
-    const spec_source_t job_source = {
-        .text = strbuf_text(&text), .text_length = text.length, .directory = source != NULL ? source : "."};
-    spec_problems_t problems = {0};
-    spec_job_t *job = NULL;
-    status_t status = spec_job_parse(&job_source, &job, &problems);
-    if (status != ST_OK) {
-        strbuf_clear(&text);
-        spec_problems_format(&problems, &text);
-        print_error("%s: %s", p->name, strbuf_text(&text));
-    }
-    assert_ok(status);
-    spec_problems_release(&problems);
+    strbuf_append(&text, "\n");
+    spec_job_t *job = model_job_parse(p->name, strbuf_text(&text));
     strbuf_release(&text);
     return job;
 }
