@@ -53,6 +53,7 @@ home_of() {
         sndfile.h) echo "worker/data/wav.c" ;;
         png.h) echo "worker/data/png.c" ;;
         pcre2.h) echo "worker/data/pattern.c" ;;
+        utf8proc.h) echo "worker/data/unicode.c" ;;
         jansson.h) echo "engine/io/* worker/* daemon/*" ;;
         cmocka.h) echo "tests/*" ;;
         *) echo "" ;;

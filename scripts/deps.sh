@@ -22,7 +22,7 @@ packages=(
     cmake ninja-build gcc libc6-dev pkg-config protobuf-compiler protobuf-c-compiler
     # libraries
     libopenmpi-dev libgrpc-dev libprotobuf-c-dev libprotobuf-dev libyaml-dev libdnnl-dev libsqlite3-dev
-    zlib1g-dev libjansson-dev libssl-dev libpcre2-dev
+    zlib1g-dev libjansson-dev libssl-dev libpcre2-dev libutf8proc-dev
     libjpeg62-turbo-dev libpng-dev libsamplerate0-dev libsndfile1-dev
     # running and testing
     openmpi-bin openssh-client libcmocka-dev procps jq python3-grpcio python3-protobuf

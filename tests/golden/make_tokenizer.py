@@ -7,14 +7,18 @@ usage: make_tokenizer.py tinyshakespeare.txt
 tokenizer-gpt2.json    byte-level, GPT-2's pattern
 tokenizer-llama3.json  byte-level, Llama 3's pattern, ignore_merges, merges as pairs
 tokenizer-llama2.json  characters, byte_fallback, spaces as U+2581
-tokenizer-ids.txt      a line a text: tokenizer, the text in hexadecimal, its tokens; "-" stands for none
+tokenizer-nfc.json     byte-level, NFC, added tokens with every option
+tokenizer-nfkc.json    characters, NFKC and a replacement, Metaspace before the first piece, byte_fallback
+tokenizer-meta.json    characters, Metaspace before every piece, whose words are cut; NFD; added tokens
+tokenizer-ids.txt      a line a text: tokenizer, the text in hexadecimal, its tokens; "-" stands for none; then, behind
+                       "=", what decoding gives, in hexadecimal
 """
 import json
 import os
 import random
 import sys
 
-from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 LLAMA3 = (
@@ -70,7 +74,7 @@ def train_characters(corpus, size):
     )
     special = ["<unk>", "<s>", "</s>"] + [f"<0x{i:02X}>" for i in range(256)]
     # whole lines would become one token each: train on words
-    words = [" ".join(corpus.split()[i : i + 1]) for i in range(40000)]
+    words = corpus.split()[:40000]
     tokenizer.train_from_iterator(
         words, trainers.BpeTrainer(vocab_size=size, special_tokens=special, show_progress=False)
     )
@@ -79,7 +83,53 @@ def train_characters(corpus, size):
     return Tokenizer.from_str(json.dumps(state))
 
 
-def write(name, tokenizer, corpus, lines, pairs):
+ADDED = [
+    AddedToken("<mask>", lstrip=True, special=True), AddedToken("<sep>", rstrip=True, special=True),
+    AddedToken("<both>", lstrip=True, rstrip=True, normalized=False), AddedToken("word", single_word=True),
+    AddedToken("caf\u00e9", normalized=True), AddedToken("re\u0301sume\u0301", normalized=True, single_word=True),
+    AddedToken("caf\u00e9s", normalized=False), AddedToken("\ufb01n", normalized=True, lstrip=True),
+]
+MORE_TEXTS = [
+    "a <mask> b", "a  \t<mask>  b", "<mask><mask> <mask>", "a <sep> \n b<sep>", " <sep><mask> ", "x <both> y <both>z<both>",
+    "word", "a word.", "sword word words _word word_ word\u0301 (word) word1 \u24b6word word\u200d wordword word word",
+    "cafe\u0301 caf\u00e9 cafe\u0301s caf\u00e9s", "r\u00e9sum\u00e9 re\u0301sume\u0301s re\u0301sume\u0301",
+    "\ufb01n  fin \ufb01ne", "\u212b \u2126 \u1e9b\u0323 \u0344 \u0958 \ud55c \u1112\u1161\u11ab \uff21\uff42 \u00b2 \u2460 \u33a5",
+    "q\u0323\u0307 q\u0307\u0323 \u0061\u0315\u0300\u05ae\u0301\u0062", "\u2581a \u2581 b \u2581\u2581c", " two  spaces ", "\u3000\u00a0 x",
+]
+
+
+def train_meta(corpus, pre_tokenizer, normalizer, decoder, size=380):
+    tokenizer = Tokenizer(models.BPE(unk_token="<unk>", fuse_unk=True, byte_fallback=True))
+    tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizer, decoder
+    special = ["<unk>", "<s>", "</s>"] + [f"<0x{i:02X}>" for i in range(256)]
+    tokenizer.train_from_iterator(corpus.split("\n")[:4000], trainers.BpeTrainer(
+        vocab_size=size, special_tokens=special, show_progress=False))
+    state = json.loads(tokenizer.to_str())
+    state["added_tokens"] = [t for t in state["added_tokens"] if not t["content"].startswith("<0x")]
+    tokenizer = Tokenizer.from_str(json.dumps(state))
+    tokenizer.normalizer = normalizer
+    return tokenizer
+
+
+def more(corpus, lines):
+    nfc = train_bytes(corpus, 300, pre_tokenizers.ByteLevel(add_prefix_space=True))
+    nfc.normalizer = normalizers.NFC()
+    nfc.add_tokens(ADDED)
+    write("nfc", nfc, corpus, lines, True, MORE_TEXTS)
+    meta = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
+    words = pre_tokenizers.Metaspace(prepend_scheme="always")
+    llama = decoders.Sequence(
+        [decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)])
+    nfkc = train_meta(corpus, words, normalizers.Sequence([normalizers.NFKC(), normalizers.Replace("''", '"')]), llama)
+    nfkc.pre_tokenizer = meta
+    nfkc.add_tokens(ADDED)
+    write("nfkc", nfkc, corpus, lines, True, MORE_TEXTS)
+    nfd = train_meta(corpus, words, normalizers.NFD(), decoders.Metaspace(prepend_scheme="always"))
+    nfd.add_tokens(ADDED)
+    write("meta", nfd, corpus, lines, True, MORE_TEXTS)
+
+
+def write(name, tokenizer, corpus, lines, pairs, own_texts=None):
     state = json.loads(tokenizer.to_str())
     if not pairs:
         state["model"]["merges"] = [" ".join(m) if isinstance(m, list) else m for m in state["model"]["merges"]]
@@ -87,9 +137,12 @@ def write(name, tokenizer, corpus, lines, pairs):
         json.dump(state, file, ensure_ascii=False, separators=(",", ":"))
         file.write("\n")
     tokenizer = Tokenizer.from_file(os.path.join(HERE, f"tokenizer-{name}.json"))
-    for text in texts(corpus):
+    for text in texts(corpus) + (own_texts or []):
         ids = tokenizer.encode(text, add_special_tokens=False).ids
-        lines.append(f"{name} {text.encode().hex() or '-'} {' '.join(map(str, ids)) or '-'}")
+        line = f"{name} {text.encode().hex() or '-'} {' '.join(map(str, ids)) or '-'}"
+        if own_texts is not None and name != "nfc":  # ByteLevel's decoder takes added tokens for its alphabet too
+            line += f" = {tokenizer.decode(ids, skip_special_tokens=False).encode().hex() or '-'}"
+        lines.append(line)
 
 
 def main():
@@ -108,6 +161,7 @@ def main():
     state["model"]["ignore_merges"] = True
     write("llama3", Tokenizer.from_str(json.dumps(state)), corpus, lines, True)
     write("llama2", train_characters(corpus, 560), corpus, lines, False)
+    more(corpus, lines)
     with open(os.path.join(HERE, "tokenizer-ids.txt"), "w", encoding="utf-8") as file:
         file.write("\n".join(lines) + "\n")
 

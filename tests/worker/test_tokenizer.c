@@ -11,9 +11,9 @@
 #include "tests/worker/dataset_specs.h"
 #include "worker/data/tokenizer.h"
 
-enum { MAX_TEXT = 4096, MAX_LINE = 65536, N_NAMES = 3 };
+enum { MAX_TEXT = 4096, MAX_LINE = 65536, N_NAMES = 6 };
 
-static const char *const names[N_NAMES] = {"gpt2", "llama3", "llama2"};
+static const char *const names[N_NAMES] = {"gpt2", "llama3", "llama2", "nfc", "nfkc", "meta"};
 
 static wrk_tokenizer_t *golden_open(const char *name)
 {
@@ -49,6 +49,24 @@ static void back_expect(const wrk_tokenizer_t *tokenizer, const char *text, size
     mem_free(tokens);
 }
 
+/* Whether decoding gives what Hugging Face's gives. */
+static void decoded_expect(const wrk_tokenizer_t *tokenizer, const wrk_ids_t *ids, const char *hex, const char *wanted)
+{
+    static char text[MAX_TEXT];
+    int64_t tokens[MAX_TEXT];
+    strbuf_t made = {0};
+    const size_t length = hex_read(wanted, text);
+    assert_true(ids->n <= MAX_TEXT);
+    for (int64_t i = 0; i < ids->n; i++) {
+        tokens[i] = ids->item[i];
+    }
+    wrk_tokenizer_decode(tokenizer, tokens, ids->n, &made);
+    if (made.length != length || memcmp(strbuf_text(&made), text, length) != 0) {
+        fail_msg("%s: decoded as \"%s\", not as %s", hex, strbuf_text(&made), wanted);
+    }
+    strbuf_release(&made);
+}
+
 static void line_check(wrk_tokenizer_t *const *tokenizers, char *line)
 {
     static char text[MAX_TEXT];
@@ -63,13 +81,18 @@ static void line_check(wrk_tokenizer_t *const *tokenizers, char *line)
     size_t length = hex_read(hex, text);
     assert_ok(wrk_tokenizer_encode(tokenizers[which], text, length, &ids));
     int64_t n = 0;
-    for (const char *id = strtok_r(NULL, " \n", &rest); id != NULL && id[0] != '-'; id = strtok_r(NULL, " \n", &rest)) {
+    const char *id = strtok_r(NULL, " \n", &rest);
+    for (; id != NULL && id[0] != '-' && id[0] != '='; id = strtok_r(NULL, " \n", &rest)) {
         if (n >= ids.n || ids.item[n] != atoi(id)) {
             fail_msg("%s: \"%s\": token %lld is %d, not %s", name, hex, (long long)n, n < ids.n ? ids.item[n] : -1, id);
         }
         n++;
     }
     assert_int_equal(ids.n, n);
+    id = id != NULL && id[0] == '-' ? strtok_r(NULL, " \n", &rest) : id;
+    if (id != NULL) {
+        decoded_expect(tokenizers[which], &ids, hex, strtok_r(NULL, " \n", &rest));
+    }
     wrk_ids_release(&ids);
     if (which < 2) {
         back_expect(tokenizers[which], text, length);
@@ -182,14 +205,18 @@ static void files_that_are_not_understood_are_refused(void **state)
          "model.merges[0]: two texts are wanted"},
         {"{\"model\": {\"type\": \"BPE\", \"vocab\": {\"a\": 0}, \"merges\": [], \"end_of_word_suffix\": \"</w>\"}}",
          ST_ERR_UNSUPPORTED, "model.end_of_word_suffix"},
-        {"{\"normalizer\": {\"type\": \"NFC\"}, " MODEL "}", ST_ERR_UNSUPPORTED, "normalizer: \"NFC\""},
+        {"{\"normalizer\": {\"type\": \"Lowercase\"}, " MODEL "}", ST_ERR_UNSUPPORTED,
+         "normalizer: \"Lowercase\"; NFC, NFD, NFKC, NFKD, Prepend and Replace of a text are known"},
         {"{\"pre_tokenizer\": {\"type\": \"Whitespace\"}, " MODEL "}", ST_ERR_UNSUPPORTED,
          "pre_tokenizer.type: \"Whitespace\""},
         {"{\"pre_tokenizer\": {\"type\": \"Split\", \"pattern\": {\"Regex\": \"(a\"}, \"behavior\": "
          "\"Isolated\"}, " MODEL "}",
          ST_ERR_PARSE, "pre_tokenizer: the pattern \"(a\": offset 2"},
-        {"{\"added_tokens\": [{\"id\": 0, \"content\": \"a\", \"lstrip\": true}], " MODEL "}", ST_ERR_UNSUPPORTED,
-         "added_tokens[0].lstrip"},
+        {"{\"pre_tokenizer\": {\"type\": \"Metaspace\", \"replacement\": \"ab\"}, " MODEL "}", ST_ERR_CORRUPT,
+         "pre_tokenizer.replacement: one character is wanted"},
+        {"{\"pre_tokenizer\": {\"type\": \"Metaspace\", \"replacement\": \"_\", \"prepend_scheme\": \"x\"}, " MODEL "}",
+         ST_ERR_UNSUPPORTED, "pre_tokenizer.prepend_scheme: \"x\""},
+        {"{\"decoder\": {\"type\": \"Metaspace\"}, " MODEL "}", ST_ERR_CORRUPT, "decoder.replacement"},
         {"{\"added_tokens\": [{\"id\": 0, \"content\": \"\"}], " MODEL "}", ST_ERR_CORRUPT, "added_tokens[0].content"},
         {"{\"decoder\": {\"type\": \"WordPiece\"}, " MODEL "}", ST_ERR_UNSUPPORTED, "decoder.type: \"WordPiece\""},
     };

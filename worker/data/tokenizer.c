@@ -42,7 +42,8 @@ typedef struct encoder {
     int64_t n_symbols, symbols_allocated;
     candidate_t *queue; /* a binary heap */
     int64_t n_queue, queue_allocated;
-    strbuf_t prefixed;
+    strbuf_t prefixed, spaced;
+    bool is_first; /* the next piece is the one that the text begins with */
 } encoder_t;
 
 /* ---- lists ---- */
@@ -275,6 +276,33 @@ static status_t word_encode(encoder_t *encoder, const char *word, size_t length)
 
 /* ---- cutting ---- */
 
+static void text_replace(const char *text, size_t length, const char *wanted, const char *to, strbuf_t *out)
+{
+    const size_t n = strlen(wanted);
+    for (size_t at = 0; at < length;) {
+        if (n <= length - at && memcmp(text + at, wanted, n) == 0) {
+            strbuf_append(out, to);
+            at += n;
+        } else {
+            strbuf_append_char(out, text[at++]);
+        }
+    }
+}
+
+/* Fills encoder->spaced: the step's character in the place of spaces, and before the piece. */
+static status_t metaspace_put(encoder_t *encoder, const wrk_step_t *step, const char *text, size_t length)
+{
+    const size_t n = strlen(step->space);
+    const bool has_one = text[0] == ' ' || (length >= n && memcmp(text, step->space, n) == 0);
+    const bool is_wanted =
+        step->prepend == WRK_PREPEND_ALWAYS || (step->prepend == WRK_PREPEND_FIRST && encoder->is_first);
+    encoder->is_first = false;
+    strbuf_clear(&encoder->spaced);
+    strbuf_append(&encoder->spaced, is_wanted && !has_one ? step->space : "");
+    text_replace(text, length, " ", step->space, &encoder->spaced);
+    return encoder->spaced.is_failed ? ST_FAIL(ST_ERR_NOMEM, "a text of %zu bytes", length) : ST_OK;
+}
+
 /* text[length] is UTF-8; goes through step `s` and those after it. */
 static status_t piece_encode(encoder_t *encoder, const char *text, size_t length, int s)
 {
@@ -291,6 +319,14 @@ static status_t piece_encode(encoder_t *encoder, const char *text, size_t length
         }
         text = strbuf_text(&encoder->prefixed); /* only the last step has it: nobody overwrites it */
         length++;
+    }
+    if (step->kind == WRK_STEP_METASPACE) {
+        status_t spaced = metaspace_put(encoder, step, text, length);
+        if (spaced != ST_OK) {
+            return spaced;
+        }
+        text = strbuf_text(&encoder->spaced); /* the only such step */
+        length = encoder->spaced.length;
     }
     if (step->pattern == NULL) {
         return piece_encode(encoder, text, length, s + 1);
@@ -329,48 +365,48 @@ static status_t runs_encode(encoder_t *encoder, const char *text, size_t length)
     return status;
 }
 
-static void text_replace(const char *text, size_t length, const wrk_rewrite_t *rewrite, strbuf_t *out)
+static status_t rewrite_apply(const wrk_rewrite_t *rewrite, const char *text, size_t length, strbuf_t *out)
 {
-    size_t n = rewrite->wanted != NULL ? strlen(rewrite->wanted) : 0;
-    strbuf_append(out, n == 0 ? rewrite->text : "");
-    for (size_t at = 0; at < length;) {
-        if (n > 0 && n <= length - at && memcmp(text + at, rewrite->wanted, n) == 0) {
-            strbuf_append(out, rewrite->text);
-            at += n;
-        } else {
-            strbuf_append_char(out, text[at++]);
-        }
+    if (rewrite->text == NULL) {
+        return wrk_unicode_normalize(rewrite->form, text, length, out);
     }
+    if (rewrite->wanted != NULL) {
+        text_replace(text, length, rewrite->wanted, rewrite->text, out);
+    } else {
+        strbuf_append(out, length > 0 ? rewrite->text : "");
+        strbuf_append_bytes(out, text, length);
+    }
+    return ST_OK;
 }
 
-/* What lies between added tokens. */
-static status_t segment_encode(encoder_t *encoder, const char *text, size_t length)
+status_t wrk_tokenizer_normalize(const wrk_tokenizer_t *tokenizer, const char *text, size_t length, strbuf_t *out)
 {
-    const wrk_tokenizer_t *tokenizer = encoder->tokenizer;
-    if (length == 0 || tokenizer->n_rewrites == 0) {
-        return runs_encode(encoder, text, length);
-    }
-    strbuf_t rewritten = {0};
-    strbuf_append_bytes(&rewritten, text, length);
-    for (int i = 0; i < tokenizer->n_rewrites; i++) {
+    strbuf_t made = {0};
+    status_t status = ST_OK;
+    strbuf_append_bytes(&made, text, length);
+    for (int i = 0; i < tokenizer->n_rewrites && status == ST_OK; i++) {
         strbuf_t next = {0};
-        text_replace(strbuf_text(&rewritten), rewritten.length, &tokenizer->rewrites[i], &next);
-        next.is_failed |= rewritten.is_failed;
-        strbuf_release(&rewritten);
-        rewritten = next;
+        status = rewrite_apply(&tokenizer->rewrites[i], strbuf_text(&made), made.length, &next);
+        next.is_failed |= made.is_failed;
+        strbuf_release(&made);
+        made = next;
     }
-    status_t status = rewritten.is_failed ? ST_FAIL(ST_ERR_NOMEM, "a text of %zu bytes", length)
-                                          : runs_encode(encoder, strbuf_text(&rewritten), rewritten.length);
-    strbuf_release(&rewritten);
+    strbuf_append_bytes(out, strbuf_text(&made), made.length);
+    if (status == ST_OK && (made.is_failed || out->is_failed)) {
+        status = ST_FAIL(ST_ERR_NOMEM, "a text of %zu bytes", length);
+    }
+    strbuf_release(&made);
     return status;
 }
 
+/* ---- added tokens ---- */
+
 /* The added token at text, the longest one; NULL: none. */
-static const wrk_added_t *added_find(const wrk_tokenizer_t *tokenizer, const char *text, size_t left)
+static const wrk_added_t *added_find(const wrk_added_set_t *set, const char *text, size_t left)
 {
     unsigned char first = (unsigned char)text[0];
-    for (int64_t i = tokenizer->added_first[first]; i < tokenizer->added_first[first + 1]; i++) {
-        const wrk_added_t *added = &tokenizer->added[i];
+    for (int64_t i = set->first[first]; i < set->first[first + 1]; i++) {
+        const wrk_added_t *added = &set->item[i];
         if (added->length <= left && memcmp(added->text, text, added->length) == 0) {
             return added;
         }
@@ -378,26 +414,70 @@ static const wrk_added_t *added_find(const wrk_tokenizer_t *tokenizer, const cha
     return NULL;
 }
 
-static status_t text_encode(encoder_t *encoder, const char *text, size_t length)
+/* Whether the token at text[start, end) may stand there: one that is a word of its own has no word beside it. */
+static bool added_is_fit(const wrk_added_t *added, const char *text, size_t length, size_t start, size_t end)
+{
+    return !added->is_single_word ||
+           (!wrk_unicode_ends_with_word(text, start) && !wrk_unicode_begins_with_word(text + end, length - end));
+}
+
+/* What lies between added tokens goes to piece; is_first: the whole text begins with it. */
+typedef status_t (*piece_func_t)(encoder_t *encoder, const char *text, size_t length, bool is_first);
+
+static status_t added_cut(encoder_t *encoder, const wrk_added_set_t *set, const char *text, size_t length,
+                          bool is_first, piece_func_t piece)
 {
     status_t status = ST_OK;
-    size_t start = 0;
-    for (size_t at = 0; at < length && status == ST_OK;) {
-        const wrk_added_t *added = added_find(encoder->tokenizer, text + at, length - at);
+    size_t done = 0;
+    for (size_t at = 0; at < length && set->n > 0 && status == ST_OK;) {
+        const wrk_added_t *added = added_find(set, text + at, length - at);
         if (added == NULL) {
             at++;
             continue;
         }
-        status = segment_encode(encoder, text + start, at - start);
+        size_t start = at;
+        size_t end = at + added->length;
+        at = end;
+        if (!added_is_fit(added, text, length, start, end)) {
+            continue;
+        }
+        if (added->takes_left) {
+            const size_t left = start - wrk_unicode_space_behind(text, start);
+            start = left > done ? left : done; /* the token before may have taken them */
+        }
+        end += added->takes_right ? wrk_unicode_space_before(text + end, length - end) : 0;
+        if (start > done) {
+            status = piece(encoder, text + done, start - done, is_first && done == 0);
+        }
         if (status == ST_OK) {
             status = id_add(encoder, added->id);
         }
-        at += added->length;
-        start = at;
+        done = end;
     }
+    return status == ST_OK && done < length ? piece(encoder, text + done, length - done, is_first && done == 0)
+                                            : status;
+}
+
+static status_t normalized_encode(encoder_t *encoder, const char *text, size_t length, bool is_first)
+{
+    encoder->is_first = is_first;
+    return runs_encode(encoder, text, length);
+}
+
+/* What lies between the tokens that are looked for in the text as it is. */
+static status_t segment_encode(encoder_t *encoder, const char *text, size_t length, bool is_first)
+{
+    const wrk_tokenizer_t *tokenizer = encoder->tokenizer;
+    const wrk_added_set_t *set = &tokenizer->added[WRK_ADDED_NORMALIZED];
+    if (tokenizer->n_rewrites == 0) {
+        return added_cut(encoder, set, text, length, is_first, normalized_encode);
+    }
+    strbuf_t made = {0};
+    status_t status = wrk_tokenizer_normalize(tokenizer, text, length, &made);
     if (status == ST_OK) {
-        status = segment_encode(encoder, text + start, length - start);
+        status = added_cut(encoder, set, strbuf_text(&made), made.length, is_first, normalized_encode);
     }
+    strbuf_release(&made);
     return status;
 }
 
@@ -408,10 +488,11 @@ status_t wrk_tokenizer_encode(const wrk_tokenizer_t *tokenizer, const char *text
     status_t status = encoder.cache != NULL ? wrk_matcher_init(&encoder.matcher)
                                             : ST_FAIL(ST_ERR_NOMEM, "memory to encode text with");
     if (status == ST_OK) {
-        status = text_encode(&encoder, text, length);
+        status = added_cut(&encoder, &tokenizer->added[WRK_ADDED_RAW], text, length, true, segment_encode);
         wrk_matcher_release(&encoder.matcher);
     }
     strbuf_release(&encoder.prefixed);
+    strbuf_release(&encoder.spaced);
     mem_free(encoder.queue);
     mem_free(encoder.symbols);
     mem_free(encoder.cache);
@@ -464,7 +545,7 @@ static int byte_of(const wrk_piece_t *piece)
 void wrk_tokenizer_decode(const wrk_tokenizer_t *tokenizer, const int64_t *tokens, int64_t n, strbuf_t *text)
 {
     strbuf_t own = {0};
-    const wrk_rewrite_t back = {tokenizer->decode_from, tokenizer->decode_to};
+    bool is_first = true;
     for (int64_t i = 0; i < n; i++) {
         const wrk_piece_t *piece = tokens[i] >= 0 && tokens[i] < tokenizer->size ? &tokenizer->pieces[tokens[i]] : NULL;
         if (piece == NULL || piece->bytes == NULL) {
@@ -474,10 +555,13 @@ void wrk_tokenizer_decode(const wrk_tokenizer_t *tokenizer, const int64_t *token
         if (byte >= 0) {
             strbuf_append_char(&own, (char)byte);
         } else if (tokenizer->decode_from != NULL) {
-            text_replace(piece->bytes, piece->length, &back, &own);
+            const bool is_bare = is_first && tokenizer->decode_first_is_bare;
+            text_replace(piece->bytes, piece->length, tokenizer->decode_from, is_bare ? "" : tokenizer->decode_to,
+                         &own);
         } else {
             strbuf_append_bytes(&own, piece->bytes, piece->length);
         }
+        is_first = false;
     }
     size_t start = 0;
     while (start < own.length && start < (size_t)tokenizer->decode_strip && strbuf_text(&own)[start] == ' ') {

@@ -3,12 +3,16 @@
  * tokenizer: byte-pair encoding as Hugging Face's `tokenizers` does it, read from its tokenizer.json.
  *
  * Text goes through four stages: added tokens are cut out; the rest is normalised; then cut into words by patterns;
- * each word's symbols are merged in the order of the merges' ranks (Sennrich et al., ACL 2016). Known are model BPE:
- * merges as text or pairs, ignore_merges, byte_fallback, unk_token, fuse_unk normalizer      Prepend, Replace of a
- * text, Sequence pre_tokenizer   ByteLevel (GPT-2's pattern), Split by a text or regular expression (isolated), Digits,
- * Sequence decoder         ByteLevel; Replace, ByteFallback, Fuse and Strip as Llama 2 has them added_tokens    the
- * longest that begins first; not single_word, lstrip, rstrip Anything else is ST_ERR_UNSUPPORTED, naming the member of
- * the file: a wrong token is worse than none. The post_processor is not applied: no token is put around a text.
+ * each word's symbols are merged in the order of the merges' ranks (Sennrich et al., ACL 2016). Known are
+ *   model          BPE: merges as text or pairs, ignore_merges, byte_fallback, unk_token, fuse_unk
+ *   normalizer     NFC, NFD, NFKC, NFKD, Prepend, Replace of a text, Sequence
+ *   pre_tokenizer  ByteLevel (GPT-2's pattern), Metaspace, Split by a text or regular expression (isolated), Digits,
+ *                  Sequence
+ *   decoder        ByteLevel; Metaspace; Replace, ByteFallback, Fuse and Strip as Llama 2 has them
+ *   added_tokens   the longest that begins first; single_word, lstrip, rstrip; normalized ones are looked for in what
+ *                  the normaliser makes of the text
+ * Anything else is ST_ERR_UNSUPPORTED, naming the member of the file: a wrong token is worse than none. The
+ * post_processor is not applied: no token is put around a text.
  *
  * With a byte-level model any bytes can be encoded, and decoding gives them back; bytes that are no UTF-8 are words of
  * their own. Owned handle that never changes: any number of threads may use it.

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* tokenizer_file: tokenizer.json of Hugging Face's `tokenizers` → tables. What isn't known is refused by its name. */
+#include <ctype.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <string.h>
@@ -133,48 +134,69 @@ static status_t vocab_read(wrk_tokenizer_t *tokenizer, json_t *vocab)
     return wrk_words_build(tokenizer);
 }
 
+/* Adds it to the set that it is looked for in; decoded, it is what is looked for. The normaliser is known by now. */
+static status_t added_add(wrk_tokenizer_t *tokenizer, const json_t *token, const char *content)
+{
+    const bool is_normalized = is_true(token, "normalized", false);
+    const int64_t id = json_integer_value(json_object_get(token, "id"));
+    wrk_added_set_t *set = &tokenizer->added[is_normalized ? WRK_ADDED_NORMALIZED : WRK_ADDED_RAW];
+    strbuf_t text = {0};
+    status_t status = ST_OK;
+    if (is_normalized) {
+        status = wrk_tokenizer_normalize(tokenizer, content, strlen(content), &text);
+    } else {
+        strbuf_append(&text, content);
+    }
+    const size_t length = text.length; /* 0: nothing is left to be found */
+    char *copy = status == ST_OK ? strbuf_detach(&text) : NULL;
+    strbuf_release(&text);
+    if (status == ST_OK && copy == NULL) {
+        status = ST_FAIL(ST_ERR_NOMEM, "an added token");
+    }
+    if (status == ST_OK && (tokenizer->pieces[id].bytes == NULL || !tokenizer->pieces[id].is_word)) {
+        status = piece_set(tokenizer, id, length > 0 ? copy : content, true);
+    }
+    if (status != ST_OK || length == 0) {
+        mem_free(copy);
+        return status;
+    }
+    set->item[set->n++] = (wrk_added_t){.text = copy,
+                                        .length = length,
+                                        .id = (int32_t)id,
+                                        .is_single_word = is_true(token, "single_word", false),
+                                        .takes_left = is_true(token, "lstrip", false),
+                                        .takes_right = is_true(token, "rstrip", false)};
+    return ST_OK;
+}
+
 static status_t added_read(wrk_tokenizer_t *tokenizer, const json_t *added)
 {
-    static const char *const refused[] = {"single_word", "lstrip", "rstrip"};
     json_t *token = NULL;
     size_t i = 0;
     size_t n = json_array_size(added);
     if (n > MAX_ADDED) {
         return ST_FAIL(ST_ERR_UNSUPPORTED, "added_tokens: %zu; at most %d", n, (int)MAX_ADDED);
     }
-    tokenizer->added = mem_calloc(n, sizeof(*tokenizer->added));
-    if (tokenizer->added == NULL) {
-        return ST_FAIL(ST_ERR_NOMEM, "%zu added tokens", n);
+    for (int k = 0; k < WRK_ADDED_COUNT; k++) {
+        tokenizer->added[k].item = mem_calloc(n + 1, sizeof(wrk_added_t));
+        if (tokenizer->added[k].item == NULL) {
+            return ST_FAIL(ST_ERR_NOMEM, "%zu added tokens", n);
+        }
     }
     json_array_foreach(added, i, token)
     {
         const char *content = text_of(token, "content");
-        for (size_t k = 0; k < sizeof(refused) / sizeof(refused[0]); k++) {
-            if (!is_absent(token, refused[k])) {
-                return ST_FAIL(ST_ERR_UNSUPPORTED, "added_tokens[%zu].%s", i, refused[k]);
-            }
-        }
-        if (!is_absent(token, "normalized") && tokenizer->n_rewrites > 0) {
-            return ST_FAIL(ST_ERR_UNSUPPORTED, "added_tokens[%zu].normalized: with a normalizer", i);
-        }
         if (content[0] == '\0') {
             return ST_FAIL(ST_ERR_CORRUPT, "added_tokens[%zu].content: a text is wanted", i);
         }
-        int32_t id = (int32_t)json_integer_value(json_object_get(token, "id"));
-        if (tokenizer->pieces[id].bytes == NULL || !tokenizer->pieces[id].is_word) {
-            status_t status = piece_set(tokenizer, id, content, true);
-            if (status != ST_OK) {
-                return status;
-            }
-        }
-        char *text = NULL;
-        status_t status = copy_text(content, &text);
+        status_t status = added_add(tokenizer, token, content);
         if (status != ST_OK) {
             return status;
         }
-        tokenizer->added[tokenizer->n_added++] = (wrk_added_t){text, strlen(text), id};
     }
-    wrk_added_sort(tokenizer);
+    for (int k = 0; k < WRK_ADDED_COUNT; k++) {
+        wrk_added_sort(&tokenizer->added[k]);
+    }
     return ST_OK;
 }
 
@@ -326,20 +348,79 @@ static status_t each_component(wrk_tokenizer_t *tokenizer, const json_t *compone
     return status;
 }
 
+/* NFC, NFD, NFKC, NFKD; WRK_NORMAL_FORM_COUNT: none of them. */
+static wrk_normal_form_t form_find(const char *type)
+{
+    static const char *const forms[WRK_NORMAL_FORM_COUNT] = {
+        [WRK_NFC] = "NFC", [WRK_NFD] = "NFD", [WRK_NFKC] = "NFKC", [WRK_NFKD] = "NFKD"};
+    int form = 0;
+    while (form < WRK_NORMAL_FORM_COUNT && strcmp(forms[form], type) != 0) {
+        form++;
+    }
+    return (wrk_normal_form_t)form;
+}
+
 static status_t rewrite_read(wrk_tokenizer_t *tokenizer, const json_t *part, const char *name)
 {
     const char *type = text_of(part, "type");
     const char *wanted = text_of(json_object_get(part, "pattern"), "String");
+    const wrk_normal_form_t form = form_find(type);
     bool is_prepend = strcmp(type, "Prepend") == 0;
-    if (!is_prepend && (strcmp(type, "Replace") != 0 || wanted[0] == '\0')) {
-        return ST_FAIL(ST_ERR_UNSUPPORTED, "%s: \"%.40s\"; Prepend and Replace of a text are known", name, type);
+    if (form == WRK_NORMAL_FORM_COUNT && !is_prepend && (strcmp(type, "Replace") != 0 || wanted[0] == '\0')) {
+        return ST_FAIL(ST_ERR_UNSUPPORTED,
+                       "%s: \"%.40s\"; NFC, NFD, NFKC, NFKD, Prepend and Replace of a text are known", name, type);
     }
     if (tokenizer->n_rewrites == TOKENIZER_MAX_STEPS) {
         return ST_FAIL(ST_ERR_UNSUPPORTED, "%s: more than %d steps", name, (int)TOKENIZER_MAX_STEPS);
     }
     wrk_rewrite_t *rewrite = &tokenizer->rewrites[tokenizer->n_rewrites++];
+    rewrite->form = form;
+    if (form != WRK_NORMAL_FORM_COUNT) {
+        return ST_OK;
+    }
     status_t status = copy_text(text_of(part, is_prepend ? "prepend" : "content"), &rewrite->text);
     return status == ST_OK && !is_prepend ? copy_text(wanted, &rewrite->wanted) : status;
+}
+
+/* "replacement" and how it is put before a text, of the pre-tokenizer and of the decoder; older files say
+ * add_prefix_space. */
+static status_t metaspace_read(const json_t *part, const char *name, char **space_p, wrk_prepend_t *prepend_p)
+{
+    const char *space = text_of(part, "replacement");
+    const char *scheme = text_of(part, "prepend_scheme");
+    if (space[0] == '\0' || wrk_utf8_length(space, strlen(space)) != strlen(space)) {
+        return ST_FAIL(ST_ERR_CORRUPT, "%s.replacement: one character is wanted", name);
+    }
+    if (strcmp(scheme, "first") == 0) {
+        *prepend_p = WRK_PREPEND_FIRST;
+    } else if (strcmp(scheme, "always") == 0 || (scheme[0] == '\0' && is_true(part, "add_prefix_space", true))) {
+        *prepend_p = WRK_PREPEND_ALWAYS;
+    } else if (strcmp(scheme, "never") == 0 || scheme[0] == '\0') {
+        *prepend_p = WRK_PREPEND_NEVER;
+    } else {
+        return ST_FAIL(ST_ERR_UNSUPPORTED, "%s.prepend_scheme: \"%.40s\"", name, scheme);
+    }
+    return copy_text(space, space_p);
+}
+
+/* Cuts before every replacement. */
+static status_t metaspace_step_read(wrk_tokenizer_t *tokenizer, wrk_step_t *step, const json_t *part, const char *name)
+{
+    char pattern[48];
+    for (int i = 0; i < tokenizer->n_steps; i++) {
+        if (tokenizer->steps[i].kind == WRK_STEP_METASPACE) {
+            return ST_FAIL(ST_ERR_UNSUPPORTED, "%s.type: a second \"Metaspace\"", name);
+        }
+    }
+    step->kind = WRK_STEP_METASPACE;
+    tokenizer->n_steps++;
+    status_t status = metaspace_read(part, name, &step->space, &step->prepend);
+    if (status == ST_OK && is_true(part, "split", true)) {
+        (void)snprintf(pattern, sizeof(pattern), "[%s%s][^%s%s]*", ispunct((unsigned char)step->space[0]) ? "\\" : "",
+                       step->space, ispunct((unsigned char)step->space[0]) ? "\\" : "", step->space);
+        status = wrk_pattern_open(pattern, false, &step->pattern);
+    }
+    return status == ST_OK ? ST_OK : status_add_context(status, "%s", name);
 }
 
 static status_t step_read(wrk_tokenizer_t *tokenizer, const json_t *part, const char *name)
@@ -353,6 +434,9 @@ static status_t step_read(wrk_tokenizer_t *tokenizer, const json_t *part, const 
                        (int)TOKENIZER_MAX_STEPS);
     }
     wrk_step_t *step = &tokenizer->steps[tokenizer->n_steps];
+    if (strcmp(type, "Metaspace") == 0) {
+        return metaspace_step_read(tokenizer, step, part, name);
+    }
     if (strcmp(type, "ByteLevel") == 0) {
         step->kind = WRK_STEP_BYTES;
         step->has_prefix_space = is_true(part, "add_prefix_space", true);
@@ -368,8 +452,8 @@ static status_t step_read(wrk_tokenizer_t *tokenizer, const json_t *part, const 
                            text_of(part, "behavior"));
         }
     } else {
-        return ST_FAIL(ST_ERR_UNSUPPORTED, "%s.type: \"%.40s\"; ByteLevel, Split, Digits and Sequence are known", name,
-                       type);
+        return ST_FAIL(ST_ERR_UNSUPPORTED,
+                       "%s.type: \"%.40s\"; ByteLevel, Metaspace, Split, Digits and Sequence are known", name, type);
     }
     tokenizer->n_steps++;
     status_t status = text != NULL ? wrk_pattern_open(text, is_literal, &step->pattern) : ST_OK;
@@ -382,6 +466,12 @@ static status_t decoder_read(wrk_tokenizer_t *tokenizer, const json_t *part, con
     const char *from = text_of(json_object_get(part, "pattern"), "String");
     if (strcmp(type, "ByteLevel") == 0 && tokenizer->is_byte_level) {
         return ST_OK;
+    }
+    if (strcmp(type, "Metaspace") == 0 && tokenizer->decode_from == NULL) {
+        wrk_prepend_t prepend = WRK_PREPEND_NEVER;
+        status_t status = metaspace_read(part, name, &tokenizer->decode_from, &prepend);
+        tokenizer->decode_first_is_bare = prepend != WRK_PREPEND_NEVER;
+        return status == ST_OK ? copy_text(" ", &tokenizer->decode_to) : status;
     }
     if (strcmp(type, "ByteFallback") == 0 && !tokenizer->is_byte_level) {
         tokenizer->decodes_bytes = true;
@@ -460,11 +550,15 @@ void wrk_tokenizer_close(wrk_tokenizer_t *tokenizer)
     for (int64_t i = 0; tokenizer->pieces != NULL && i < tokenizer->size; i++) {
         mem_free((void *)(uintptr_t)tokenizer->pieces[i].bytes);
     }
-    for (int64_t i = 0; i < tokenizer->n_added; i++) {
-        mem_free((void *)(uintptr_t)tokenizer->added[i].text);
+    for (int k = 0; k < WRK_ADDED_COUNT; k++) {
+        for (int64_t i = 0; i < tokenizer->added[k].n; i++) {
+            mem_free((void *)(uintptr_t)tokenizer->added[k].item[i].text);
+        }
+        mem_free(tokenizer->added[k].item);
     }
     for (int i = 0; i < tokenizer->n_steps; i++) {
         wrk_pattern_close(tokenizer->steps[i].pattern);
+        mem_free(tokenizer->steps[i].space);
     }
     for (int i = 0; i < tokenizer->n_rewrites; i++) {
         mem_free(tokenizer->rewrites[i].wanted);
@@ -473,7 +567,6 @@ void wrk_tokenizer_close(wrk_tokenizer_t *tokenizer)
     mem_free(tokenizer->pieces);
     mem_free(tokenizer->words);
     mem_free(tokenizer->merges);
-    mem_free(tokenizer->added);
     mem_free(tokenizer->decode_from);
     mem_free(tokenizer->decode_to);
     mem_free(tokenizer->path);

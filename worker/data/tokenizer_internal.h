@@ -8,6 +8,7 @@
 
 #include "worker/data/pattern.h"
 #include "worker/data/tokenizer.h"
+#include "worker/data/unicode.h"
 
 enum { TOKENIZER_MAX_SIZE = 1 << 24, TOKENIZER_MAX_STEPS = 16, TOKENIZER_MAX_TEXT = 256 };
 
@@ -28,21 +29,38 @@ typedef struct wrk_added {
     const char *text;
     size_t length;
     int32_t id;
+    bool is_single_word, takes_left, takes_right; /* only between words; with the white space before, behind it */
 } wrk_added_t;
 
-typedef enum wrk_step_kind { WRK_STEP_SPLIT, WRK_STEP_BYTES } wrk_step_kind_t;
+/* Added tokens that are looked for at once: in the text as it is, or in what the normaliser makes of it. */
+enum { WRK_ADDED_RAW, WRK_ADDED_NORMALIZED, WRK_ADDED_COUNT };
+typedef struct wrk_added_set {
+    wrk_added_t *item; /* [n] by first byte, the longest first */
+    int64_t n;
+    int64_t first[257]; /* those that begin with byte b: first[b] … first[b + 1] */
+} wrk_added_set_t;
 
-/* A pre-tokenizer: cuts by a pattern (NULL: not at all). WRK_STEP_BYTES may put a space before it first. */
+typedef enum wrk_step_kind { WRK_STEP_SPLIT, WRK_STEP_BYTES, WRK_STEP_METASPACE } wrk_step_kind_t;
+
+/* Whether a Metaspace puts its character before a piece: none, each, the one that the text begins with. */
+typedef enum wrk_prepend { WRK_PREPEND_NEVER, WRK_PREPEND_ALWAYS, WRK_PREPEND_FIRST } wrk_prepend_t;
+
+/* A pre-tokenizer: cuts by a pattern (NULL: not at all). WRK_STEP_BYTES may put a space before it first,
+ * WRK_STEP_METASPACE puts `space` in the place of spaces and perhaps before it. */
 typedef struct wrk_step {
     wrk_step_kind_t kind;
     wrk_pattern_t *pattern;
     bool has_prefix_space;
+    wrk_prepend_t prepend;
+    char *space;
 } wrk_step_t;
 
-/* A normaliser: puts `text` before (wanted NULL), or in the place of every `wanted`. */
+/* A normaliser: puts `text` before what isn't empty (wanted NULL), or in the place of every `wanted`; text NULL: brings
+ * it into a normal form. */
 typedef struct wrk_rewrite {
     char *wanted;
     char *text;
+    wrk_normal_form_t form;
 } wrk_rewrite_t;
 
 struct wrk_tokenizer {
@@ -53,17 +71,16 @@ struct wrk_tokenizer {
     int64_t n_words;
     wrk_merge_t *merges; /* [n_merges], a power of two */
     int64_t n_merges;
-    wrk_added_t *added; /* [n_added] by first byte, the longest first */
-    int64_t n_added;
-    int64_t added_first[257]; /* those that begin with byte b: added_first[b] … added_first[b + 1] */
-    int32_t byte_ids[256];    /* byte-level: the token of each byte; byte_fallback: of <0x00> …; -1: none */
-    int32_t unknown;          /* -1: none */
+    wrk_added_set_t added[WRK_ADDED_COUNT];
+    int32_t byte_ids[256]; /* byte-level: the token of each byte; byte_fallback: of <0x00> …; -1: none */
+    int32_t unknown;       /* -1: none */
     bool is_byte_level, has_byte_fallback, is_unknown_fused, ignores_merges;
     wrk_step_t steps[TOKENIZER_MAX_STEPS];
     int n_steps;
     wrk_rewrite_t rewrites[TOKENIZER_MAX_STEPS];
     int n_rewrites;
-    char *decode_from, *decode_to; /* decoder's Replace; NULL: none */
+    char *decode_from, *decode_to; /* decoder's Replace or Metaspace; NULL: none */
+    bool decode_first_is_bare;     /* Metaspace: the first token loses decode_from */
     int decode_strip;              /* spaces taken from the start of a decoded text */
     bool decodes_bytes;            /* <0x0A> is a byte */
 };
@@ -79,8 +96,10 @@ const wrk_merge_t *wrk_merges_find(const wrk_tokenizer_t *tokenizer, int32_t lef
 status_t wrk_merges_reserve(wrk_tokenizer_t *tokenizer, int64_t n);
 /* A pair that is there already keeps the last rank, as in `tokenizers`. */
 void wrk_merges_add(wrk_tokenizer_t *tokenizer, int32_t left, int32_t right, uint32_t rank, int32_t id);
-/* Sorts added tokens and fills added_first. */
-void wrk_added_sort(wrk_tokenizer_t *tokenizer);
+/* Sorts the tokens and fills first. */
+void wrk_added_sort(wrk_added_set_t *set);
+/* tokenizer.c. What the normaliser makes of text[length], appended. */
+status_t wrk_tokenizer_normalize(const wrk_tokenizer_t *tokenizer, const char *text, size_t length, strbuf_t *out);
 /* Length of the UTF-8 sequence (RFC 3629) at bytes[left > 0]; 0: none. */
 size_t wrk_utf8_length(const char *bytes, size_t left);
 /* Byte of a character of GPT-2's printable alphabet, -1: not in it. *bytes_p is moved behind the character. */

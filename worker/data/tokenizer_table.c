@@ -121,19 +121,19 @@ static int added_compare(const void *a, const void *b)
     return order != 0 ? order : (x->id > y->id) - (x->id < y->id);
 }
 
-void wrk_added_sort(wrk_tokenizer_t *tokenizer)
+void wrk_added_sort(wrk_added_set_t *set)
 {
     int64_t at = 0;
-    if (tokenizer->n_added > 1) {
-        qsort(tokenizer->added, (size_t)tokenizer->n_added, sizeof(*tokenizer->added), added_compare);
+    if (set->n > 1) {
+        qsort(set->item, (size_t)set->n, sizeof(*set->item), added_compare);
     }
     for (int byte = 0; byte < 256; byte++) {
-        tokenizer->added_first[byte] = at;
-        while (at < tokenizer->n_added && (unsigned char)tokenizer->added[at].text[0] == byte) {
+        set->first[byte] = at;
+        while (at < set->n && (unsigned char)set->item[at].text[0] == byte) {
             at++;
         }
     }
-    tokenizer->added_first[256] = at;
+    set->first[256] = at;
 }
 
 /* ---- characters ---- */
