@@ -10,6 +10,7 @@
  *              dq = dS k, dk = dSᵀ q, dv = Pᵀ dy
  * Rows go in groups of TILE_ROWS; with a causal mask a group reads keys up to its own last row, rounded up to vectors,
  * and what lies past a row's own position is zero in P and dS. A head of 16 bits is copied to f32 at the beginning.
+ * Where D is whole vectors of f32, dq, dk and dv are summed in place, in dqkv.
  */
 #include <stdatomic.h>
 
@@ -50,7 +51,8 @@ typedef struct head {
     float *k_turned, *v_turned; /* [D, padded T] */
     float *scores;              /* [QUERY_ROWS, padded T]: S, then P */
     float *dscores;             /* dP, then dS */
-    float *dk, *dv;             /* [T, padded D] */
+    float *dq, *dk, *dv;        /* [T, padded D]; NULL dq: group by group in `out` */
+    int64_t d_row;              /* of dq, dk, dv */
     float *out;                 /* [TILE_ROWS, padded D] */
 } head_t;
 
@@ -160,12 +162,19 @@ static bool head_init(attention_t *a, int64_t index, bool is_backward, head_t *h
     h->right_row = is_whole ? h->row : a->padded_width;
     h->dy_right_row = is_whole ? h->y_row : a->padded_width;
     tile_transpose(h->k, h->row, a->length, a->width, h->k_turned, a->padded_length);
+    h->dq = NULL;
+    h->d_row = a->padded_width;
     if (is_backward) {
+        if (is_whole && !half_is(a->dtype)) {
+            h->dq = (float *)a->dqkv + qkv_offset(a, index);
+            h->dk = h->dq + a->out_row;
+            h->dv = h->dk + a->out_row;
+            h->d_row = a->row;
+        }
         tile_transpose(h->v, h->row, a->length, a->width, h->v_turned, a->padded_length);
         h->q_right = right_factor(a, h->q, h->row, &unused);
         h->k_right = right_factor(a, h->k, h->row, &unused);
         h->dy_right = right_factor(a, h->dy, h->y_row, &unused);
-        memset(h->dk, 0, (size_t)rows * 2 * sizeof(float));
     } else {
         h->v_right = right_factor(a, h->v, h->row, &unused);
     }
@@ -205,15 +214,17 @@ static void forward_group(const attention_t *a, const head_t *h, int64_t index, 
 {
     const int64_t n_keys = a->is_causal ? row + rows : a->length;
     const float scale = 1.0F / sqrtf((float)a->width);
-    float inverse[TILE_ROWS];
+    float most[TILE_ROWS], sum[TILE_ROWS], inverse[TILE_ROWS];
     scores_compute(a, h->q, h->row, h->k_turned, row, rows, n_keys, h->scores);
     for (int64_t i = 0; i < rows; i++) {
         float *p = h->scores + i * a->padded_length;
         const int64_t n = a->is_causal ? row + i + 1 : a->length;
-        const float most = scale * row_max(p, n);
-        const float sum = row_exp(p, n, round_up(n_keys), scale, most);
-        ((float *)a->logsumexp)[index * a->length + row + i] = most + logf(sum);
-        inverse[i] = 1.0F / sum;
+        most[i] = scale * row_max(p, n);
+        sum[i] = row_exp(p, n, round_up(n_keys), scale, most[i]);
+    }
+    for (int64_t i = 0; i < rows; i++) {
+        ((float *)a->logsumexp)[index * a->length + row + i] = most[i] + logf(sum[i]);
+        inverse[i] = 1.0F / sum[i];
     }
     const tile_product_t product = {
         .n = a->padded_width,
@@ -251,6 +262,30 @@ static void forward_head_f32(void *arg, int64_t index, int64_t end)
     }
 }
 
+/*
+ * p[0 … n) = exp(scale p - offset), ds = p (ds - delta) scale, and zeros in both up to end; edges as in row_exp.
+ */
+static inline void row_differentiate(float *p, float *ds, int64_t n, int64_t end, float scale, float offset,
+                                     float delta)
+{
+    int64_t j = 0;
+    for (; j + SIMD_WIDTH <= n; j += SIMD_WIDTH) {
+        const simd_f32_t weight = simd_exp_negative(scale * simd_load(p + j) - offset);
+        simd_store(p + j, weight);
+        simd_store(ds + j, weight * (simd_load(ds + j) - delta) * scale);
+    }
+    if (j < n) {
+        const simd_f32_t weight = simd_first(simd_exp_negative(scale * simd_load(p + j) - offset), n - j, 0.0F);
+        simd_store(p + j, weight);
+        simd_store(ds + j, simd_first(weight * (simd_load(ds + j) - delta) * scale, n - j, 0.0F));
+        j += SIMD_WIDTH;
+    }
+    for (; j < end; j += SIMD_WIDTH) {
+        simd_store(p + j, (simd_f32_t){0});
+        simd_store(ds + j, (simd_f32_t){0});
+    }
+}
+
 /* One group of rows of the block that begins at `block`: P, dS and dq. */
 static void backward_group(const attention_t *a, const head_t *h, int64_t index, int64_t block, int64_t row,
                            int64_t rows)
@@ -270,11 +305,8 @@ static void backward_group(const attention_t *a, const head_t *h, int64_t index,
         for (int64_t d = 0; d < a->width; d++) {
             delta += h->dy[(row + i) * h->y_row + d] * h->y[(row + i) * h->y_row + d];
         }
-        (void)row_exp(p, n, round_up(n_keys), scale, ((const float *)a->logsumexp)[index * a->length + row + i]);
-#pragma omp simd
-        for (int64_t j = 0; j < round_up(n_keys); j++) {
-            ds[j] = p[j] * (ds[j] - delta) * scale;
-        }
+        row_differentiate(p, ds, n, round_up(n_keys), scale, ((const float *)a->logsumexp)[index * a->length + row + i],
+                          delta);
     }
     const tile_product_t product = {
         .n = a->padded_width,
@@ -284,11 +316,11 @@ static void backward_group(const attention_t *a, const head_t *h, int64_t index,
         .a_k = 1,
         .b = h->k_right,
         .b_row = h->right_row,
-        .c = h->out,
-        .c_row = a->padded_width,
+        .c = h->dq != NULL ? h->dq + row * h->d_row : h->out,
+        .c_row = h->d_row,
     };
     tile_product_run(&product, rows);
-    for (int64_t i = 0; i < rows; i++) {
+    for (int64_t i = 0; i < rows && h->dq == NULL; i++) {
         row_put(a, h->out + i * a->padded_width, a->dqkv, qkv_offset(a, index) + (row + i) * a->row);
     }
 }
@@ -305,15 +337,15 @@ static void backward_keys(const attention_t *a, const head_t *h, int64_t block, 
         .a_k = a->padded_length,
         .b = h->q_right + begin * h->right_row,
         .b_row = h->right_row,
-        .c = h->dk + key * a->padded_width,
-        .c_row = a->padded_width,
-        .is_adding = true,
+        .c = h->dk + key * h->d_row,
+        .c_row = h->d_row,
+        .is_adding = a->is_causal ? key < block : block > 0, /* not the first rows that see the keys */
     };
     tile_product_run(&product, rows);
     product.a = h->scores + (begin - block) * a->padded_length + key;
     product.b = h->dy_right + begin * h->dy_right_row;
     product.b_row = h->dy_right_row;
-    product.c = h->dv + key * a->padded_width;
+    product.c = h->dv + key * h->d_row;
     tile_product_run(&product, rows);
 }
 
@@ -337,7 +369,7 @@ static void backward_head_f32(void *arg, int64_t index, int64_t end_index)
         }
     }
     const int64_t dk = qkv_offset(a, index) + a->out_row;
-    for (int64_t t = 0; t < a->length; t++) {
+    for (int64_t t = 0; t < a->length && h.dq == NULL; t++) {
         row_put(a, h.dk + t * a->padded_width, a->dqkv, dk + t * a->row);
         row_put(a, h.dv + t * a->padded_width, a->dqkv, dk + a->out_row + t * a->row);
     }
