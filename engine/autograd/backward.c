@@ -119,12 +119,29 @@ static status_t node_check(const tape_node_t *node)
     return ST_OK;
 }
 
+/* The sum of what others have contributed to the gradient of in[i], where nobody else sees it; NULL: none. */
+static gd_tensor_t *node_pending_sum(const tape_node_t *node, int i)
+{
+    const tape_node_t *producer = node->producer[i];
+    if (!node->base.op->adds_to_sums || producer == NULL || producer->dy == NULL || !producer->dy->is_contiguous ||
+        producer->dy->dtype != node->base.grad_dtype[i] || !gd_tensor_is_sole(producer->dy)) {
+        return NULL;
+    }
+    for (int j = 0; j < node->base.n_in; j++) {
+        if (j != i && node->producer[j] == producer) {
+            return NULL;
+        }
+    }
+    return producer->dy;
+}
+
 /* Offers the gradient buffers of leaves; the same leaf twice among the inputs is offered once only. */
 static void node_offer(const walk_t *walk, tape_node_t *node)
 {
     for (int i = 0; i < node->base.n_in; i++) {
         gd_tensor_t *leaf = node->leaf[i];
-        node->base.into[i] = NULL;
+        node->base.into[i] = leaf == NULL ? node_pending_sum(node, i) : NULL;
+        node->base.into_accumulates[i] = node->base.into[i] != NULL;
         node->base.is_written[i] = false;
         if (walk->n_inputs > 0 || leaf == NULL || leaf->grad == NULL || !leaf->grad->is_contiguous ||
             walk_collects(walk, leaf)) {
@@ -297,7 +314,7 @@ static status_t node_differentiate(walk_t *walk, tape_node_t *node)
     }
     node->dy = gd_tensor_unref(node->dy);
     for (int i = 0; i < node->base.n_in; i++) {
-        if (node->base.is_written[i]) {
+        if (node->base.is_written[i] && node->leaf[i] != NULL) {
             node->leaf[i]->is_grad_fresh = false;
         }
         if (dx[i] != NULL) {

@@ -63,8 +63,16 @@ static status_t layer_norm_gradient(gd_node_t *node, gd_tensor_t *dy, gd_tensor_
 {
     gd_tensor_t *in[5] = {dy, node->in[0], node->out[1], node->out[2], node->n_in > 1 ? node->in[1] : NULL};
     gd_tensor_t *gradient[3] = {NULL};
-    status_t status = gd_op_apply(GD_OP_LAYER_NORM_BACKWARD, in, 5, NULL, gradient);
+    /* around a layer_norm there is mostly a residual, whose gradient came first */
+    const bool is_adding = node->needs[0] && node->into[0] != NULL && node->into_accumulates[0] &&
+                           (dy->dtype == GD_DTYPE_F32 || dy->dtype == GD_DTYPE_F64) && dy->dtype == node->in[0]->dtype;
+    const gd_attrs_t attrs = {.i = {is_adding}};
+    gradient[0] = is_adding ? node->into[0] : NULL;
+    status_t status =
+        (is_adding ? gd_op_apply_outputs : gd_op_apply)(GD_OP_LAYER_NORM_BACKWARD, in, 5, &attrs, gradient);
+    gradient[0] = is_adding ? NULL : gradient[0];
     if (status == ST_OK) {
+        node->is_written[0] = is_adding;
         gd_node_hand_out(node, gradient, 3, dx);
     }
     return status;
@@ -83,6 +91,7 @@ const gd_op_t gd_op_layer_norm = {
     .f32_in = 6,
     .infer = layer_norm_infer,
     .backward = layer_norm_gradient,
+    .adds_to_sums = true,
     .onnx = "LayerNormalization",
 #define EPSILON .attrs = {.f = {1e-5}}
     .sample = {{.in = {{2, {3, 4}}, {1, {4}}, {1, {4}}}, .n_in = 3, EPSILON},
@@ -126,6 +135,7 @@ const gd_op_t gd_op_layer_norm_backward = {
     .name = "layer_norm_backward",
     .formula = "dx = rstd (g - mean(g) - xhat mean(g xhat)), g = dy weight, xhat = (x - mean) rstd; "
                "dweight = sum_n dy xhat, dbias = sum_n dy",
+    .attrs = "i0 add dx to what is there; f32 and f64",
     .n_in = 5,
     .n_in_required = 4,
     .n_out = 3,

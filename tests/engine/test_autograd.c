@@ -5,6 +5,7 @@
 #include "gradd/context.h"
 #include "gradd/op.h"
 #include "gradd/ops.h"
+#include "gradd/rng.h"
 #include "tests/support/fixture.h"
 
 static gd_tensor_t *vector(int64_t n, const float *values, bool requires_grad)
@@ -222,6 +223,51 @@ static void a_chain_of_many_ops_is_walked_and_released(void **state)
     (void)gd_tensor_unref(x);
 }
 
+/* h goes around the norm and through it; `spy` holds on to the gradient that came around, so that it can't be added to.
+ */
+static status_t spy_keep(gd_tensor_t *dy, gd_tensor_t **replacement_p, void *arg)
+{
+    (void)replacement_p;
+    *(gd_tensor_t **)arg = gd_tensor_ref(dy);
+    return ST_OK;
+}
+
+static void a_norms_gradient_has_the_same_bits_added_in_place_or_apart(void **state)
+{
+    (void)state;
+    enum { ROWS = 5, WIDTH = 301 };
+    gd_tensor_t *gradient[2] = {NULL};
+    for (int has_spy = 0; has_spy < 2; has_spy++) {
+        gd_tensor_t *x = NULL, *h = NULL, *norm = NULL, *y = NULL, *branch = NULL, *root = NULL, *dy = NULL,
+                    *seen = NULL;
+        assert_ok(gd_tensor_new(GD_DTYPE_F32, 2, (const int64_t[]){ROWS, WIDTH}, &x));
+        gd_rng_fill_normal(&(gd_rng_key_t){.seed = 8}, 0, 1, gd_tensor_data(x), ROWS * WIDTH);
+        assert_ok(gd_tensor_new(GD_DTYPE_F32, 2, (const int64_t[]){ROWS, WIDTH}, &dy));
+        gd_rng_fill_normal(&(gd_rng_key_t){.seed = 9}, 0, 1, gd_tensor_data(dy), ROWS * WIDTH);
+        assert_ok(gd_tensor_set_requires_grad(x, true));
+        assert_ok(gd_scale(x, 1, 0, &h));
+        assert_ok(gd_layer_norm(h, NULL, NULL, 1e-5, &norm));
+        assert_ok(gd_scale(norm, 1, 0, &branch));
+        assert_ok(gd_add(h, branch, &y));
+        assert_ok(gd_scale(y, 1, 0, &root));
+        if (has_spy) {
+            assert_ok(gd_tensor_add_hook(branch, spy_keep, &seen, NULL));
+        }
+
+        assert_ok(gd_backward(root, dy, false));
+
+        gradient[has_spy] = gd_tensor_ref(gd_tensor_grad(x));
+        assert_true(has_spy == (seen != NULL));
+        gd_tensor_t *mine[] = {x, h, norm, y, branch, root, dy, seen};
+        for (size_t i = 0; i < sizeof(mine) / sizeof(mine[0]); i++) {
+            (void)gd_tensor_unref(mine[i]);
+        }
+    }
+    assert_memory_equal(gd_tensor_data(gradient[0]), gd_tensor_data(gradient[1]), ROWS * WIDTH * sizeof(float));
+    (void)gd_tensor_unref(gradient[0]);
+    (void)gd_tensor_unref(gradient[1]);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -229,6 +275,7 @@ int main(void)
         TEST(a_second_backward_accumulates),
         TEST(a_fresh_gradient_buffer_is_overwritten_then_added_to),
         TEST(a_broadcast_bias_gets_the_sum_in_its_buffer),
+        TEST(a_norms_gradient_has_the_same_bits_added_in_place_or_apart),
         TEST(an_in_place_change_of_a_saved_tensor_is_refused),
         TEST(roots_that_cannot_be_walked_are_refused),
         TEST(nothing_is_recorded_while_gradients_are_off),

@@ -9,7 +9,7 @@
 #include "cpu/vec/kernels.h"
 #include "cpu/vec/simd.h"
 
-enum { ROWS_PER_BLOCK = 16, MOST_PARTIALS = 32 };
+enum { ROWS_PER_BLOCK = 16, MOST_PARTIALS = 32, GRADIENT_CHUNK = 256 };
 
 /* One pass over x[N,C]; type-free so that both dtypes share it. */
 typedef struct layer_norm {
@@ -24,6 +24,7 @@ typedef struct layer_norm {
     void *rstd;
     void *partial; /* backward: [block][2][C], sums for weight and bias */
     int64_t rows_per_block;
+    bool is_adding; /* backward, to dx */
     double epsilon;
     int32_t dtype; /* of x, y, dy and dx; the rest is f32 beside 16 bits */
     atomic_bool is_out_of_memory;
@@ -136,6 +137,41 @@ CPU_KERNEL(layer_norm)
     return layer_norm_end(&l, "layer_norm");
 }
 
+/* What dx of a row is computed from; weight may be NULL. */
+typedef struct row_gradient {
+    const float *x, *dy, *weight;
+    float mean, rstd;
+    float sum, dot; /* mean(g), mean(g xhat) */
+} row_gradient_t;
+
+/* dx[n] = or += rstd (g - mean(g) - xhat mean(g xhat)). What is added is rounded first, as a tensor would have been. */
+static void row_differentiate(const row_gradient_t *r, int64_t n, bool is_adding, float *dx)
+{
+    float chunk[GRADIENT_CHUNK];
+    const float mean = r->mean, rstd = r->rstd, a = r->sum, b = r->dot;
+    for (int64_t begin = 0; begin < n; begin += GRADIENT_CHUNK) {
+        const int64_t length = n - begin < GRADIENT_CHUNK ? n - begin : GRADIENT_CHUNK;
+        const float *x = r->x + begin;
+        const float *dy = r->dy + begin;
+        float *to = is_adding ? chunk : dx + begin;
+        if (r->weight != NULL) {
+            const float *weight = r->weight + begin;
+#pragma omp simd
+            for (int64_t i = 0; i < length; i++) {
+                to[i] = rstd * (dy[i] * weight[i] - a - (x[i] - mean) * rstd * b);
+            }
+        } else {
+#pragma omp simd
+            for (int64_t i = 0; i < length; i++) {
+                to[i] = rstd * (dy[i] - a - (x[i] - mean) * rstd * b);
+            }
+        }
+        for (int64_t i = 0; is_adding && i < length; i++) {
+            dx[begin + i] += chunk[i];
+        }
+    }
+}
+
 /*
  * xhat = (x - mean) rstd, g = dy weight:  dx = rstd (g - mean(g) - xhat mean(g xhat)),
  * dweight = sum of rows dy xhat, dbias = sum of rows dy
@@ -178,19 +214,8 @@ static void layer_norm_backward_block_f32(void *arg, int64_t begin, int64_t end)
                 dot += dy[i] * xhat;
             }
         }
-        const float a = sum / (float)n;
-        const float b = dot / (float)n;
-        if (weight != NULL) {
-#pragma omp simd
-            for (int64_t i = 0; i < n; i++) {
-                dx[i] = rstd * (dy[i] * weight[i] - a - (x[i] - mean) * rstd * b);
-            }
-        } else {
-#pragma omp simd
-            for (int64_t i = 0; i < n; i++) {
-                dx[i] = rstd * (dy[i] - a - (x[i] - mean) * rstd * b);
-            }
-        }
+        row_differentiate(&(row_gradient_t){x, dy, weight, mean, rstd, sum / (float)n, dot / (float)n}, n, l->is_adding,
+                          dx);
         half_row_put(dx, l->y, l->dtype, row * n, n);
     }
 }
@@ -220,19 +245,26 @@ static void layer_norm_backward_block_f64(void *arg, int64_t begin, int64_t end)
         }
         for (int64_t i = 0; i < n; i++) {
             const double g = dy[i] * (weight != NULL ? weight[i] : 1.0);
-            dx[i] = rstd * (g - sum / (double)n - (x[i] - mean) * rstd * dot / (double)n);
+            dx[i] =
+                (l->is_adding ? dx[i] : 0.0) + rstd * (g - sum / (double)n - (x[i] - mean) * rstd * dot / (double)n);
         }
     }
 }
 
-/* in: dy[…,C], x[…,C], mean[N], rstd[N], weight[C] or absent; out: dx[…,C], dweight[C], dbias[C]. */
+/* in: dy[…,C], x[…,C], mean[N], rstd[N], weight[C] or absent; out: dx[…,C], dweight[C], dbias[C]. attrs: i0
+ * add to dx, not in 16 bits. */
 CPU_KERNEL(layer_norm_backward)
 {
     const gd_view_t *x = &args->in[1];
     if (!gd_dtype_is_float((gd_dtype_t)x->dtype)) {
         return gd_cpu_fail_dtype("layer_norm_backward", x->dtype);
     }
+    const bool is_adding = args->attrs->i[0] != 0;
+    if (is_adding && half_is(x->dtype)) {
+        return gd_cpu_fail_dtype("layer_norm_backward, adding", x->dtype);
+    }
     layer_norm_t l = {
+        .is_adding = is_adding,
         .width = x->shape[x->n_dims - 1],
         .n_rows = gd_view_numel(&args->in[2]),
         .x = x->data,

@@ -55,7 +55,8 @@ struct gd_node {
     gd_dtype_t grad_dtype[GD_MAX_IN]; /* the input's; f32 where it stands for an f32 leaf: dx[i] had best be of it */
     gd_attrs_t attrs;
     /*
-     * Where dx[i] may be written directly: a leaf's gradient buffer, of grad_dtype[i]. NULL: return a tensor in dx[i].
+     * Where dx[i] may be written directly: a leaf's gradient buffer, of grad_dtype[i], or, where the row says
+     * adds_to_sums, what others have contributed to the input's gradient so far. NULL: return a tensor in dx[i].
      * When a backward function uses it (adding if into_accumulates[i], overwriting otherwise), it leaves dx[i] NULL and
      * sets is_written[i]. Using it is an optimisation and never required.
      */
@@ -107,8 +108,9 @@ typedef struct gd_op {
     /* dx[i] for each needs[i]: new references, of in_meta[i]'s shape and any floating dtype. dy[0] is there; NULL: not
      * differentiable. */
     status_t (*backward)(gd_node_t *node, gd_tensor_t *dy, gd_tensor_t **dx);
-    float grad_tol;   /* relative, for f32 finite differences where the op has no f64 kernel; 0: 1e-2 */
-    const char *onnx; /* ONNX operator, NULL: none by itself */
+    bool adds_to_sums; /* backward adds to into[i] with the bits that add would give */
+    float grad_tol;    /* relative, for f32 finite differences where the op has no f64 kernel; 0: 1e-2 */
+    const char *onnx;  /* ONNX operator, NULL: none by itself */
     gd_sample_t sample[GD_MAX_SAMPLES];
 } gd_op_t;
 
