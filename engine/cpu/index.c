@@ -93,7 +93,7 @@ typedef struct lines {
     bool is_scatter;
 } lines_t;
 
-static status_t index_check(const char *op, const gd_view_t *index, int axis, int64_t size)
+status_t gd_cpu_index_check(const char *op, const gd_view_t *index, int axis, int64_t size)
 {
     gd_cpu_grid_t grid;
     gd_view_t once = *index; /* what is expanded is looked at once */
@@ -243,7 +243,7 @@ status_t gd_cpu_gather(const gd_kernel_args_t *args)
     const int axis = (int)args->attrs->i[0];
     const gd_view_t *x = &args->in[0];
     const gd_view_t *index = &args->in[1];
-    status_t status = index_check("gather", index, axis, x->n_dims > 0 ? x->shape[axis] : 1);
+    status_t status = gd_cpu_index_check("gather", index, axis, x->n_dims > 0 ? x->shape[axis] : 1);
     if (status == ST_OK) {
         lines_t l = {.is_scatter = false};
         lines_run(&l, x, &args->out[0], index, axis, args->n_threads);
@@ -257,7 +257,7 @@ status_t gd_cpu_scatter(const gd_kernel_args_t *args)
     const int axis = (int)args->attrs->i[0];
     const gd_view_t *index = &args->in[1];
     const gd_view_t *y = &args->out[0];
-    status_t status = index_check("scatter", index, axis, y->n_dims > 0 ? y->shape[axis] : 1);
+    status_t status = gd_cpu_index_check("scatter", index, axis, y->n_dims > 0 ? y->shape[axis] : 1);
     if (status != ST_OK) {
         return status;
     }

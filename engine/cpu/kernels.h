@@ -24,6 +24,11 @@ status_t gd_cpu_pad(const gd_kernel_args_t *args);
 status_t gd_cpu_triangle(const gd_kernel_args_t *args);
 status_t gd_cpu_gather(const gd_kernel_args_t *args);
 status_t gd_cpu_scatter(const gd_kernel_args_t *args);
+status_t gd_cpu_index_places(const gd_kernel_args_t *args);
+status_t gd_cpu_scatter_reduce(const gd_kernel_args_t *args);
+status_t gd_cpu_scatter_reduce_backward(const gd_kernel_args_t *args);
+/* ST_ERR_RANGE, with the first element of the index (any strides) that is outside 0 … size - 1. */
+status_t gd_cpu_index_check(const char *op, const gd_view_t *index, int axis, int64_t size);
 status_t gd_cpu_nonzero(const gd_kernel_args_t *args);
 /* How many elements aren't 0; any strides. */
 int64_t gd_cpu_count_nonzero(const gd_view_t *x);

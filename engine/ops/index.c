@@ -2,6 +2,7 @@
 /* ops/index: joining, gathering and scattering along an axis, selection by mask. */
 #include "cpu/kernels.h"
 #include "ops/compose.h"
+#include "ops/index_parts.h"
 
 /* ---- cat ---- */
 
@@ -152,8 +153,7 @@ status_t gd_stack(gd_tensor_t *const *x, int n, int axis, gd_tensor_t **y_p)
 
 /* ---- gather ---- */
 
-/* index along the axis of something with n_dims and shape: as many dimensions, off the axis no larger. */
-static status_t index_fits(const char *op, const gd_tensor_t *index, int64_t axis, int n_dims, const int64_t *shape)
+status_t gd_index_fits(const char *op, const gd_tensor_t *index, int64_t axis, int n_dims, const int64_t *shape)
 {
     if (index->dtype != GD_DTYPE_I64) {
         return ST_FAIL(ST_ERR_DTYPE, "%s: the index is %s: i64 is needed", op, gd_dtype_name(index->dtype));
@@ -180,7 +180,7 @@ static status_t gather_infer(gd_tensor_t *const *in, int n_in, const gd_attrs_t 
 {
     (void)n_in;
     gd_meta_set(out, in[0]->dtype, in[1]->n_dims, in[1]->shape);
-    return index_fits("gather", in[1], attrs->i[0], in[0]->n_dims, in[0]->shape);
+    return gd_index_fits("gather", in[1], attrs->i[0], in[0]->n_dims, in[0]->shape);
 }
 
 /* dx = 0 with dy added where it was taken from */
@@ -239,7 +239,7 @@ static status_t scatter_infer(gd_tensor_t *const *in, int n_in, const gd_attrs_t
     gd_meta_set(out, in[0]->dtype, x != NULL ? x->n_dims : (int)attrs->i[2], x != NULL ? x->shape : attrs->i + 3);
     int64_t numel = 0;
     status_t status = gd_shape_check(out->dtype, out->n_dims, out->shape, &numel);
-    return status == ST_OK ? index_fits("scatter", in[1], attrs->i[0], out->n_dims, out->shape) : status;
+    return status == ST_OK ? gd_index_fits("scatter", in[1], attrs->i[0], out->n_dims, out->shape) : status;
 }
 
 /* dsource = dy at its places; dx = dy, 0 at these places unless it was added to */
@@ -329,8 +329,7 @@ const gd_op_t gd_op_nonzero = {
 
 /* ---- functions ---- */
 
-/* The index as i64. */
-static gd_tensor_t *compose_index(compose_t *c, const char *op, gd_tensor_t *index)
+gd_tensor_t *compose_index(compose_t *c, const char *op, gd_tensor_t *index)
 {
     gd_tensor_t *wide = NULL;
     if (c->status != ST_OK) {
@@ -345,7 +344,7 @@ static gd_tensor_t *compose_index(compose_t *c, const char *op, gd_tensor_t *ind
     return compose_take(c, status, wide);
 }
 
-static int64_t compose_axis(compose_t *c, const char *op, const gd_tensor_t *x, int axis)
+int64_t compose_axis(compose_t *c, const char *op, const gd_tensor_t *x, int axis)
 {
     int64_t at = axis;
     if (c->status == ST_OK && x->n_dims > 0) {
@@ -415,9 +414,7 @@ status_t gd_scatter_add(gd_tensor_t *x, int axis, gd_tensor_t *index, gd_tensor_
     return scatter_apply("scatter_add", x, axis, index, source, true, y_p);
 }
 
-/* index[J] as an index of like's shape with J along the axis; a view. */
-static gd_tensor_t *compose_index_over(compose_t *c, const char *op, gd_tensor_t *index, const gd_tensor_t *like,
-                                       int64_t axis)
+gd_tensor_t *compose_index_over(compose_t *c, const char *op, gd_tensor_t *index, const gd_tensor_t *like, int64_t axis)
 {
     int64_t shape[GD_MAX_DIMS];
     gd_tensor_t *upright = NULL;
@@ -479,8 +476,7 @@ status_t gd_nonzero(gd_tensor_t *x, gd_tensor_t **y_p)
     return gd_op_unary(GD_OP_NONZERO, x, y_p);
 }
 
-/* x broadcast to meta's shape, as one row. */
-static gd_tensor_t *compose_flat(compose_t *c, gd_tensor_t *x, const gd_meta_t *meta)
+gd_tensor_t *compose_flat(compose_t *c, gd_tensor_t *x, const gd_meta_t *meta)
 {
     gd_tensor_t *whole = NULL;
     gd_tensor_t *flat = NULL;

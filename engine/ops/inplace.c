@@ -275,6 +275,31 @@ status_t gd_scatter_inplace(gd_tensor_t *x, int axis, gd_tensor_t *index, gd_ten
     return change_finish(&change, status, y);
 }
 
+status_t gd_masked_scatter_inplace(gd_tensor_t *x, gd_tensor_t *mask, gd_tensor_t *source)
+{
+    change_t change;
+    gd_tensor_t *y = NULL;
+    status_t status = change_begin(&change, "masked_scatter", x, &source, 1, false);
+    if (status != ST_OK) {
+        return status;
+    }
+    status = gd_masked_scatter(change.old, mask, source == x ? change.old : source, &y);
+    return change_finish(&change, status, y);
+}
+
+status_t gd_index_put_inplace(gd_tensor_t *x, gd_tensor_t *const *indices, int n_indices, gd_tensor_t *values,
+                              bool accumulates)
+{
+    change_t change;
+    gd_tensor_t *y = NULL;
+    status_t status = change_begin(&change, "index_put", x, &values, 1, false);
+    if (status != ST_OK) {
+        return status;
+    }
+    status = gd_index_put(change.old, indices, n_indices, values == x ? change.old : values, accumulates, &y);
+    return change_finish(&change, status, y);
+}
+
 /* y as something of its own, of x's shape and dtype. */
 static status_t copy_make(gd_tensor_t *y, const gd_tensor_t *x, gd_tensor_t **copy_p)
 {

@@ -11,6 +11,9 @@
     X(GATHER, gather)                                                                                                  \
     X(SCATTER, scatter)                                                                                                \
     X(NONZERO, nonzero)                                                                                                \
+    X(INDEX_PLACES, index_places)                                                                                      \
+    X(SCATTER_REDUCE, scatter_reduce)                                                                                  \
+    X(SCATTER_REDUCE_BACKWARD, scatter_reduce_backward)                                                                \
     X(SORT, sort)                                                                                                      \
     X(CUMSUM, cumsum)                                                                                                  \
     X(CUMPROD, cumprod)                                                                                                \

@@ -306,6 +306,50 @@ static void overlapping_parts_are_read_first(void **state)
     (void)gd_tensor_unref(x);
 }
 
+static void indexed_places_are_assigned_and_recorded(void **state)
+{
+    (void)state;
+    gd_tensor_t *w = LEAF(1, 2, 3);
+    gd_tensor_t *v = LEAF(10, 20, 30);
+    gd_tensor_t *mask = ROW(GD_DTYPE_BOOL, 1, 0, 1);
+    gd_tensor_t *ends = ROW(GD_DTYPE_I64, -1, 0, -1);
+    gd_tensor_t *short_mask = ROW(GD_DTYPE_BOOL, 1, 0);
+    gd_tensor_t *outside = ROW(GD_DTYPE_I64, 0, 3);
+    gd_tensor_t *whole = ROW(GD_DTYPE_I64, 7, 8, 9);
+    gd_tensor_t *x = NULL, *square = NULL, *two = NULL;
+    assert_ok(gd_tensor_scalar(GD_DTYPE_F64, 2, &two));
+    assert_ok(gd_mul(w, two, &x));
+    const uint32_t version = gd_tensor_version(x);
+
+    assert_ok(gd_index_put_inplace(x, &mask, 1, two, false));
+    ASSERT_VALUES(x, 2, 4, 2);
+    assert_ok(gd_index_put_inplace(x, &ends, 1, v, true));
+    ASSERT_VALUES(x, 22, 4, 42);
+    assert_ok(gd_masked_scatter_inplace(x, mask, v));
+    ASSERT_VALUES(x, 10, 4, 20);
+    assert_true(gd_tensor_version(x) > version);
+    assert_ok(gd_mul(x, x, &square));
+    backward_of_sum(square); /* x = v0, 2 w1, v1 */
+    ASSERT_VALUES(gd_tensor_grad(w), 0, 16, 0);
+    ASSERT_VALUES(gd_tensor_grad(v), 20, 40, 0);
+
+    (void)gd_tensor_unref(square);
+    assert_ok(gd_mul(x, x, &square));
+    assert_ok(gd_index_put_inplace(x, &mask, 1, two, false));
+    assert_fails(gd_backward(square, v, false), ST_ERR_STATE, "was changed in place");
+    assert_fails(gd_index_put_inplace(x, &short_mask, 1, two, false), ST_ERR_SHAPE,
+                 "index_put: [3] and [2]: a mask needs the sizes of the axes that it stands for");
+    assert_fails(gd_index_put_inplace(x, &outside, 1, two, false), ST_ERR_RANGE,
+                 "index 3 (element 1 of index 0) for an axis of size 3");
+    assert_fails(gd_index_put_inplace(whole, &mask, 1, two, false), ST_ERR_DTYPE,
+                 "index_put: values of f64 don't go into i64");
+    ASSERT_VALUES(x, 2, 4, 2);
+    gd_tensor_t *const all[] = {w, v, mask, ends, short_mask, outside, whole, x, square, two};
+    for (size_t k = 0; k < sizeof(all) / sizeof(all[0]); k++) {
+        (void)gd_tensor_unref(all[k]);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -319,6 +363,7 @@ int main(void)
         TEST(what_cannot_be_recorded_is_refused),
         TEST(results_that_do_not_fit_change_nothing),
         TEST(overlapping_parts_are_read_first),
+        TEST(indexed_places_are_assigned_and_recorded),
     };
     return cmocka_run_group_tests_name("inplace", tests, NULL, NULL);
 }

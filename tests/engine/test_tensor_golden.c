@@ -95,6 +95,9 @@ static status_t cat_many(gd_tensor_t *x, gd_tensor_t **y_p)
         __VA_ARGS__                                                                                                    \
     }
 
+#define INDICES(...)                                                                                                   \
+    (gd_tensor_t *[]){__VA_ARGS__}, (int)(sizeof((gd_tensor_t *[]){__VA_ARGS__}) / sizeof(gd_tensor_t *))
+
 /* X(name, call) */
 #define CASE_LIST(X)                                                                                                   \
     X(add_mixed, gd_add(x[0], x[1], y))                                                                                \
@@ -193,6 +196,32 @@ static status_t cat_many(gd_tensor_t *x, gd_tensor_t **y_p)
     X(index_add, gd_index_add(x[0], 1, x[1], x[2], 2, y))                                                              \
     X(masked_select, gd_masked_select(x[0], x[1], y))                                                                  \
     X(nonzero, gd_nonzero(x[0], y))                                                                                    \
+    X(index_two, gd_index_get(x[0], INDICES(x[1], NULL, x[2]), y))                                                     \
+    X(index_middle, gd_index_get(x[0], INDICES(NULL, x[1], x[2]), y))                                                  \
+    X(index_mask, gd_index_get(x[0], INDICES(x[1]), y))                                                                \
+    X(index_mask_last, gd_index_get(x[0], INDICES(NULL, x[1]), y))                                                     \
+    X(index_mask_none, gd_index_get(x[0], INDICES(x[1]), y))                                                           \
+    X(index_mixed, gd_index_get(x[0], INDICES(x[1], NULL, x[2]), y))                                                   \
+    X(index_i32, gd_index_get(x[0], INDICES(x[1]), y))                                                                 \
+    X(index_put, gd_index_put(x[0], INDICES(x[1]), x[2], false, y))                                                    \
+    X(index_put_add, gd_index_put(x[0], INDICES(x[1], x[2]), x[3], true, y))                                           \
+    X(index_put_mask, gd_index_put(x[0], INDICES(x[1]), x[2], false, y))                                               \
+    X(index_put_scalar, gd_index_put(x[0], INDICES(x[1]), x[2], false, y))                                             \
+    X(index_put_middle, gd_index_put(x[0], INDICES(NULL, x[1]), x[2], false, y))                                       \
+    X(index_put_bf16, gd_index_put(x[0], INDICES(x[1]), x[2], true, y))                                                \
+    X(index_put_i64, gd_index_put(x[0], INDICES(x[1]), x[2], true, y))                                                 \
+    X(masked_scatter, gd_masked_scatter(x[0], x[1], x[2], y))                                                          \
+    X(masked_scatter_row, gd_masked_scatter(x[0], x[1], x[2], y))                                                      \
+    X(scatter_sum_with, gd_scatter_reduce(x[0], 1, x[1], x[2], GD_SCATTER_SUM, true, y))                               \
+    X(scatter_sum_without, gd_scatter_reduce(x[0], 1, x[1], x[2], GD_SCATTER_SUM, false, y))                           \
+    X(scatter_prod_with, gd_scatter_reduce(x[0], 1, x[1], x[2], GD_SCATTER_PROD, true, y))                             \
+    X(scatter_prod_without, gd_scatter_reduce(x[0], 1, x[1], x[2], GD_SCATTER_PROD, false, y))                         \
+    X(scatter_mean_with, gd_scatter_reduce(x[0], 1, x[1], x[2], GD_SCATTER_MEAN, true, y))                             \
+    X(scatter_mean_without, gd_scatter_reduce(x[0], 1, x[1], x[2], GD_SCATTER_MEAN, false, y))                         \
+    X(scatter_max_with, gd_scatter_reduce(x[0], 1, x[1], x[2], GD_SCATTER_MAX, true, y))                               \
+    X(scatter_max_without, gd_scatter_reduce(x[0], 1, x[1], x[2], GD_SCATTER_MAX, false, y))                           \
+    X(scatter_min_with, gd_scatter_reduce(x[0], 1, x[1], x[2], GD_SCATTER_MIN, true, y))                               \
+    X(scatter_min_without, gd_scatter_reduce(x[0], 1, x[1], x[2], GD_SCATTER_MIN, false, y))                           \
     X(sort, gd_sort(x[0], 1, false, &y[0], &y[1]))                                                                     \
     X(sort_nan, gd_sort(x[0], 0, true, &y[0], &y[1]))                                                                  \
     X(sort_stable, gd_sort(x[0], 0, false, &y[0], &y[1]))                                                              \

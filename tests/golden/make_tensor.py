@@ -194,4 +194,38 @@ for name, x in printed.items():
     for dtype, ours in names.items():
         text = text.replace(f"dtype={dtype}", f"dtype={ours}")
     strings[f"print.{name}"] = text
+# several indices, masks, reductions
+mask34 = torch.tensor([[True, False, True, True], [False] * 4, [False, True, False, True]])
+case("index_two", lambda x, i, j: x[i, :, j], r(3, 4, 5), n(-3, 3, 2, 1), n(0, 5, 3))
+case("index_middle", lambda x, i, j: x[:, i, j], r(2, 3, 4), n(0, 3, 2, 2), n(-4, 4, 2))
+case("index_mask", lambda x, m: x[m], r(3, 4, 2), mask34)
+case("index_mask_last", lambda x, m: x[:, m], r(2, 3, 4), mask34)
+case("index_mask_none", lambda x, m: x[m], r(3, 2), torch.tensor([False] * 3))
+case("index_mixed", lambda x, i, m: x[i, :, m], r(3, 2, 4), torch.tensor([2, 0]), torch.tensor([True, False, True, False]))
+case("index_i32", lambda x, i: x[i], n(-9, 9, 5, 2, dtype=i32), n(-5, 5, 3, dtype=i32), grads=False)
+case("index_put", lambda x, i, v: x.index_put((i,), v), r(5, 3), torch.tensor([1, 3, -1]), r(3))
+case("index_put_add", lambda x, i, j, v: x.index_put((i, j), v, accumulate=True), r(3, 4), n(0, 3, 9), n(-4, 4, 9), r(9))
+case("index_put_mask", lambda x, m, v: x.index_put((m,), v), r(3, 4, 2), mask34, r(2))
+case("index_put_scalar", lambda x, m, v: x.index_put((m,), v), r(3, 4), mask34, r())
+
+
+def put_middle(x, i, v):
+    y = x.clone()
+    y[:, i] = v
+    return y
+
+
+case("index_put_middle", put_middle, r(2, 5, 3), torch.tensor([4, 0]), r(2, 1, 3))
+case("index_put_bf16", lambda x, i, v: x.index_put((i,), v, accumulate=True), r(3, dtype=bf16), n(0, 3, 5), r(5, dtype=bf16))
+case("index_put_i64", lambda x, i, v: x.index_put((i,), v, accumulate=True), n(0, 9, 3), n(0, 3, 5), n(-9, 9, 5), grads=False)
+case("masked_scatter", lambda x, m, s: x.masked_scatter(m, s), r(3, 4), mask34, r(2, 4))
+case("masked_scatter_row", lambda x, m, s: x.masked_scatter(m, s), r(3, 4), torch.tensor([True, False, False, True]), r(9))
+few = torch.tensor([[0, 0, 1, 1, 1, 3], [2, 2, 0, 0, 3, 3]])
+tied = torch.tensor([[2.0, 2.0, 0.0, 3.0, -1.0, 0.5], [0.0, 0.0, 1.5, 1.5, 4.0, -2.0]])
+base = torch.tensor([[2.0, -1.0, 0.5, 0.0, 1.0], [1.5, 2.5, 0.0, 4.0, -3.0]])
+for kind, mine in dict(sum="sum", prod="prod", mean="mean", amax="max", amin="min").items():
+    for has_self in (True, False):
+        case(f"scatter_{mine}_{'with' if has_self else 'without'}",
+             lambda x, i, s: x.scatter_reduce(1, i, s, kind, include_self=has_self),
+             base if has_self else base + 0.25, few, tied)  # PyTorch counts a tied x even where it has no part
 save_file(tensors, here / "tensor.safetensors", metadata=strings)

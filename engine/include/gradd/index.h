@@ -70,6 +70,32 @@ status_t gd_index_add(gd_tensor_t *x, int axis, gd_tensor_t *index, gd_tensor_t 
                       gd_tensor_t **y_p);
 /* The elements of x where mask (bool or u8, broadcast) isn't 0, in order. y[n] */
 status_t gd_masked_select(gd_tensor_t *x, gd_tensor_t *mask, gd_tensor_t **y_p);
+/* The places where mask isn't 0 take source's first elements, in order. Dtypes as in gd_index_put. */
+status_t gd_masked_scatter(gd_tensor_t *x, gd_tensor_t *mask, gd_tensor_t *source, gd_tensor_t **y_p);
+/*
+ * x[indices[0], indices[1], …] as NumPy and PyTorch have it; n_indices may be less than x's dimensions. NULL: all of
+ * the axis; i64, i32 or u8: broadcast against each other, negative ones count from the end; bool: a mask over as many
+ * axes as it has dimensions, which stands for gd_nonzero's columns. The indices' shape comes where the indexed axes
+ * were if these are neighbours, else first. put: x with the values, broadcast to that shape, there (the last one of
+ * equal places) or added; values are cast to x's dtype, ST_ERR_DTYPE for a float into integers and the like. Gradients
+ * flow to x and values. ST_ERR_RANGE names the first index outside; ST_ERR_SHAPE: a mask of other sizes than its axes.
+ */
+status_t gd_index_get(gd_tensor_t *x, gd_tensor_t *const *indices, int n_indices, gd_tensor_t **y_p);
+status_t gd_index_put(gd_tensor_t *x, gd_tensor_t *const *indices, int n_indices, gd_tensor_t *values, bool accumulates,
+                      gd_tensor_t **y_p);
+typedef enum gd_scatter_reduction {
+    GD_SCATTER_SUM,
+    GD_SCATTER_PROD,
+    GD_SCATTER_MEAN,
+    GD_SCATTER_MAX,
+    GD_SCATTER_MIN,
+    GD_SCATTER_KIND_COUNT
+} gd_scatter_reduction_t;
+/* x with source[…, j, …] brought together at index[…, j, …] along the axis, and with what x has there if has_self;
+ * where nothing comes, x stays. Floating dtypes, source's equal to x's. Of equal largest or smallest ones each has its
+ * share of the gradient. */
+status_t gd_scatter_reduce(gd_tensor_t *x, int axis, gd_tensor_t *index, gd_tensor_t *source,
+                           gd_scatter_reduction_t kind, bool has_self, gd_tensor_t **y_p);
 /* The indices of the elements that aren't 0: y[n, n_dims], i64. */
 status_t gd_nonzero(gd_tensor_t *x, gd_tensor_t **y_p);
 

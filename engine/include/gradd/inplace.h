@@ -32,6 +32,10 @@ status_t gd_clamp_inplace(gd_tensor_t *x, double lo, double hi);
 status_t gd_masked_fill_inplace(gd_tensor_t *x, gd_tensor_t *mask, double value);
 status_t gd_index_add_inplace(gd_tensor_t *x, int axis, gd_tensor_t *index, gd_tensor_t *source, double alpha);
 status_t gd_scatter_inplace(gd_tensor_t *x, int axis, gd_tensor_t *index, gd_tensor_t *source);
+status_t gd_masked_scatter_inplace(gd_tensor_t *x, gd_tensor_t *mask, gd_tensor_t *source);
+/* x[indices] = values, or += values: see gd_index_put. */
+status_t gd_index_put_inplace(gd_tensor_t *x, gd_tensor_t *const *indices, int n_indices, gd_tensor_t *values,
+                              bool accumulates);
 /* x no longer depends on what it was computed from; of a copy, on y (broadcast and cast) instead. */
 status_t gd_fill_inplace(gd_tensor_t *x, double value);
 status_t gd_zero_inplace(gd_tensor_t *x);
