@@ -5,8 +5,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
-#include "base/clock.h"
 #include "base/mem.h"
 #include "proto/spec.h"
 
@@ -193,6 +193,14 @@ static void at_most_fifty_problems_are_kept(void **state)
     spec_problems_release(&problems);
 }
 
+/* Time that this thread has had a CPU. */
+static int64_t cpu_now_ns(void)
+{
+    struct timespec now = {0};
+    assert_int_equal(clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now), 0);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
 static void what_would_take_long_ends_at_once(void **state)
 {
     (void)state;
@@ -200,11 +208,16 @@ static void what_would_take_long_ends_at_once(void **state)
     char *brackets = mem_alloc(length + 1);
     memset(brackets, '[', length);
     brackets[length] = '\0';
-    int64_t begin_ns = clock_now_ns();
+    int64_t best_ns = INT64_MAX;
 
-    assert_problems(brackets, "job.yaml:1:33: nested deeper than 32 levels\n");
+    for (int i = 0; i < 5; i++) { /* the CPU's time, not the clock's, and the best: other programs don't count */
+        int64_t begin_ns = cpu_now_ns();
+        assert_problems(brackets, "job.yaml:1:33: nested deeper than 32 levels\n");
+        int64_t took_ns = cpu_now_ns() - begin_ns;
+        best_ns = took_ns < best_ns ? took_ns : best_ns;
+    }
 
-    assert_true(clock_now_ns() - begin_ns < 50 * 1000 * 1000);
+    assert_true(best_ns < 50 * 1000 * 1000);
     for (size_t i = 0; i + 1 < length; i += 2) {
         memcpy(brackets + i, "x ", 2);
     }
