@@ -75,9 +75,12 @@ MODEL_BUILD(along)
     const int32_t axis = layer->glu->axis; /* all four have this message */
     status_t status = numbers_check(build, layer, shape);
     const int at = axis < 0 ? shape->n_dims : axis;
+    if (status == ST_OK && shape->n_dims == 0) {
+        status = model_fail_input(build, layer, shape, "wants an axis besides the batch");
+    }
     if (status == ST_OK && (at < 1 || at > shape->n_dims)) {
-        status = at < 1 && shape->n_dims > 0 ? model_fail(ST_ERR_RANGE, layer, "axis %d is the batch", axis)
-                                             : model_fail_input(build, layer, shape, "wants an axis %d", at);
+        status = at < 1 ? model_fail(ST_ERR_RANGE, layer, "axis %d is the batch", axis)
+                        : model_fail_input(build, layer, shape, "wants an axis %d", at);
     }
     const bool is_gated = layer->glu->gate != GRADD__V1__LAYER__GATED_MLP__GATE__sigmoid;
     if (status == ST_OK && is_gated && kind != GD_ALONG_GLU) {

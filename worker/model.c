@@ -63,9 +63,17 @@ void model_shape_format(const wrk_shape_t *shape, strbuf_t *text)
     }
 }
 
+/* The engine's constructors name their kind themselves: it is said once, with the layer's name. */
 status_t model_add_place(status_t status, const Gradd__V1__Layer *layer)
 {
     strbuf_t text = {0};
+    const char *kind = model_layer_kind(layer);
+    const size_t n_kind = strlen(kind);
+    if (strncmp(status_message(), kind, n_kind) == 0 && strncmp(status_message() + n_kind, ": ", 2) == 0) {
+        strbuf_append(&text, status_message() + n_kind + 2);
+        status = ST_FAIL(status, "%s", strbuf_text(&text));
+        strbuf_clear(&text);
+    }
     if (layer->file != NULL) {
         strbuf_appendf(&text, "%s:%d: ", layer->file, layer->line);
     }
