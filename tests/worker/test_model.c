@@ -177,7 +177,7 @@ static void names_that_meet_are_refused(void **state)
                               "    - linear: {name: fc, out: 8}\n"
                               "    - sequential: {inline: true, layers: [{linear: {name: fc, out: 8}}]}\n",
                               &image, &root, NULL),
-                 ST_ERR_EXISTS, ":5: sequential: sequential: the name \"fc\" is taken");
+                 ST_ERR_EXISTS, ":5: sequential: the name \"fc\" is taken");
 }
 
 static void layers_that_change_shapes_are_followed(void **state)

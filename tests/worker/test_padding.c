@@ -108,7 +108,7 @@ static const struct {
           "        decoder: [{embedding: {count: 9, width: 6}}]\n",
      "job.yaml:5: transformer_decoder_layer: attends to an encoder's result"},
     {&vectors, ST_ERR_RANGE, "  layers:\n    - rrelu: {name: r, lower: 0.5, upper: 0.25}\n",
-     "job.yaml:3: rrelu \"r\": rrelu: slopes from 0.5 to 0.25"},
+     "job.yaml:3: rrelu \"r\": slopes from 0.5 to 0.25"},
     {&vectors, ST_ERR_INVAL, "  layers:\n    - softmax: {gate: gelu}\n", "job.yaml:3: softmax: gate is for glu"},
     {&vectors, ST_ERR_SHAPE, "  layers:\n    - linear: {out: 5}\n    - glu: {gate: gelu}\n",
      "job.yaml:4: glu: wants two halves along axis 2, but linear at job.yaml:3 gives [B, 8, 5]"},
