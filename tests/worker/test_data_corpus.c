@@ -10,7 +10,8 @@
 
 enum { MAX_BYTES = 64 * 1024, N_CUTS = 24 };
 
-#define TARGETS(X) X(arrays) X(cifar) X(csv) X(idx) X(image) X(sequences) X(tokenizer) X(tokens) X(wav)
+#define TARGETS(X)                                                                                                     \
+    X(arrays) X(cifar) X(csv) X(idx) X(image) X(safetensors) X(sequences) X(text) X(tokenizer) X(tokens) X(wav)
 #define TARGET_DECLARE(name_x) int fuzz_##name_x(const uint8_t *bytes, size_t size);
 TARGETS(TARGET_DECLARE)
 
