@@ -426,7 +426,12 @@ static void read_repeated(spec_context_t *context, const ProtobufCFieldDescripto
     bool is_number = field->type != PROTOBUF_C_TYPE_MESSAGE && field->type != PROTOBUF_C_TYPE_STRING;
     bool is_single = node->kind == SPEC_NODE_SCALAR && !node->is_null && is_number && rule->n_min <= 1;
     if (node->kind != SPEC_NODE_LIST && !is_single) {
-        report_type(context, node, rule->n_min > 1 ? "a list of two numbers" : "a list");
+        char example[64] = "a list";
+        if (node->kind == SPEC_NODE_SCALAR && !node->is_null && field->type == PROTOBUF_C_TYPE_STRING &&
+            strlen(node->text) < 24) {
+            (void)snprintf(example, sizeof(example), "a list such as [%s]", node->text);
+        }
+        report_type(context, node, rule->n_min > 1 ? "a list of two numbers" : example);
         return;
     }
     int n_items = is_single ? 1 : node->n_children;

@@ -319,7 +319,7 @@ static void data_that_is_not_there_is_missed_at_submit(void **state)
                     "job.yaml:1:18: model.weights.file: /etc/no.safetensors: no such file\n");
     assert_problems("model: {weights: {file: /etc, ignore: 3}, layers: [{linear: {out: 1}}]}\n" DATA TRAINING,
                     "job.yaml:1:25: model.weights.file: /etc: a folder; a file is wanted\n"
-                    "job.yaml:1:39: model.weights.ignore: expected a list, got \"3\"\n");
+                    "job.yaml:1:39: model.weights.ignore: expected a list such as [3], got \"3\"\n");
     assert_problems(MODEL "data: {train: {idx: {images: /etc, labels: /etc/group}}}\n" TRAINING,
                     "job.yaml:2:30: data.train.idx.images: /etc: a folder; a file is wanted\n");
 }
