@@ -145,6 +145,7 @@ static status_t data_open(wrk_session_t *session)
     }
     if (status == ST_OK) {
         status = wrk_order_open(session->train, session->job->seed, session->batch, &session->order);
+        status = status == ST_OK ? ST_OK : status_add_context(status, "data.train");
     }
     if (status != ST_OK) {
         return status;
@@ -182,6 +183,10 @@ static status_t targets_check(const wrk_session_t *session, gd_tensor_t *outputs
             const bool has_values = wrk_dataset_target(sets[k])->dtype == GD_DTYPE_F32;
             if (!has_values || (is_plain && !term->is_part)) {
                 status = wrk_dataset_check_classes(sets[k], to - term->outputs[0]);
+                if (status != ST_OK && has_values) {
+                    return status_add_context(status, "data.%s, whose targets are values and not classes",
+                                              k == 0 ? "train" : "validation");
+                }
             }
         }
     }
@@ -203,6 +208,7 @@ static status_t outputs_check(wrk_session_t *session)
     if (status == ST_OK) {
         bool was_recording = gd_grad_set_enabled(false);
         status = gd_module_forward(session->model, x, &outputs);
+        status = status == ST_OK ? ST_OK : status_add_context(status, "before the first step");
         (void)gd_grad_set_enabled(was_recording);
     }
     if (status == ST_OK) {

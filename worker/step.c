@@ -56,7 +56,8 @@ static status_t records_apply(wrk_session_t *session, double *loss_p, double *ac
         }
     }
     if (!isfinite(loss) && !session->has_scaler) {
-        return ST_FAIL(ST_ERR_NONFINITE, "the loss of step %lld is %f", (long long)(session->step + 1), loss);
+        return ST_FAIL(ST_ERR_NONFINITE, "the loss of step %lld is %s", (long long)(session->step + 1),
+                       isnan(loss) ? "nan" : "infinite");
     }
     *loss_p = loss;
     *accuracy_p = n_targets > 0 ? (double)n_correct / (double)n_targets : 0;
@@ -182,6 +183,14 @@ static status_t gradients_judge(wrk_session_t *session, double norm, double loss
                          (long long)(session->step + 1), loss);
 }
 
+/* "step 3, microbatch 1" before the message; anomaly mode has said so already. */
+static status_t step_add_context(status_t status, int64_t step, int64_t m)
+{
+    return strncmp(status_message(), "step ", 5) == 0
+               ? status
+               : status_add_context(status, "step %lld, microbatch %lld", (long long)(step + 1), (long long)m);
+}
+
 status_t wrk_session_train_step(wrk_session_t *session, wrk_command_t *command_p)
 {
     status_t own = ST_OK;
@@ -195,6 +204,7 @@ status_t wrk_session_train_step(wrk_session_t *session, wrk_command_t *command_p
     bool was_recording = gd_grad_set_enabled(true);
     for (int64_t i = 0; i < session->n_own && own == ST_OK; i++) {
         own = microbatch_run(session, session->first + i, factors, wrk_exchange_own(session->exchange, i));
+        own = own == ST_OK ? ST_OK : step_add_context(own, session->step, session->first + i);
     }
     (void)gd_grad_set_enabled(was_recording);
     (void)gd_training_set(was_training);

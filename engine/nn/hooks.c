@@ -162,8 +162,7 @@ static status_t backward_run(call_t *call, gd_tensor_t **dx)
             (void)gd_tensor_unref(replacement);
         }
         if (status != ST_OK) {
-            return status_add_context(status, "%s (%s)", call->module->path[0] != '\0' ? call->module->path : "model",
-                                      call->module->ops->kind);
+            return module_add_context(status, call->module);
         }
         hook = tape_hooks_first(&hook->next);
     }

@@ -260,6 +260,16 @@ status_t gd_module_set_place(gd_module_t *module, const char *file, int line)
     return ST_OK;
 }
 
+status_t module_add_context(status_t status, const gd_module_t *module)
+{
+    if (status == ST_ERR_NONFINITE && strncmp(status_message(), "step ", 5) == 0) {
+        return status; /* anomaly mode has named step, module and place */
+    }
+    return status_add_context(status, "%s (%s)%s%s", module->path[0] != '\0' ? module->path : "model",
+                              module->ops->kind, module->place != NULL ? " at " : "",
+                              module->place != NULL ? module->place : "");
+}
+
 /* How many contexts gd_module_forward has put before messages: only the innermost module names itself. */
 static _Thread_local uint64_t n_contexts;
 
@@ -270,8 +280,7 @@ status_t gd_module_forward(gd_module_t *module, gd_tensor_t *x, gd_tensor_t **y_
     status_t status = is_special ? module_hooks_forward(module, x, y_p) : module->ops->forward(module, x, y_p);
     if (status != ST_OK && n_contexts == n_before) {
         n_contexts++;
-        return status_add_context(status, "%s (%s)", module->path[0] != '\0' ? module->path : "model",
-                                  module->ops->kind);
+        return module_add_context(status, module);
     }
     return status;
 }

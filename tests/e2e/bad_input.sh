@@ -24,6 +24,43 @@ chmod 000 secret.idx
 mkdir folder
 cp images.idx folder
 
+# ---- data of other formats, each damaged in its own way ----
+corpus=$source_root/tests/fuzz/corpus
+image_files=$source_root/tests/golden/images
+mkdir -p jpeg/cat jpeg/dog png/cat png/dog no-image/cat no-image/dog empty-classes/cat empty-classes/dog sound/one sound/two
+cp "$image_files/grey.jpg" jpeg/cat/1.jpg
+head -c 300 "$image_files/photo.jpg" >jpeg/dog/2.jpg
+cp "$image_files/grey.png" png/cat/1.png
+head -c 60 "$image_files/photo.png" >png/dog/2.png
+cp "$image_files/grey.png" no-image/cat/1.png
+echo 'not an image' >no-image/dog/2.png
+cp "$corpus/wav/mono" sound/one/1.wav
+head -c 40 "$corpus/wav/mono" >sound/two/2.wav
+npy_put() { # file, dtype, shape, bytes as printf takes them
+    local header
+    header=$(printf "{'descr': '%s', 'fortran_order': False, 'shape': (%s), }" "$2" "$3")
+    printf '\223NUMPY\1\0\166\0%-117s\n' "$header" >"$1"
+    # shellcheck disable=SC2059 # they are escapes
+    printf "$4" >>"$1"
+}
+one='\0\0\200\077'
+npy_put good.npy '<f4' '4, 1' "$one$one$one$one"
+npy_put cut.npy '<f4' '4, 1' "$one$one$one"
+npy_put nan.npy '<f4' '4, 1' "$one$one\\0\\0\\300\\177$one"
+npy_put labels.npy '|u1' '4,' '\0\1\0\1'
+npy_put negative.npy '|i1' '4,' '\0\1\0\377'
+npy_put nothing.npy '<f4' '0, 1' ''
+printf 'x,y\n1,2\n2,4\n3,6\n4,8\n' >good.csv
+printf 'x,y\n1,2\n2,4\nthree,6\n4,8\n' >text.csv
+printf 'x,y\n1,2\n2,4\nnan,6\n4,8\n' >nan.csv
+printf 'x,y\n1,2\n2,4\n3,6,7\n4,8\n' >columns.csv
+printf 'x,y\n' >header.csv
+head -c 3000 "$corpus/cifar/ten" >cut.cifar
+head -c 1030 "$corpus/tokens/llmc" >cut.bin
+head -c 500 "$source_root/configs/tokenizers/shakespeare.json" >cut.json
+head -c 80 "$corpus/safetensors/small" >cut.safetensors
+cp "$corpus/safetensors/small" other.safetensors
+
 checked=0
 compare() { # what, got (a file), expected (a file in the repository)
     sed -i "s|$folder|@|g" "$2"
@@ -43,7 +80,7 @@ daemon_start --slots 2
 # ---- refused at submit, with file:line:column ----
 for file in *.yaml; do
     name=${file%.yaml}
-    [ "$(expected_kind "$name")" = expected ] && [ "$name" != good ] || continue
+    [ "$(expected_kind "$name")" = expected ] && [ "$name" != good ] && [ "$name" != anomaly ] || continue
     [ "$name" != unreadable ] || [ "$(id -u)" -ne 0 ] || continue
     code=0
     "$ctl" submit "$file" >"$work/out" 2>"$work/err" || code=$?
@@ -140,6 +177,14 @@ rm images.idx
 failed_job "$id" vanished
 mv kept.idx images.idx
 say "jobs with bad data or a bad model, each with its reason"
+
+# ---- what became infinite first; its sign and place are the kernels' ----
+id=$(submit anomaly.yaml)
+ends "$id" FAILED 60
+[[ "$(field "$id" .reason)" == "rank "?": step 2, microbatch "?": forward of linear made "*" of its output [2, 10], inputs [2, 16], [10, 16], [10]; in head (linear) at anomaly.yaml:3" ]] ||
+    fail "anomaly mode says: $(field "$id" .reason)"
+checked=$((checked + 1))
+say "anomaly mode names the layer and the op"
 
 # ---- what one cannot ask for ----
 same "resume of a job without a checkpoint" "$("$ctl" resume "$id" 2>&1 || true)" "gradctl: job $id is FAILED and has no checkpoint to go on from"

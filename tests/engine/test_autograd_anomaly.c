@@ -140,10 +140,9 @@ static void a_module_is_named_by_path_and_place_in_its_file(void **state)
     assert_non_null(strstr(status_message(), "test_autograd_anomaly.c:"));
     y = gd_tensor_unref(y);
     assert_ok(gd_tensor_fill(model->children[0]->children[0]->parameters[1].tensor, -1));
-    assert_fails(
-        gd_module_forward(model, x, &y), ST_ERR_NONFINITE,
-        "head (square_root): step 7, microbatch 3: forward of sqrt made nan at element 0 of its output [1, 2], "
-        "inputs [1, 2]; in head (square_root) at net.yaml:7, called at ");
+    assert_fails(gd_module_forward(model, x, &y), ST_ERR_NONFINITE,
+                 "step 7, microbatch 3: forward of sqrt made nan at element 0 of its output [1, 2], "
+                 "inputs [1, 2]; in head (square_root) at net.yaml:7, called at ");
 
     (void)gd_tensor_unref(dy);
     (void)gd_tensor_unref(x);
