@@ -350,6 +350,33 @@ static status_t model_write(const char *path, gd_module_t *model, char hex_p[HAS
     return status;
 }
 
+typedef status_t (*slot_func_t)(void *arg, const char *name, const gd_optimizer_slot_t *slot);
+
+/* Each tensor of the optimizer's state, as "<state>.<parameter>". */
+static status_t slots_each(const wrk_checkpoint_state_t *of, slot_func_t func, void *arg)
+{
+    status_t status = ST_OK;
+    for (int i = 0; i < gd_optimizer_n_states(of->optimizer); i++) {
+        const char *state_name = NULL;
+        (void)gd_optimizer_state(of->optimizer, i, &state_name);
+        for (int k = 0; k < of->flat->n_segments && status == ST_OK; k++) {
+            gd_optimizer_slot_t slot;
+            if (gd_optimizer_slot(of->optimizer, i, k, &slot)) {
+                strbuf_t name = {0};
+                strbuf_appendf(&name, "%s.%s", state_name, of->flat->segments[k].name);
+                status = func(arg, strbuf_text(&name), &slot);
+                strbuf_release(&name);
+            }
+        }
+    }
+    return status;
+}
+
+static status_t slot_add(void *arg, const char *name, const gd_optimizer_slot_t *slot)
+{
+    return entry_add(arg, name, GD_DTYPE_F32, slot->n_dims, slot->shape, slot->data);
+}
+
 static status_t optimizer_write(const char *path, const wrk_checkpoint_state_t *of, char hex_p[HASH_SHA256_HEX_SIZE])
 {
     entry_list_t list = {0};
@@ -362,9 +389,6 @@ static status_t optimizer_write(const char *path, const wrk_checkpoint_state_t *
                                        {has_plateau ? "plateau" : "loss_scale", has_plateau ? plateau : scaler},
                                        {"loss_scale", scaler}};
     const int n_metadata = 2 + has_plateau + (of->scaler != NULL);
-    const gd_flat_t *flat = of->flat;
-    gd_optimizer_t *optimizer = of->optimizer;
-    status_t status = ST_OK;
     if (of->plateau != NULL) {
         (void)snprintf(plateau, sizeof(plateau), PLATEAU_FORMAT, of->plateau->scale, of->plateau->best,
                        (long long)of->plateau->n_bad, (long long)of->plateau->cooldown);
@@ -373,21 +397,8 @@ static status_t optimizer_write(const char *path, const wrk_checkpoint_state_t *
         (void)snprintf(scaler, sizeof(scaler), SCALER_FORMAT, of->scaler->scale, (long long)of->scaler->n_good,
                        (long long)of->scaler->n_skipped);
     }
-    (void)snprintf(steps, sizeof(steps), "%lld", (long long)gd_optimizer_step_count(optimizer));
-    for (int i = 0; i < gd_optimizer_n_states(optimizer); i++) {
-        const char *state_name = NULL;
-        (void)gd_optimizer_state(optimizer, i, &state_name);
-        for (int k = 0; k < flat->n_segments && status == ST_OK; k++) {
-            gd_optimizer_slot_t slot;
-            if (!gd_optimizer_slot(optimizer, i, k, &slot)) {
-                continue;
-            }
-            strbuf_t name = {0};
-            strbuf_appendf(&name, "%s.%s", state_name, flat->segments[k].name);
-            status = entry_add(&list, strbuf_text(&name), GD_DTYPE_F32, slot.n_dims, slot.shape, slot.data);
-            strbuf_release(&name);
-        }
-    }
+    (void)snprintf(steps, sizeof(steps), "%lld", (long long)gd_optimizer_step_count(of->optimizer));
+    status_t status = slots_each(of, slot_add, &list);
     if (status == ST_OK) {
         status = gd_safetensors_write(path, list.items, list.n, metadata, n_metadata, hex_p);
     }
@@ -625,25 +636,15 @@ static status_t scaler_load(const load_t *load, gd_grad_scaler_t *scaler)
     return ST_OK;
 }
 
+static status_t slot_load(void *arg, const char *name, const gd_optimizer_slot_t *slot)
+{
+    return tensor_load(arg, name, GD_DTYPE_F32, slot->n_dims, slot->shape, slot->data);
+}
+
 static status_t optimizer_load(const load_t *load, int64_t step, const wrk_checkpoint_state_t *of)
 {
-    status_t status = ST_OK;
-    const gd_flat_t *flat = of->flat;
     gd_optimizer_t *optimizer = of->optimizer;
-    for (int i = 0; i < gd_optimizer_n_states(optimizer); i++) {
-        const char *state_name = NULL;
-        (void)gd_optimizer_state(optimizer, i, &state_name);
-        for (int k = 0; k < flat->n_segments && status == ST_OK; k++) {
-            gd_optimizer_slot_t slot;
-            if (!gd_optimizer_slot(optimizer, i, k, &slot)) {
-                continue;
-            }
-            strbuf_t name = {0};
-            strbuf_appendf(&name, "%s.%s", state_name, flat->segments[k].name);
-            status = tensor_load(load, strbuf_text(&name), GD_DTYPE_F32, slot.n_dims, slot.shape, slot.data);
-            strbuf_release(&name);
-        }
-    }
+    status_t status = slots_each(of, slot_load, (void *)(uintptr_t)load);
     if (status != ST_OK) {
         return status;
     }

@@ -29,6 +29,25 @@ static status_t numbers_get(const Gradd__V1__Layer *layer, const char *field, si
     return status;
 }
 
+/* A field with a number for each axis, or one for all. */
+typedef struct window_field {
+    const char *name;
+    size_t n;
+    const int32_t *values;
+    int fallback, low;
+    int *numbers; /* [n_axes] */
+} window_field_t;
+
+static status_t fields_get(const Gradd__V1__Layer *layer, const window_field_t *fields, int n, int n_axes)
+{
+    status_t status = ST_OK;
+    for (int i = 0; i < n && status == ST_OK; i++) {
+        const window_field_t *f = &fields[i];
+        status = numbers_get(layer, f->name, f->n, f->values, n_axes, f->fallback, f->low, f->numbers);
+    }
+    return status;
+}
+
 /* Size along an axis after a window moves over it; below 1: it doesn't fit. */
 static int64_t window_size(int64_t size, int kernel, int stride, int padding, int dilation, bool rounds_up)
 {
@@ -106,17 +125,14 @@ MODEL_BUILD(conv)
     const int n_axes = is_1d ? 1 : 3;
     conv_sizes_t s = {.options = {.groups = conv->groups}};
     status_t status = axes_check(build, layer, shape, n_axes);
+    const window_field_t fields[] = {
+        {"kernel", conv->n_kernel, conv->kernel, 0, 1, s.kernel},
+        {"stride", conv->n_stride, conv->stride, 1, 1, s.options.stride},
+        {"padding", conv->n_padding, conv->padding, 0, 0, s.options.padding},
+        {"dilation", conv->n_dilation, conv->dilation, 1, 1, s.options.dilation},
+    };
     if (status == ST_OK) {
-        status = numbers_get(layer, "kernel", conv->n_kernel, conv->kernel, n_axes, 0, 1, s.kernel);
-    }
-    if (status == ST_OK) {
-        status = numbers_get(layer, "stride", conv->n_stride, conv->stride, n_axes, 1, 1, s.options.stride);
-    }
-    if (status == ST_OK) {
-        status = numbers_get(layer, "padding", conv->n_padding, conv->padding, n_axes, 0, 0, s.options.padding);
-    }
-    if (status == ST_OK) {
-        status = numbers_get(layer, "dilation", conv->n_dilation, conv->dilation, n_axes, 1, 1, s.options.dilation);
+        status = fields_get(layer, fields, 4, n_axes);
     }
     if (status == ST_OK) {
         status = groups_check(build, layer, shape, conv->out, conv->groups);
@@ -170,21 +186,15 @@ MODEL_BUILD(conv_transpose)
     const int n_axes = 1 + (int)(layer->kind_case - GRADD__V1__LAYER__KIND_CONV_TRANSPOSE1D);
     conv_sizes_t s = {.options = {.groups = conv->groups}};
     status_t status = axes_check(build, layer, shape, n_axes);
+    const window_field_t fields[] = {
+        {"kernel", conv->n_kernel, conv->kernel, 0, 1, s.kernel},
+        {"stride", conv->n_stride, conv->stride, 1, 1, s.options.stride},
+        {"padding", conv->n_padding, conv->padding, 0, 0, s.options.padding},
+        {"output_padding", conv->n_output_padding, conv->output_padding, 0, 0, s.options.output_padding},
+        {"dilation", conv->n_dilation, conv->dilation, 1, 1, s.options.dilation},
+    };
     if (status == ST_OK) {
-        status = numbers_get(layer, "kernel", conv->n_kernel, conv->kernel, n_axes, 0, 1, s.kernel);
-    }
-    if (status == ST_OK) {
-        status = numbers_get(layer, "stride", conv->n_stride, conv->stride, n_axes, 1, 1, s.options.stride);
-    }
-    if (status == ST_OK) {
-        status = numbers_get(layer, "padding", conv->n_padding, conv->padding, n_axes, 0, 0, s.options.padding);
-    }
-    if (status == ST_OK) {
-        status = numbers_get(layer, "output_padding", conv->n_output_padding, conv->output_padding, n_axes, 0, 0,
-                             s.options.output_padding);
-    }
-    if (status == ST_OK) {
-        status = numbers_get(layer, "dilation", conv->n_dilation, conv->dilation, n_axes, 1, 1, s.options.dilation);
+        status = fields_get(layer, fields, 5, n_axes);
     }
     if (status == ST_OK) {
         status = groups_check(build, layer, shape, conv->out, conv->groups);
@@ -253,17 +263,14 @@ MODEL_BUILD(pool)
         layer->kind_case == GRADD__V1__LAYER__KIND_MAX_POOL1D || layer->kind_case == GRADD__V1__LAYER__KIND_MAX_POOL3D;
     gd_pool_options_t o = {.rounds_up = pool->round_up, .excludes_padding = !pool->count_padding};
     status_t status = axes_check(build, layer, shape, n_axes);
+    const window_field_t fields[] = {
+        {"kernel", pool->n_kernel, pool->kernel, 0, 1, o.kernel},
+        {"stride", pool->n_stride, pool->stride, 0, 1, o.stride},
+        {"padding", pool->n_padding, pool->padding, 0, 0, o.padding},
+        {"dilation", pool->n_dilation, pool->dilation, 1, 1, o.dilation},
+    };
     if (status == ST_OK) {
-        status = numbers_get(layer, "kernel", pool->n_kernel, pool->kernel, n_axes, 0, 1, o.kernel);
-    }
-    if (status == ST_OK) {
-        status = numbers_get(layer, "stride", pool->n_stride, pool->stride, n_axes, 0, 1, o.stride);
-    }
-    if (status == ST_OK) {
-        status = numbers_get(layer, "padding", pool->n_padding, pool->padding, n_axes, 0, 0, o.padding);
-    }
-    if (status == ST_OK) {
-        status = numbers_get(layer, "dilation", pool->n_dilation, pool->dilation, n_axes, 1, 1, o.dilation);
+        status = fields_get(layer, fields, 4, n_axes);
     }
     for (int d = 0; d < n_axes; d++) {
         o.stride[d] = o.stride[d] != 0 ? o.stride[d] : o.kernel[d];

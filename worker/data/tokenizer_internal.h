@@ -9,6 +9,7 @@
 #include "worker/data/pattern.h"
 #include "worker/data/tokenizer.h"
 #include "worker/data/unicode.h"
+#include "worker/data/utf8.h"
 
 enum { TOKENIZER_MAX_SIZE = 1 << 24, TOKENIZER_MAX_STEPS = 16, TOKENIZER_MAX_TEXT = 256 };
 
@@ -100,8 +101,6 @@ void wrk_merges_add(wrk_tokenizer_t *tokenizer, int32_t left, int32_t right, uin
 void wrk_added_sort(wrk_added_set_t *set);
 /* tokenizer.c. What the normaliser makes of text[length], appended. */
 status_t wrk_tokenizer_normalize(const wrk_tokenizer_t *tokenizer, const char *text, size_t length, strbuf_t *out);
-/* Length of the UTF-8 sequence (RFC 3629) at bytes[left > 0]; 0: none. */
-size_t wrk_utf8_length(const char *bytes, size_t left);
 /* Byte of a character of GPT-2's printable alphabet, -1: not in it. *bytes_p is moved behind the character. */
 int wrk_alphabet_byte(const char **bytes_p);
 

@@ -138,23 +138,6 @@ void wrk_added_sort(wrk_added_set_t *set)
 
 /* ---- characters ---- */
 
-size_t wrk_utf8_length(const char *bytes, size_t left)
-{
-    const unsigned char *text = (const unsigned char *)bytes;
-    size_t n = text[0] < 0x80 ? 1 : text[0] >= 0xC2 && text[0] < 0xE0 ? 2 : (text[0] & 0xF0) == 0xE0 ? 3 : 4;
-    if (n > left || (n == 4 && (text[0] < 0xF0 || text[0] > 0xF4))) {
-        return 0;
-    }
-    for (size_t i = 1; i < n; i++) {
-        if ((text[i] & 0xC0) != 0x80) {
-            return 0;
-        }
-    }
-    bool is_overlong = (text[0] == 0xE0 && text[1] < 0xA0) || (text[0] == 0xF0 && text[1] < 0x90);
-    bool is_outside = (text[0] == 0xED && text[1] >= 0xA0) || (text[0] == 0xF4 && text[1] >= 0x90);
-    return is_overlong || is_outside ? 0 : n;
-}
-
 /* GPT-2's bytes_to_unicode: printable bytes stand for themselves, the others for U+0100 … in ascending order. */
 static bool is_printable(int byte)
 {

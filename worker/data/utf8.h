@@ -1,0 +1,11 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* utf8: where a character ends. */
+#ifndef GRADD_WORKER_DATA_UTF8_H
+#define GRADD_WORKER_DATA_UTF8_H
+
+#include <stddef.h>
+
+/* Length of the UTF-8 sequence (RFC 3629) at bytes[left > 0]; 0: none. */
+size_t wrk_utf8_length(const char *bytes, size_t left);
+
+#endif
