@@ -194,14 +194,10 @@ static void figures_measure(const machine_t *machine, double figures_p[N_FIGURES
 
 int main(int argc, char **argv)
 {
-    int n_threads = 2;
-    const bool is_help = argc == 2 && (strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "--help") == 0);
-    if (argc == 3 && strcmp(argv[1], "--threads") == 0) {
-        n_threads = protocol_number(argv[2], 1, MAX_THREADS);
-    }
-    if (is_help || n_threads < 0 || (argc != 1 && argc != 3)) {
-        (void)fputs("usage: bench-machine [--threads N]\n", is_help ? stdout : stderr);
-        return is_help ? 0 : 2;
+    int code = 0;
+    const int n_threads = protocol_threads(argc, argv, "bench-machine", &code);
+    if (n_threads < 0) {
+        return code;
     }
     machine_t machine;
     status_t status = machine_init(&machine, n_threads);

@@ -99,14 +99,10 @@ static status_t bench_run(double *times_ms)
 
 int main(int argc, char **argv)
 {
-    int n_threads = 2;
-    const bool is_help = argc == 2 && (strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "--help") == 0);
-    if (argc == 3 && strcmp(argv[1], "--threads") == 0) {
-        n_threads = protocol_number(argv[2], 1, MAX_THREADS);
-    }
-    if (is_help || n_threads < 0 || (argc != 1 && argc != 3)) {
-        (void)fputs("usage: bench-optim [--threads N]\n", is_help ? stdout : stderr);
-        return is_help ? 0 : 2;
+    int code = 0;
+    const int n_threads = protocol_threads(argc, argv, "bench-optim", &code);
+    if (n_threads < 0) {
+        return code;
     }
     double *times_ms = mem_calloc(PROTOCOL_MAX_STEPS, sizeof(double));
     status_t status = times_ms != NULL ? gd_context_set_n_threads(n_threads) : ST_FAIL(ST_ERR_NOMEM, "step times");

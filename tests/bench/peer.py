@@ -4,7 +4,6 @@
 import argparse
 import logging
 import math
-import sys
 import time
 
 import torch
@@ -15,6 +14,7 @@ import peer_gpt2
 import peer_lstm
 import peer_resnet50
 import peer_training
+import protocol
 
 
 class Block(nn.Module):
@@ -117,19 +117,17 @@ def main():
     workload = WORKLOADS[arguments.name]()
     if arguments.compile:
         workload.compile()
-    for line in sys.stdin:
-        word = line.split()
-        if word[0] == "quit":
-            break
-        times = [-1.0]  # "memory": not known
-        if word[0] == "run":
-            times.clear()
-            for _ in range(int(word[1])):
-                start = time.perf_counter()
-                loss = workload.step()
-                times.append(1e3 * (time.perf_counter() - start))
-            assert math.isfinite(loss)
-        print(" ".join(f"{t:.4f}" for t in times), flush=True)
+
+    def run(n):
+        times = []
+        for _ in range(n):
+            start = time.perf_counter()
+            loss = workload.step()
+            times.append(1e3 * (time.perf_counter() - start))
+        assert math.isfinite(loss)
+        return times
+
+    protocol.serve(run)
 
 
 if __name__ == "__main__":

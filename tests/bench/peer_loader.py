@@ -4,12 +4,13 @@
 torch.utils.data.DataLoader with N worker processes; the protocol of protocol.h. A run is an epoch of as many batches,
 each given the mean time. usage: peer_loader.py FOLDER [--workers N]"""
 import argparse
-import sys
 import time
 
 import torch
 from torch.utils.data import DataLoader, Sampler
 from torchvision import datasets, transforms
+
+import protocol
 
 BATCH = 32
 
@@ -40,19 +41,15 @@ def main():
     draws = Draws(len(dataset))
     loader = DataLoader(dataset, BATCH, sampler=draws, num_workers=arguments.workers,
                         persistent_workers=arguments.workers > 0)
-    for line in sys.stdin:
-        word = line.split()
-        if word[0] == "quit":
-            break
-        times = [-1.0]  # "memory": not known
-        if word[0] == "run":
-            n = int(word[1])
-            draws.n = n * BATCH
-            start = time.perf_counter()
-            n_taken = sum(1 for _ in loader)
-            assert n_taken == n, (n_taken, n)
-            times = [1e3 * (time.perf_counter() - start) / n] * n
-        print(" ".join(f"{t:.4f}" for t in times), flush=True)
+
+    def run(n):
+        draws.n = n * BATCH
+        start = time.perf_counter()
+        n_taken = sum(1 for _ in loader)
+        assert n_taken == n, (n_taken, n)
+        return [1e3 * (time.perf_counter() - start) / n] * n
+
+    protocol.serve(run)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 /* protocol: lines in, lines out. */
 #include "tests/bench/protocol.h"
 
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -40,4 +41,19 @@ int protocol_number(const char *text, int min, int max)
     char *end = NULL;
     const long number = strtol(text, &end, 10);
     return end != text && *end == '\0' && number >= min && number <= max ? (int)number : -1;
+}
+
+int protocol_threads(int argc, char **argv, const char *program, int *code_p)
+{
+    enum { DEFAULT = 2, MAX_THREADS = 256 };
+    const bool is_help = argc == 2 && (strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "--help") == 0);
+    if (argc == 1) {
+        return DEFAULT;
+    }
+    const int n = argc == 3 && strcmp(argv[1], "--threads") == 0 ? protocol_number(argv[2], 1, MAX_THREADS) : -1;
+    if (n < 0) {
+        (void)fprintf(is_help ? stdout : stderr, "usage: %s [--threads N]\n", program);
+        *code_p = is_help ? 0 : 2;
+    }
+    return n;
 }

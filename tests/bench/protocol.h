@@ -20,6 +20,9 @@ typedef enum protocol_word { PROTOCOL_RUN, PROTOCOL_MEMORY, PROTOCOL_QUIT } prot
  * 1 … PROTOCOL_MAX_STEPS. */
 protocol_word_t protocol_next(int64_t *n_steps_p);
 void protocol_answer(const double *numbers, int64_t n);
+/* The number of threads of a program that takes `--threads N` alone (2 without it), or -1: its usage was printed, on
+ * stdout where that was asked for (*code_p 0), else on stderr (2). */
+int protocol_threads(int argc, char **argv, const char *program, int *code_p);
 /* Thread counts and the like from a command line: a whole number of min … max, or -1. */
 int protocol_number(const char *text, int min, int max);
 

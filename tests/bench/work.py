@@ -100,4 +100,6 @@ TARGETS = {
     "resnet50": Target(1.0),
     "lstm": Target(0.8),
     "adamw-100m": Target(0.8),
+    "loader": Target(0.6),
+    "loader-2": Target(0.6),
 }

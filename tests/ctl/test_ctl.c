@@ -32,19 +32,6 @@ static int teardown(void **state)
 
 #define CTL_TEST(function_x) cmocka_unit_test_setup_teardown(function_x, setup, teardown)
 
-static const char *file_write(const char *name, const char *text)
-{
-    static char paths[4][256];
-    static int n;
-    char *path = paths[n++ % 4];
-    (void)snprintf(path, sizeof(paths[0]), "%s/%s", fixture_folder(), name);
-    FILE *file = fopen(path, "w");
-    assert_non_null(file);
-    (void)fputs(text, file);
-    (void)fclose(file);
-    return path;
-}
-
 static void watchers_wait(int n)
 {
     int64_t deadline = clock_now_ns() + 20 * CLOCK_NS_PER_S;
@@ -68,7 +55,7 @@ static void assert_text(const char *actual, const char *expected)
 static void submit_prints_the_id_alone(void **state)
 {
     (void)state;
-    const char *path = file_write("job.yaml", "name: tiny\n");
+    const char *path = fixture_write_text("job.yaml", "name: tiny\n");
 
     RUN(&run, "submit", path);
 
@@ -80,8 +67,8 @@ static void submit_prints_the_id_alone(void **state)
 static void submit_sends_folder_overrides_and_named_environment(void **state)
 {
     (void)state;
-    (void)file_write("model.yaml", "width: ${MODEL_DATA}\n");
-    const char *path = file_write(
+    (void)fixture_write_text("model.yaml", "width: ${MODEL_DATA}\n");
+    const char *path = fixture_write_text(
         "job.yaml", "path: ${GRADD_TEST_DATA}/x ${NOT_SET} ${4 * width}\nmodel: {file: model.yaml, with: {}}\n");
 
     RUN(&run, "submit", "--set", "training.steps=5", path, "--set=seed=1", "--name", "other");
@@ -113,7 +100,7 @@ static void submit_reads_stdin(void **state)
 static void submit_of_an_invalid_job_exits_5_with_the_problems(void **state)
 {
     (void)state;
-    const char *path = file_write("job.yaml", "bad: 1\n");
+    const char *path = fixture_write_text("job.yaml", "bad: 1\n");
     char expected[1024];
 
     RUN(&run, "submit", path);
@@ -127,7 +114,7 @@ static void submit_of_an_invalid_job_exits_5_with_the_problems(void **state)
 static void submit_that_the_daemon_refuses_exits_3(void **state)
 {
     (void)state;
-    RUN(&run, "submit", file_write("job.yaml", "huge\n"));
+    RUN(&run, "submit", fixture_write_text("job.yaml", "huge\n"));
 
     assert_text(run.err, "gradctl: the job needs 64 slots, this daemon has 2\n");
     assert_int_equal(run.code, 3);
@@ -144,7 +131,7 @@ static void submit_of_unreadable_files_says_why(void **state)
     assert_text(run.err, "gradctl: /no/such/job.yaml: No such file or directory\n");
     assert_int_equal(run.code, 5);
 
-    const char *path = file_write("large.yaml", large);
+    const char *path = fixture_write_text("large.yaml", large);
     free(large);
     RUN(&run, "submit", path);
     (void)snprintf(expected, sizeof(expected), "gradctl: %s: larger than 256 KiB\n", path);
@@ -159,7 +146,7 @@ static void submit_of_unreadable_files_says_why(void **state)
 static void validate_lists_problems_with_their_place(void **state)
 {
     (void)state;
-    const char *path = file_write("job.yaml", "a: 1\nb: 2\nbad: 1\n");
+    const char *path = fixture_write_text("job.yaml", "a: 1\nb: 2\nbad: 1\n");
     char expected[512];
 
     RUN(&run, "validate", path);
@@ -178,7 +165,7 @@ static void validate_lists_problems_with_their_place(void **state)
 static void validate_of_a_good_job_says_so(void **state)
 {
     (void)state;
-    const char *path = file_write("job.yaml", "name: tiny\n");
+    const char *path = fixture_write_text("job.yaml", "name: tiny\n");
     char expected[512];
 
     RUN(&run, "validate", path);
@@ -557,7 +544,8 @@ static void wait_survives_a_restart_of_the_daemon(void **state)
 static void progress_on_a_pipe_is_plain_lines(void **state)
 {
     (void)state;
-    run_start(&run, false, (const char *const[]){"submit", "--follow", file_write("job.yaml", "running\n"), NULL});
+    run_start(&run, false,
+              (const char *const[]){"submit", "--follow", fixture_write_text("job.yaml", "running\n"), NULL});
     run_expect(&run, "tokens/s");
     atomic_store(&fake.is_finished, true);
 

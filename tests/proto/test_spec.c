@@ -209,27 +209,17 @@ static void a_field_set_to_null_is_not_given(void **state)
     spec_job_free(job);
 }
 
-static void write_file(const char *folder, const char *name, const char *text)
-{
-    char path[512];
-    (void)snprintf(path, sizeof(path), "%s/%s", folder, name);
-    FILE *file = fopen(path, "w");
-    assert_non_null(file);
-    (void)fputs(text, file);
-    assert_int_equal(fclose(file), 0);
-}
-
 static void a_model_file_takes_the_jobs_parameters(void **state)
 {
     (void)state;
-    write_file(fixture_folder(), "mlp.yaml",
-               "parameters: {hidden: 64, wide: \"${2 * hidden}\", p: 0.5, is_biased: true, kind: relu}\n"
-               "layers:\n"
-               "  - flatten\n"
-               "  - linear: {out: \"${wide}\", bias: \"${is_biased}\"}\n"
-               "  - \"${kind}\"\n"
-               "  - dropout: {p: \"${p / 2}\"}\n");
-    write_file(fixture_folder(), "train.images", "x");
+    (void)fixture_write_text("mlp.yaml",
+                             "parameters: {hidden: 64, wide: \"${2 * hidden}\", p: 0.5, is_biased: true, kind: relu}\n"
+                             "layers:\n"
+                             "  - flatten\n"
+                             "  - linear: {out: \"${wide}\", bias: \"${is_biased}\"}\n"
+                             "  - \"${kind}\"\n"
+                             "  - dropout: {p: \"${p / 2}\"}\n");
+    (void)fixture_write_text("train.images", "x");
     spec_pair_t environment[] = {{"WHERE", "train"}, {"HIDDEN", "8"}};
     spec_source_t source = source_of("model: {file: mlp.yaml, with: {hidden: \"${HIDDEN}\"}}\n"
                                      "data: {train: {idx: {images: \"${WHERE}.images\", labels: /etc/group}}}\n"

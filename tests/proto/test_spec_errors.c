@@ -349,16 +349,6 @@ static void layers_are_checked_among_each_other(void **state)
                     "job.yaml:1:17: model.layers: a model has at least one layer\n");
 }
 
-static void write_file(const char *folder, const char *name, const char *text)
-{
-    char path[512];
-    (void)snprintf(path, sizeof(path), "%s/%s", folder, name);
-    FILE *file = fopen(path, "w");
-    assert_non_null(file);
-    (void)fputs(text, file);
-    assert_int_equal(fclose(file), 0);
-}
-
 static void a_model_file_has_errors_of_its_own(void **state)
 {
     (void)state;
@@ -374,12 +364,11 @@ static void a_model_file_has_errors_of_its_own(void **state)
     yaml = "model: {file: m.yaml, with: {widht: 3}}\n" DATA TRAINING "naem: x\n";
     source.text = yaml;
     source.text_length = strlen(yaml);
-    write_file(fixture_folder(), "m.yaml",
-               "parameters: {width: 4}\n"
-               "layer: []\n"
-               "layers:\n"
-               "  - linear: {out: \"${widht}\"}\n"
-               "  - linear: {out: \"${width / 8}\"}\n");
+    (void)fixture_write_text("m.yaml", "parameters: {width: 4}\n"
+                                       "layer: []\n"
+                                       "layers:\n"
+                                       "  - linear: {out: \"${widht}\"}\n"
+                                       "  - linear: {out: \"${width / 8}\"}\n");
     assert_source(&source, "job.yaml:1:30: model.with: the model has no parameter \"widht\"; did you mean \"width\"?\n"
                            "job.yaml:4:1: unknown key \"naem\" in the job; did you mean \"name\"?\n"
                            "m.yaml:2:1: unknown key \"layer\" in the model file; did you mean \"layers\"?\n"
@@ -388,9 +377,9 @@ static void a_model_file_has_errors_of_its_own(void **state)
     yaml = "model: {file: m.yaml, with: {width: 3}}\n" DATA TRAINING;
     source.text = yaml;
     source.text_length = strlen(yaml);
-    write_file(fixture_folder(), "m.yaml", "parameters: [width, depth]\nlayers: [relu]\n");
+    (void)fixture_write_text("m.yaml", "parameters: [width, depth]\nlayers: [relu]\n");
     assert_source(&source, "m.yaml:1:13: parameters of the model file: expected a map of names and values\n");
-    write_file(fixture_folder(), "m.yaml", "parameters: {width: 4}\n");
+    (void)fixture_write_text("m.yaml", "parameters: {width: 4}\n");
     yaml = "model: {file: m.yaml}\n" DATA TRAINING;
     source.text = yaml;
     source.text_length = strlen(yaml);

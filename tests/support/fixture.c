@@ -122,6 +122,25 @@ const char *fixture_folder(void)
     return folder;
 }
 
+const char *fixture_write(const char *name, const void *bytes, size_t length)
+{
+    enum { N_PATHS = 16 };
+    static char path[N_PATHS][256];
+    static int next;
+    char *own = path[next++ % N_PATHS];
+    (void)snprintf(own, sizeof(path[0]), "%s/%s", fixture_folder(), name);
+    FILE *file = fopen(own, "wb");
+    assert_non_null(file);
+    assert_int_equal(fwrite(bytes, 1, length, file), length);
+    assert_int_equal(fclose(file), 0);
+    return own;
+}
+
+const char *fixture_write_text(const char *name, const char *text)
+{
+    return fixture_write(name, text, strlen(text));
+}
+
 const char *fixture_data(const char *name)
 {
     static char path[512];

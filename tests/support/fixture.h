@@ -26,6 +26,9 @@ void fixture_expect_log(const char *text);
 
 /* A fresh folder for the running test, removed at its end. */
 const char *fixture_folder(void);
+/* Writes fixture_folder()/<name>. The path: borrowed, until 16 more were written. */
+const char *fixture_write(const char *name, const void *bytes, size_t length);
+const char *fixture_write_text(const char *name, const char *text);
 
 /* $GRADD_DATA or ../shared/data beside the source tree; NULL when `name` is not in it (the caller then skips). */
 const char *fixture_data(const char *name);

@@ -2,28 +2,18 @@
 /* data_files: writes them. */
 #include "tests/worker/data_files.h"
 
-#include <stdio.h>
-#include <string.h>
 #include <zlib.h>
 
-enum { MAX_PACKED = 1 << 16, N_PATHS = 16 };
+enum { MAX_PACKED = 1 << 16 };
 
 const char *file_write(const char *name, const void *bytes, size_t length)
 {
-    static char path[N_PATHS][256];
-    static int next;
-    char *own = path[next++ % N_PATHS];
-    (void)snprintf(own, sizeof(path[0]), "%s/%s", fixture_folder(), name);
-    FILE *file = fopen(own, "wb");
-    assert_non_null(file);
-    assert_int_equal(fwrite(bytes, 1, length, file), length);
-    assert_int_equal(fclose(file), 0);
-    return own;
+    return fixture_write(name, bytes, length);
 }
 
 const char *file_write_text(const char *name, const char *text)
 {
-    return file_write(name, text, strlen(text));
+    return fixture_write_text(name, text);
 }
 
 const char *file_write_gzip(const char *name, const void *bytes, size_t length, size_t drop)
