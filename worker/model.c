@@ -482,6 +482,51 @@ static status_t leaf_register(model_build_t *build, const Gradd__V1__Layer *laye
     return ST_OK;
 }
 
+/* What the layer's fields `init` (of norms, whose constructors know none) and `bias_init` say of its parameters. */
+static const Gradd__V1__Init *layer_init(const Gradd__V1__Layer *layer, const char *name)
+{
+    const ProtobufCMessage *fields = layer_fields(layer);
+    const ProtobufCFieldDescriptor *field =
+        fields != NULL ? protobuf_c_message_descriptor_get_field_by_name(fields->descriptor, name) : NULL;
+    const Gradd__V1__Init *init = NULL;
+    if (field != NULL) {
+        memcpy(&init, (const char *)fields + field->offset, sizeof(init));
+    }
+    return init;
+}
+
+static bool layer_is_norm(const Gradd__V1__Layer *layer)
+{
+    return strstr(model_layer_kind(layer), "_norm") != NULL;
+}
+
+static status_t biases_init(gd_module_t *module, const Gradd__V1__Init *init)
+{
+    status_t status = ST_OK;
+    for (int i = 0; i < module->n_parameters && status == ST_OK; i++) {
+        const gd_parameter_t *parameter = &module->parameters[i];
+        if (!parameter->is_buffer && !parameter->is_shared && strstr(parameter->name, "bias") != NULL) {
+            status = model_init_apply(module, parameter->name, init);
+        }
+    }
+    for (int i = 0; i < module->n_children && status == ST_OK; i++) {
+        status = biases_init(module->children[i], init);
+    }
+    return status;
+}
+
+static status_t leaf_init(const Gradd__V1__Layer *layer, gd_module_t *module)
+{
+    const Gradd__V1__Init *bias = layer_init(layer, "bias_init");
+    const Gradd__V1__Init *weight = layer_is_norm(layer) ? layer_init(layer, "init") : NULL;
+    status_t status = bias != NULL ? biases_init(module, bias) : ST_OK;
+    if (status == ST_OK && weight != NULL) {
+        status = model_init_apply(module, "weight", weight);
+        status = status == ST_OK ? ST_OK : model_add_place(status, layer);
+    }
+    return status;
+}
+
 static status_t layer_build_kind(model_build_t *build, const Gradd__V1__Layer *layer, wrk_shape_t *shape,
                                  gd_module_t **module_p)
 {
@@ -503,6 +548,9 @@ static status_t layer_build_kind(model_build_t *build, const Gradd__V1__Layer *l
     }
     gd_module_t *module = NULL;
     status = model_leaf_build(build, layer, shape, &module);
+    if (status == ST_OK) {
+        status = leaf_init(layer, module);
+    }
     if (status == ST_OK) {
         status = leaf_register(build, layer, module);
     }
