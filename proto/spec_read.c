@@ -552,6 +552,24 @@ static void mark_layer(spec_context_t *context, const spec_node_t *node, Protobu
     context->report.is_out_of_memory |= layer->file == NULL;
 }
 
+/* "a map", and where a number stands in its place, how it is written: "a map such as {out: 10}". */
+static const char *map_example(const ProtobufCMessageDescriptor *descriptor, const spec_node_t *node, char buffer[96])
+{
+    const ProtobufCFieldDescriptor *first = NULL;
+    for (unsigned i = 0; i < descriptor->n_fields && first == NULL; i++) {
+        first = strcmp(descriptor->fields[i].name, "name") != 0 ? &descriptor->fields[i] : NULL;
+    }
+    const bool is_number = first != NULL && node->kind == SPEC_NODE_SCALAR && strlen(node->text) < 24 &&
+                           first->type != PROTOBUF_C_TYPE_MESSAGE && first->type != PROTOBUF_C_TYPE_STRING &&
+                           first->type != PROTOBUF_C_TYPE_BOOL && first->type != PROTOBUF_C_TYPE_ENUM &&
+                           text_is_number(node->text);
+    (void)snprintf(buffer, 96, "a map");
+    if (is_number) {
+        (void)snprintf(buffer, 96, "a map such as {%s: %s}", first->name, node->text);
+    }
+    return buffer;
+}
+
 void spec_read(spec_context_t *context, const ProtobufCMessageDescriptor *descriptor, spec_node_t *node,
                ProtobufCMessage *message)
 {
@@ -584,7 +602,8 @@ void spec_read(spec_context_t *context, const ProtobufCMessageDescriptor *descri
         return;
     }
     if (node->kind != SPEC_NODE_MAP && !(node->kind == SPEC_NODE_SCALAR && node->is_null)) {
-        report_type(context, node, list != NULL ? "a map or a list of layers" : "a map");
+        char example[96];
+        report_type(context, node, list != NULL ? "a map or a list of layers" : map_example(descriptor, node, example));
         return;
     }
     for (spec_node_t *entry = node->first; entry != NULL; entry = entry->next) {

@@ -184,6 +184,16 @@ static int word_distance(const char *a, const char *b)
     return rows[length_a % 3][length_b];
 }
 
+/* Whether one goes on where the other ends: kernel, kernel_size; valid, validation. */
+static bool word_continues(const char *a, const char *b)
+{
+    static const size_t N_LEAST = 4;
+    const size_t n_a = strlen(a);
+    const size_t n_b = strlen(b);
+    const size_t n = n_a < n_b ? n_a : n_b;
+    return n >= N_LEAST && strncmp(a, b, n) == 0;
+}
+
 const char *spec_nearest(const char *text, const char *const *candidates, int n_candidates)
 {
     const char *nearest = NULL;
@@ -195,6 +205,9 @@ const char *spec_nearest(const char *text, const char *const *candidates, int n_
             best = distance;
             nearest = candidates[i];
         }
+    }
+    for (int i = 0; i < n_candidates && nearest == NULL; i++) {
+        nearest = word_continues(text, candidates[i]) ? candidates[i] : NULL;
     }
     return nearest;
 }

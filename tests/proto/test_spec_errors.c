@@ -70,6 +70,12 @@ static void an_unknown_key_suggests_the_nearest(void **state)
     assert_problems("model: {layers: [{liner: {out: 1}}, rleu]}\n" DATA TRAINING,
                     "job.yaml:1:19: unknown layer \"liner\" in model.layers[0]; did you mean \"linear\"?\n"
                     "job.yaml:1:37: unknown layer \"rleu\" in model.layers[1]; did you mean \"relu\"?\n");
+    assert_problems(
+        "model: {layers: [{conv1d: {out: 1, kernel_size: 3}}, {linear: 10}, {dropout: 0.5}]}\n" DATA TRAINING,
+        "job.yaml:1:27: missing key \"kernel\" in model.layers[0].conv1d\n"
+        "job.yaml:1:36: unknown key \"kernel_size\" in model.layers[0].conv1d; did you mean \"kernel\"?\n"
+        "job.yaml:1:63: model.layers[1].linear: expected a map such as {out: 10}, got \"10\"\n"
+        "job.yaml:1:78: model.layers[2].dropout: expected a map such as {p: 0.5}, got \"0.5\"\n");
     assert_problems("model: {layers: [{linear: {out: 1, line: 3}}]}\n" DATA TRAINING,
                     "job.yaml:1:36: unknown key \"line\" in model.layers[0].linear\n");
 }
@@ -89,7 +95,7 @@ static void a_wrong_type_says_what_was_expected(void **state)
                     "job.yaml:3:59: training.optimizer.sgd.lr: expected a number, got \"fast\"\n"
                     "job.yaml:3:75: training.optimizer.sgd.nesterov: expected true or false, got \"yes\"\n");
     assert_problems("resources: 2\nrestart: {backoff: 5}\nname: [x]\n" MODEL DATA TRAINING,
-                    "job.yaml:1:12: resources: expected a map, got \"2\"\n"
+                    "job.yaml:1:12: resources: expected a map such as {workers: 2}, got \"2\"\n"
                     "job.yaml:2:20: restart.backoff: expected a duration such as 500ms, 1s or 2m, got \"5\"\n"
                     "job.yaml:3:7: name: expected text, got a list\n");
     assert_problems(MODEL DATA "training: {steps: 1, batch: 6, memory_budget: 2GB, optimizer: {sgd: {lr: 1}}}\n",
