@@ -167,7 +167,7 @@ static status_t image_make(const wrk_dataset_t *dataset, const wrk_plan_t *plan,
     if (status == ST_OK && (image->channels != shape[0] || image->height != shape[1] || image->width != shape[2])) {
         status = ST_FAIL(ST_ERR_DATA,
                          "an image of %lld x %lld x %lld, where the others are %lld x %lld x %lld: let "
-                         "augment resize or crop them",
+                         "augment crop them, or resize them to a height and a width (one number keeps proportions)",
                          (long long)image->channels, (long long)image->height, (long long)image->width,
                          (long long)shape[0], (long long)shape[1], (long long)shape[2]);
     }
