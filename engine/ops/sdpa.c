@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* ops/sdpa: scaled dot-product attention with separate queries, keys and values, and all that hides or shifts scores.
  */
+#include <stdio.h>
+
 #include "ops/helpers.h"
 
 enum { SDPA_Q, SDPA_K, SDPA_V, SDPA_MASK, SDPA_LENGTHS, SDPA_N_IN };
@@ -8,12 +10,14 @@ enum { BACK_DY, BACK_Q, BACK_K, BACK_V, BACK_Y, BACK_LSE, BACK_MASK, BACK_LENGTH
 enum { ATTR_HEADS, ATTR_KEY_HEADS, ATTR_CAUSAL, ATTR_WINDOW, ATTR_ALIBI };
 enum { ATTR_SCALE, ATTR_DROPOUT };
 
-static status_t attrs_check(const char *op, const gd_attrs_t *attrs)
+static status_t attrs_check(const char *op, const gd_attrs_t *attrs, const gd_tensor_t *q, const gd_tensor_t *k)
 {
     const int64_t heads = attrs->i[ATTR_HEADS], key_heads = attrs->i[ATTR_KEY_HEADS];
     if (heads < 1 || key_heads < 1 || heads % key_heads != 0) {
-        return ST_FAIL(ST_ERR_SHAPE, "%s: %lld heads can't share %lld heads of keys", op, (long long)heads,
+        char why[96];
+        (void)snprintf(why, sizeof(why), "%lld heads can't share %lld heads of keys", (long long)heads,
                        (long long)key_heads);
+        return gd_op_fail_shapes(ST_ERR_SHAPE, op, q, k, why);
     }
     if (attrs->i[ATTR_WINDOW] < 0 || !(attrs->f[ATTR_SCALE] >= 0) || !(attrs->f[ATTR_DROPOUT] >= 0) ||
         !(attrs->f[ATTR_DROPOUT] < 1)) {
@@ -65,7 +69,7 @@ extern const gd_op_t gd_op_sdpa;
 static status_t sdpa_infer(gd_tensor_t *const *in, int n_in, const gd_attrs_t *attrs, gd_meta_t *out)
 {
     const gd_tensor_t *q = in[SDPA_Q];
-    status_t status = attrs_check("sdpa", attrs);
+    status_t status = attrs_check("sdpa", attrs, q, in[SDPA_K]);
     if (status == ST_OK) {
         status = gd_op_check_mixed(&gd_op_sdpa, in, n_in < SDPA_LENGTHS ? n_in : SDPA_LENGTHS);
     }
@@ -195,7 +199,7 @@ static status_t sdpa_backward_infer(gd_tensor_t *const *in, int n_in, const gd_a
     const char *op = "sdpa_backward";
     const gd_tensor_t *q = in[BACK_Q];
     const gd_tensor_t *k = in[BACK_K];
-    status_t status = attrs_check(op, attrs);
+    status_t status = attrs_check(op, attrs, q, k);
     if (status == ST_OK) {
         status = gd_op_check_mixed(&gd_op_sdpa_backward, in, n_in < BACK_LENGTHS ? n_in : BACK_LENGTHS);
     }

@@ -582,9 +582,19 @@ static void gradients_in_16_bits_agree_with_f64(void **state)
     samples_walk(half_gradient_walk, 1u << GD_DTYPE_BF16 | 1u << GD_DTYPE_F16);
 }
 
+static bool has_dtype_name(const char *text)
+{
+    bool has_one = strstr(text, "dtype") != NULL;
+    for (int dtype = 0; dtype < GD_DTYPE_COUNT; dtype++) {
+        has_one = has_one || strstr(text, gd_dtype_name((gd_dtype_t)dtype)) != NULL;
+    }
+    return has_one;
+}
+
 static void samples_that_must_fail_do_so_and_name_the_op(void **state)
 {
     (void)state;
+    int n_unclear = 0;
     for (int id = 0; id < GD_OP_COUNT; id++) {
         const gd_op_t *op = gd_op_get((gd_op_id_t)id);
         for (int s = 0; s < GD_MAX_SAMPLES; s++) {
@@ -607,11 +617,20 @@ static void samples_that_must_fail_do_so_and_name_the_op(void **state)
             if (strncmp(status_message(), op->name, strlen(op->name)) != 0) {
                 fail_at(status_message());
             }
+            if (sample->expect == ST_ERR_SHAPE && strchr(status_message(), '[') == NULL) {
+                print_error("%s\n", status_message());
+                n_unclear++; /* without a shape */
+            }
+            if (sample->expect == ST_ERR_DTYPE && !has_dtype_name(status_message())) {
+                print_error("%s\n", status_message());
+                n_unclear++; /* without a dtype */
+            }
             assert_null(out[0]);
             tensors_free(inputs.n_in, in);
             inputs_free(&inputs);
         }
     }
+    assert_int_equal(n_unclear, 0);
 }
 
 int main(void)
