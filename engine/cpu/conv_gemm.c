@@ -90,7 +90,6 @@ static void pixels_put(const conv_gemm_t *g, const float *pixels, float *image)
 static status_t images_run(conv_gemm_t *g, int n_threads, gd_cpu_body_func_t body)
 {
     const int64_t n_shared = n_threads > 1 ? g->share * n_threads : g->conv->batch;
-    gd_onednn_set_threads(n_threads);
     if (n_shared > 0) {
         g->n_product_threads = 1;
         gd_cpu_parallel(n_threads, n_shared, n_threads > 1 ? g->share : n_shared, body, g);

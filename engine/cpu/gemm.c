@@ -53,9 +53,5 @@ status_t gd_gemm_product(const gd_product_t *p, int n_threads)
         .is_accumulating = p->is_accumulating,
         .n_threads = n_threads,
     };
-    if (amx_suits(&gemm)) {
-        return gd_amx_gemm(&gemm);
-    }
-    gd_onednn_product(p);
-    return ST_OK;
+    return gd_gemm_run(&gemm);
 }

@@ -36,8 +36,7 @@ status_t gd_gemm_run(const gd_gemm_t *gemm);
 
 /*
  * c[m,n] = sum_k a[m,k] b[k,n] (+ c where is_accumulating), rows of a, b and c at distances a_row, b_row, c_row;
- * is_b_transposed: b[n,k]. n_threads is 1 within gd_cpu_parallel; elsewhere it is what gd_onednn_set_threads was told.
- * ST_ERR_NOMEM.
+ * is_b_transposed: b[n,k]. n_threads is 1 within gd_cpu_parallel. ST_ERR_NOMEM.
  */
 typedef struct gd_product {
     int64_t m, n, k;

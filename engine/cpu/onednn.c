@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/assert.h"
+#include "cpu/cpp_new.h"
 #include "cpu/cpu.h"
 
 enum { MOST_PORTS = 4, MOST_KEY_WORDS = 28, N_SLOTS = 1024, MOST_ENTRIES = 512 };
@@ -46,6 +46,7 @@ typedef struct entry {
     size_t scratchpad_size;
     port_t port[MOST_PORTS];
     int n_ports;
+    bool was_run;
     bool is_reference; /* oneDNN has only its slow generic code for this shape */
 } entry_t;
 
@@ -218,13 +219,23 @@ static dnnl_status_t memory_point(dnnl_memory_t memory, void **handle_p, void *h
     return dnnl_memory_set_data_handle(memory, handle);
 }
 
-static dnnl_status_t port_reorder(const port_t *port, dnnl_stream_t stream)
+/* primitive: of the entry. See Note [oneDNN's blocks]. */
+static dnnl_status_t primitive_execute(const entry_t *entry, dnnl_primitive_t primitive, dnnl_stream_t stream,
+                                       int n_args, const dnnl_exec_arg_t *args)
+{
+    gd_cpp_new_begin(!entry->was_run);
+    const dnnl_status_t status = dnnl_primitive_execute(primitive, stream, n_args, args);
+    gd_cpp_new_end();
+    return status;
+}
+
+static dnnl_status_t port_reorder(const entry_t *entry, const port_t *port, dnnl_stream_t stream)
 {
     const dnnl_exec_arg_t args[2] = {
         {DNNL_ARG_FROM, port->is_output ? port->blocked : port->plain},
         {DNNL_ARG_TO, port->is_output ? port->plain : port->blocked},
     };
-    return dnnl_primitive_execute(port->reorder, stream, 2, args);
+    return primitive_execute(entry, port->reorder, stream, 2, args);
 }
 
 /* handle[i]: our memory for port i. */
@@ -243,7 +254,7 @@ static status_t entry_execute(entry_t *entry, cache_t *cache, void *const *handl
             }
             status = memory_point(port->blocked, &port->blocked_handle, blocked);
             if (!port->is_output && status == dnnl_success) {
-                status = port_reorder(port, cache->stream);
+                status = port_reorder(entry, port, cache->stream);
             }
         }
         args[n_args++] = (dnnl_exec_arg_t){port->arg, port->blocked != NULL ? port->blocked : port->plain};
@@ -257,18 +268,19 @@ static status_t entry_execute(entry_t *entry, cache_t *cache, void *const *handl
         args[n_args++] = (dnnl_exec_arg_t){DNNL_ARG_SCRATCHPAD, entry->scratchpad};
     }
     if (status == dnnl_success) {
-        status = dnnl_primitive_execute(entry->primitive, cache->stream, n_args, args);
+        status = primitive_execute(entry, entry->primitive, cache->stream, n_args, args);
     }
     for (int i = 0; i < entry->n_ports && status == dnnl_success; i++) {
         if (entry->port[i].blocked != NULL && entry->port[i].is_output) {
-            status = port_reorder(&entry->port[i], cache->stream);
+            status = port_reorder(entry, &entry->port[i], cache->stream);
         }
     }
+    entry->was_run = true;
     return status == dnnl_success ? ST_OK : fail_dnnl(status, "a primitive");
 }
 
 /* libgomp's thread count is per calling thread; oneDNN reads it when it makes and when it runs a primitive. */
-void gd_onednn_set_threads(int n_threads)
+static void threads_set(int n_threads)
 {
     const int n = n_threads > 1 ? n_threads : 1;
     if (omp_get_max_threads() != n) {
@@ -276,19 +288,12 @@ void gd_onednn_set_threads(int n_threads)
     }
 }
 
-void gd_onednn_product(const gd_product_t *p)
-{
-    const dnnl_status_t status = dnnl_sgemm('N', p->is_b_transposed ? 'T' : 'N', p->m, p->n, p->k, 1.0F, p->a, p->a_row,
-                                            p->b, p->b_row, p->is_accumulating ? 1.0F : 0.0F, p->c, p->c_row);
-    ASSERT(status == dnnl_success);
-}
-
 /* The cached entry of key, made by build(argument) at first use. */
 typedef dnnl_status_t (*build_func_t)(entry_t *entry, const void *argument);
 static status_t entry_get(cache_t *cache, const cache_key_t *key, build_func_t build, const void *argument,
                           const char *what, entry_t **entry_p)
 {
-    gd_onednn_set_threads((int)key->n_threads);
+    threads_set((int)key->n_threads);
     entry_t **slot = cache_find(cache, key);
     if (*slot == NULL) {
         if (cache->n_entries >= MOST_ENTRIES) {
@@ -300,7 +305,9 @@ static status_t entry_get(cache_t *cache, const cache_key_t *key, build_func_t b
             return ST_FAIL(ST_ERR_NOMEM, "oneDNN: cached primitive");
         }
         entry->key = *key;
+        gd_cpp_new_begin(true);
         dnnl_status_t status = build(entry, argument);
+        gd_cpp_new_end();
         if (status != dnnl_success) {
             entry_release(entry);
             return fail_dnnl(status, what);

@@ -25,13 +25,6 @@ bool gd_onednn_has_bf16(void);
 /* "amx", "avx512_bf16" or "none": what multiplies bf16, for gd_numerics_fingerprint. */
 const char *gd_onednn_bf16_name(void);
 
-/*
- * As gd_gemm_product; nothing is cached. Within gd_cpu_parallel the calling thread does all of it, elsewhere
- * gd_onednn_set_threads' threads. Returns nothing: oneDNN can fail on bad arguments only, which are ours.
- */
-void gd_onednn_product(const gd_product_t *product);
-void gd_onednn_set_threads(int n_threads);
-
 /* Geometry of a 2-d convolution: x[B,C,H,W], weight[O,C/groups,KH,KW], y[B,O,OH,OW], all row-major. Of a 3-d one, with
  * axes D,H,W in memory, the depth is the third element; in[2] is 0 in 2-d ones. */
 typedef struct gd_conv {
