@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* optimizer: the job's optimizer, schedule and groups of parameters as the engine's. */
+#include <stddef.h>
 #include <string.h>
 
 #include "base/mem.h"
@@ -7,118 +8,64 @@
 
 /* ---- optimizer ---- */
 
-static void betas_set(size_t n, const double *betas, gd_optimizer_options_t *options)
-{
-    options->beta1 = n > 0 ? betas[0] : options->beta1;
-    options->beta2 = n > 1 ? betas[1] : options->beta2;
-}
+/* Fields of the messages in Optimizer, by name, and the options that they are. */
+#define OPTION(field_x, member_x)                                                                                      \
+    {                                                                                                                  \
+        field_x, offsetof(gd_optimizer_options_t, member_x)                                                            \
+    }
+static const struct {
+    const char *field;
+    size_t offset;
+} members[] = {
+    OPTION("alpha", alpha),
+    OPTION("beta2_decay", beta2_decay),
+    OPTION("centered", is_centered),
+    OPTION("clip_threshold", clip_threshold),
+    OPTION("decay_matrices_only", decay_matrices_only),
+    OPTION("epsilon", epsilon),
+    OPTION("initial_accumulator", initial_accumulator),
+    OPTION("iterations", ns_steps),
+    OPTION("lr_decay", lr_decay),
+    OPTION("match_adamw", matches_adamw),
+    OPTION("momentum", momentum),
+    OPTION("momentum_decay", momentum_decay),
+    OPTION("nesterov", is_nesterov),
+    OPTION("rho", rho),
+    OPTION("scale_floor", epsilon2),
+    OPTION("trust_coefficient", trust_coefficient),
+    OPTION("weight_decay", weight_decay),
+};
 
-/* adam, radam and lamb: the same fields. */
-static double adam_read(const Gradd__V1__Optimizer__Adam *adam, gd_optimizer_options_t *options)
+/* A field that isn't given and has no default in the schema leaves the option as it is. */
+static void option_read(const ProtobufCMessage *message, const ProtobufCFieldDescriptor *field,
+                        gd_optimizer_options_t *options)
 {
-    betas_set(adam->n_betas, adam->betas, options);
-    options->epsilon = adam->has_epsilon ? adam->epsilon : options->epsilon;
-    options->weight_decay = adam->weight_decay;
-    options->decay_matrices_only = adam->decay_matrices_only;
-    return adam->lr;
-}
-
-static double nadam_read(const Gradd__V1__Optimizer__NAdam *nadam, gd_optimizer_options_t *options)
-{
-    betas_set(nadam->n_betas, nadam->betas, options);
-    options->epsilon = nadam->epsilon;
-    options->weight_decay = nadam->weight_decay;
-    options->decay_matrices_only = nadam->decay_matrices_only;
-    options->momentum_decay = nadam->momentum_decay;
-    return nadam->lr;
-}
-
-static double adamw_read(const Gradd__V1__Optimizer__AdamW *adamw, gd_optimizer_options_t *options)
-{
-    betas_set(adamw->n_betas, adamw->betas, options);
-    options->epsilon = adamw->epsilon;
-    options->weight_decay = adamw->weight_decay;
-    options->decay_matrices_only = adamw->decay_matrices_only;
-    return adamw->lr;
-}
-
-static double sgd_read(const Gradd__V1__Optimizer__Sgd *sgd, gd_optimizer_options_t *options)
-{
-    options->momentum = sgd->momentum;
-    options->is_nesterov = sgd->nesterov;
-    options->weight_decay = sgd->weight_decay;
-    return sgd->lr;
-}
-
-static double adagrad_read(const Gradd__V1__Optimizer__Adagrad *adagrad, gd_optimizer_options_t *options)
-{
-    options->lr_decay = adagrad->lr_decay;
-    options->initial_accumulator = adagrad->initial_accumulator;
-    options->epsilon = adagrad->epsilon;
-    options->weight_decay = adagrad->weight_decay;
-    options->decay_matrices_only = adagrad->decay_matrices_only;
-    return adagrad->lr;
-}
-
-static double adadelta_read(const Gradd__V1__Optimizer__Adadelta *adadelta, gd_optimizer_options_t *options)
-{
-    options->rho = adadelta->rho;
-    options->epsilon = adadelta->epsilon;
-    options->weight_decay = adadelta->weight_decay;
-    options->decay_matrices_only = adadelta->decay_matrices_only;
-    return adadelta->lr;
-}
-
-static double rmsprop_read(const Gradd__V1__Optimizer__RmsProp *rmsprop, gd_optimizer_options_t *options)
-{
-    options->alpha = rmsprop->alpha;
-    options->momentum = rmsprop->momentum;
-    options->is_centered = rmsprop->centered;
-    options->epsilon = rmsprop->epsilon;
-    options->weight_decay = rmsprop->weight_decay;
-    options->decay_matrices_only = rmsprop->decay_matrices_only;
-    return rmsprop->lr;
-}
-
-static double lars_read(const Gradd__V1__Optimizer__Lars *lars, gd_optimizer_options_t *options)
-{
-    options->momentum = lars->momentum;
-    options->trust_coefficient = lars->trust_coefficient;
-    options->weight_decay = lars->weight_decay;
-    options->decay_matrices_only = lars->decay_matrices_only;
-    return lars->lr;
-}
-
-static double lion_read(const Gradd__V1__Optimizer__Lion *lion, gd_optimizer_options_t *options)
-{
-    betas_set(lion->n_betas, lion->betas, options);
-    options->weight_decay = lion->weight_decay;
-    options->decay_matrices_only = lion->decay_matrices_only;
-    return lion->lr;
-}
-
-static double adafactor_read(const Gradd__V1__Optimizer__Adafactor *adafactor, gd_optimizer_options_t *options)
-{
-    options->beta2_decay = adafactor->beta2_decay;
-    options->epsilon2 = adafactor->scale_floor;
-    options->clip_threshold = adafactor->clip_threshold;
-    options->weight_decay = adafactor->weight_decay;
-    options->decay_matrices_only = adafactor->decay_matrices_only;
-    return adafactor->lr;
-}
-
-static double muon_read(const Gradd__V1__Optimizer__Muon *muon, gd_optimizer_options_t *options)
-{
-    betas_set(muon->n_betas, muon->betas, options);
-    options->momentum = muon->momentum;
-    options->is_nesterov = muon->nesterov;
-    options->ns_steps = muon->iterations;
-    options->matches_adamw = muon->match_adamw;
-    options->epsilon = muon->epsilon;
-    options->weight_decay = muon->weight_decay;
-    options->decay_matrices_only = muon->decay_matrices_only;
-    options->adamw_lr_scale = muon->has_adamw_lr ? muon->adamw_lr / muon->lr : 1;
-    return muon->lr;
+    const char *value = (const char *)message + field->offset;
+    const char *quantifier = (const char *)message + field->quantifier_offset;
+    if (field->label == PROTOBUF_C_LABEL_REPEATED) {
+        size_t n = 0;
+        const double *betas = NULL;
+        memcpy(&n, quantifier, sizeof(n));
+        memcpy((void *)&betas, value, sizeof(betas));
+        options->beta1 = n > 0 ? betas[0] : options->beta1;
+        options->beta2 = n > 1 ? betas[1] : options->beta2;
+        return;
+    }
+    protobuf_c_boolean is_given = 0;
+    memcpy(&is_given, quantifier, sizeof(is_given));
+    for (size_t i = 0; i < sizeof(members) / sizeof(members[0]) && (is_given || field->default_value != NULL); i++) {
+        char *member = (char *)options + members[i].offset;
+        if (strcmp(members[i].field, field->name) != 0) {
+            continue;
+        }
+        if (field->type == PROTOBUF_C_TYPE_BOOL) {
+            protobuf_c_boolean flag = 0;
+            memcpy(&flag, value, sizeof(flag));
+            *(bool *)member = flag != 0;
+        } else {
+            memcpy(member, value, field->type == PROTOBUF_C_TYPE_DOUBLE ? sizeof(double) : sizeof(int32_t));
+        }
+    }
 }
 
 static bool kind_find(int kind_case, gd_optimizer_kind_t *kind_p)
@@ -157,43 +104,14 @@ static status_t options_read(const Gradd__V1__Optimizer *spec, gd_optimizer_opti
         return ST_FAIL(ST_ERR_INVAL, "training.optimizer names no optimizer");
     }
     gd_optimizer_defaults(kind, options);
-    switch (kind) {
-    case GD_OPTIMIZER_SGD:
-        *lr_p = sgd_read(spec->sgd, options);
-        break;
-    case GD_OPTIMIZER_ADAMW:
-        *lr_p = adamw_read(spec->adamw, options);
-        break;
-    case GD_OPTIMIZER_NADAM:
-        *lr_p = nadam_read(spec->nadam, options);
-        break;
-    case GD_OPTIMIZER_ADAGRAD:
-        *lr_p = adagrad_read(spec->adagrad, options);
-        break;
-    case GD_OPTIMIZER_ADADELTA:
-        *lr_p = adadelta_read(spec->adadelta, options);
-        break;
-    case GD_OPTIMIZER_RMSPROP:
-        *lr_p = rmsprop_read(spec->rmsprop, options);
-        break;
-    case GD_OPTIMIZER_LARS:
-        *lr_p = lars_read(spec->lars, options);
-        break;
-    case GD_OPTIMIZER_LION:
-        *lr_p = lion_read(spec->lion, options);
-        break;
-    case GD_OPTIMIZER_ADAFACTOR:
-        *lr_p = adafactor_read(spec->adafactor, options);
-        break;
-    case GD_OPTIMIZER_MUON:
-        *lr_p = muon_read(spec->muon, options);
-        break;
-    default:
-        *lr_p = adam_read(kind == GD_OPTIMIZER_ADAM    ? spec->adam
-                          : kind == GD_OPTIMIZER_RADAM ? spec->radam
-                                                       : spec->lamb,
-                          options);
-        break;
+    const ProtobufCMessage *message = &spec->sgd->base; /* whichever of the union's it is */
+    for (unsigned i = 0; i < message->descriptor->n_fields; i++) {
+        option_read(message, &message->descriptor->fields[i], options);
+    }
+    const ProtobufCFieldDescriptor *lr = protobuf_c_message_descriptor_get_field_by_name(message->descriptor, "lr");
+    memcpy(lr_p, (const char *)message + lr->offset, sizeof(*lr_p));
+    if (kind == GD_OPTIMIZER_MUON) {
+        options->adamw_lr_scale = spec->muon->has_adamw_lr ? spec->muon->adamw_lr / *lr_p : 1;
     }
     return ST_OK;
 }
