@@ -226,3 +226,13 @@ status_t gd_cpu_fail_dtype(const char *op, int32_t dtype)
     const char *name = gd_dtype_name((gd_dtype_t)dtype);
     return ST_FAIL(ST_ERR_UNSUPPORTED, "%s: no CPU kernel for %s", op, name != NULL ? name : "this dtype");
 }
+
+status_t gd_cpu_parallel_real(const char *op, int32_t dtype, int n_threads, int64_t n, int64_t grain,
+                              gd_cpu_bodies_t bodies, void *arg)
+{
+    if (dtype != GD_DTYPE_F32 && dtype != GD_DTYPE_F64) {
+        return gd_cpu_fail_dtype(op, dtype);
+    }
+    gd_cpu_parallel(n_threads, n, grain, dtype == GD_DTYPE_F32 ? bodies.f32 : bodies.f64, arg);
+    return ST_OK;
+}

@@ -52,6 +52,12 @@ const char *gd_cpu_isa_name(void);
  */
 typedef void (*gd_cpu_body_func_t)(void *arg, int64_t begin, int64_t end);
 void gd_cpu_parallel(int n_threads, int64_t n, int64_t grain, gd_cpu_body_func_t body, void *arg);
+/* The same with the body for the dtype; ST_ERR_UNSUPPORTED, naming the op, for another than f32 and f64. */
+typedef struct gd_cpu_bodies {
+    gd_cpu_body_func_t f32, f64;
+} gd_cpu_bodies_t;
+status_t gd_cpu_parallel_real(const char *op, int32_t dtype, int n_threads, int64_t n, int64_t grain,
+                              gd_cpu_bodies_t bodies, void *arg);
 /* The number of blocks that gd_cpu_parallel makes. */
 static inline int64_t gd_cpu_n_blocks(int64_t n, int64_t grain)
 {

@@ -154,16 +154,8 @@ CPU_KERNEL(embedding_bag)
     if (status != ST_OK) {
         return status;
     }
-    switch (weight->dtype) {
-    case GD_DTYPE_F32:
-        gd_cpu_parallel(args->n_threads, b.n_bags, BAGS_PER_BLOCK, forward_f32, &b);
-        return ST_OK;
-    case GD_DTYPE_F64:
-        gd_cpu_parallel(args->n_threads, b.n_bags, BAGS_PER_BLOCK, forward_f64, &b);
-        return ST_OK;
-    default:
-        return gd_cpu_fail_dtype("embedding_bag", weight->dtype);
-    }
+    return gd_cpu_parallel_real("embedding_bag", weight->dtype, args->n_threads, b.n_bags, BAGS_PER_BLOCK,
+                                (gd_cpu_bodies_t){forward_f32, forward_f64}, &b);
 }
 
 /* in: dy[B,C], ids, positions of maxima or absent, offsets or absent; out: dweight[V,C]. attrs: i2 rows V. */
@@ -181,14 +173,6 @@ CPU_KERNEL(embedding_bag_backward)
         return status;
     }
     memset(b.to, 0, (size_t)gd_view_numel(dweight) * gd_dtype_size((gd_dtype_t)dweight->dtype));
-    switch (dweight->dtype) {
-    case GD_DTYPE_F32:
-        gd_cpu_parallel(args->n_threads, b.width, COLUMNS_PER_BLOCK, backward_f32, &b);
-        return ST_OK;
-    case GD_DTYPE_F64:
-        gd_cpu_parallel(args->n_threads, b.width, COLUMNS_PER_BLOCK, backward_f64, &b);
-        return ST_OK;
-    default:
-        return gd_cpu_fail_dtype("embedding_bag_backward", dweight->dtype);
-    }
+    return gd_cpu_parallel_real("embedding_bag_backward", dweight->dtype, args->n_threads, b.width, COLUMNS_PER_BLOCK,
+                                (gd_cpu_bodies_t){backward_f32, backward_f64}, &b);
 }

@@ -77,16 +77,8 @@ CPU_KERNEL(glu)
     glu_t g = glu_init(&args->in[0], (int)args->attrs->i[0]);
     const int64_t n = gd_view_numel(&args->out[0]);
     g.y = args->out[0].data;
-    switch (args->in[0].dtype) {
-    case GD_DTYPE_F32:
-        gd_cpu_parallel(args->n_threads, n, GD_CPU_MAP_GRAIN, glu_f32, &g);
-        return ST_OK;
-    case GD_DTYPE_F64:
-        gd_cpu_parallel(args->n_threads, n, GD_CPU_MAP_GRAIN, glu_f64, &g);
-        return ST_OK;
-    default:
-        return gd_cpu_fail_dtype("glu", args->in[0].dtype);
-    }
+    return gd_cpu_parallel_real("glu", args->in[0].dtype, args->n_threads, n, GD_CPU_MAP_GRAIN,
+                                (gd_cpu_bodies_t){glu_f32, glu_f64}, &g);
 }
 
 /* in: dy[…,n,…], x[…,2n,…]; out: dx[…,2n,…]. */
@@ -96,16 +88,8 @@ CPU_KERNEL(glu_backward)
     const int64_t n = gd_view_numel(&args->in[0]);
     g.dy = args->in[0].data;
     g.y = args->out[0].data;
-    switch (args->in[1].dtype) {
-    case GD_DTYPE_F32:
-        gd_cpu_parallel(args->n_threads, n, GD_CPU_MAP_GRAIN, glu_backward_f32, &g);
-        return ST_OK;
-    case GD_DTYPE_F64:
-        gd_cpu_parallel(args->n_threads, n, GD_CPU_MAP_GRAIN, glu_backward_f64, &g);
-        return ST_OK;
-    default:
-        return gd_cpu_fail_dtype("glu_backward", args->in[1].dtype);
-    }
+    return gd_cpu_parallel_real("glu_backward", args->in[1].dtype, args->n_threads, n, GD_CPU_MAP_GRAIN,
+                                (gd_cpu_bodies_t){glu_backward_f32, glu_backward_f64}, &g);
 }
 
 /*
@@ -191,16 +175,8 @@ CPU_KERNEL(prelu)
 {
     prelu_t p = prelu_init(&args->in[0], &args->in[1]);
     p.y = args->out[0].data;
-    switch (args->in[0].dtype) {
-    case GD_DTYPE_F32:
-        gd_cpu_parallel(args->n_threads, p.rows, prelu_grain(&p), prelu_f32, &p);
-        return ST_OK;
-    case GD_DTYPE_F64:
-        gd_cpu_parallel(args->n_threads, p.rows, prelu_grain(&p), prelu_f64, &p);
-        return ST_OK;
-    default:
-        return gd_cpu_fail_dtype("prelu", args->in[0].dtype);
-    }
+    return gd_cpu_parallel_real("prelu", args->in[0].dtype, args->n_threads, p.rows, prelu_grain(&p),
+                                (gd_cpu_bodies_t){prelu_f32, prelu_f64}, &p);
 }
 
 /* in: dy, x[B,C,…], weight[1 or C]; out: dx, dweight. */

@@ -94,16 +94,8 @@ CPU_KERNEL(group_norm)
     g.y = args->out[0].data;
     g.mean = args->out[1].data;
     g.rstd = args->out[2].data;
-    switch (args->in[0].dtype) {
-    case GD_DTYPE_F32:
-        gd_cpu_parallel(args->n_threads, g.n_groups, 1, forward_f32, &g);
-        return ST_OK;
-    case GD_DTYPE_F64:
-        gd_cpu_parallel(args->n_threads, g.n_groups, 1, forward_f64, &g);
-        return ST_OK;
-    default:
-        return gd_cpu_fail_dtype("group_norm", args->in[0].dtype);
-    }
+    return gd_cpu_parallel_real("group_norm", args->in[0].dtype, args->n_threads, g.n_groups, 1,
+                                (gd_cpu_bodies_t){forward_f32, forward_f64}, &g);
 }
 
 /* xhat = (x - mean) rstd, g = dy weight: dx = rstd (g - mean(g) - xhat mean(g xhat)), the means over the group;

@@ -144,16 +144,8 @@ CPU_KERNEL(max_pool)
     p.x = args->in[0].data;
     p.y = args->out[0].data;
     p.index = args->out[1].data;
-    switch (args->in[0].dtype) {
-    case GD_DTYPE_F32:
-        gd_cpu_parallel(args->n_threads, p.n_planes, planes_per_block(&p), max_f32, &p);
-        return ST_OK;
-    case GD_DTYPE_F64:
-        gd_cpu_parallel(args->n_threads, p.n_planes, planes_per_block(&p), max_f64, &p);
-        return ST_OK;
-    default:
-        return gd_cpu_fail_dtype("max_pool", args->in[0].dtype);
-    }
+    return gd_cpu_parallel_real("max_pool", args->in[0].dtype, args->n_threads, p.n_planes, planes_per_block(&p),
+                                (gd_cpu_bodies_t){max_f32, max_f64}, &p);
 }
 
 #define DEFINE_MAX_BACKWARD(name_x, type_x)                                                                            \
@@ -191,16 +183,8 @@ CPU_KERNEL(max_pool_backward)
     if (is_bad != 0) {
         return ST_FAIL(ST_ERR_DATA, "max_pool_backward: a position is outside the %lld of a plane", (long long)p.n_in);
     }
-    switch (dx->dtype) {
-    case GD_DTYPE_F32:
-        gd_cpu_parallel(args->n_threads, p.n_planes, planes_per_block(&p), max_backward_f32, &p);
-        return ST_OK;
-    case GD_DTYPE_F64:
-        gd_cpu_parallel(args->n_threads, p.n_planes, planes_per_block(&p), max_backward_f64, &p);
-        return ST_OK;
-    default:
-        return gd_cpu_fail_dtype("max_pool_backward", dx->dtype);
-    }
+    return gd_cpu_parallel_real("max_pool_backward", dx->dtype, args->n_threads, p.n_planes, planes_per_block(&p),
+                                (gd_cpu_bodies_t){max_backward_f32, max_backward_f64}, &p);
 }
 
 #define DEFINE_AVG(forward_x, backward_x, type_x)                                                                      \
@@ -269,16 +253,8 @@ CPU_KERNEL(avg_pool)
     }
     p.x = args->in[0].data;
     p.y = args->out[0].data;
-    switch (args->in[0].dtype) {
-    case GD_DTYPE_F32:
-        gd_cpu_parallel(args->n_threads, p.n_planes, planes_per_block(&p), avg_f32, &p);
-        return ST_OK;
-    case GD_DTYPE_F64:
-        gd_cpu_parallel(args->n_threads, p.n_planes, planes_per_block(&p), avg_f64, &p);
-        return ST_OK;
-    default:
-        return gd_cpu_fail_dtype("avg_pool", args->in[0].dtype);
-    }
+    return gd_cpu_parallel_real("avg_pool", args->in[0].dtype, args->n_threads, p.n_planes, planes_per_block(&p),
+                                (gd_cpu_bodies_t){avg_f32, avg_f64}, &p);
 }
 
 /* in: dy[B,C,…]; out: dx[B,C,…]. */
@@ -291,14 +267,6 @@ CPU_KERNEL(avg_pool_backward)
     }
     p.x = args->in[0].data;
     p.y = args->out[0].data;
-    switch (args->in[0].dtype) {
-    case GD_DTYPE_F32:
-        gd_cpu_parallel(args->n_threads, p.n_planes, planes_per_block(&p), avg_backward_f32, &p);
-        return ST_OK;
-    case GD_DTYPE_F64:
-        gd_cpu_parallel(args->n_threads, p.n_planes, planes_per_block(&p), avg_backward_f64, &p);
-        return ST_OK;
-    default:
-        return gd_cpu_fail_dtype("avg_pool_backward", args->in[0].dtype);
-    }
+    return gd_cpu_parallel_real("avg_pool_backward", args->in[0].dtype, args->n_threads, p.n_planes,
+                                planes_per_block(&p), (gd_cpu_bodies_t){avg_backward_f32, avg_backward_f64}, &p);
 }

@@ -152,16 +152,8 @@ CPU_KERNEL(pad_with)
     }
     p.x = args->in[0].data;
     p.y = args->out[0].data;
-    switch (args->in[0].dtype) {
-    case GD_DTYPE_F32:
-        gd_cpu_parallel(args->n_threads, p.s.n_planes, planes_per_block(p.s.n_out), pad_f32, &p);
-        return ST_OK;
-    case GD_DTYPE_F64:
-        gd_cpu_parallel(args->n_threads, p.s.n_planes, planes_per_block(p.s.n_out), pad_f64, &p);
-        return ST_OK;
-    default:
-        return gd_cpu_fail_dtype("pad_with", args->in[0].dtype);
-    }
+    return gd_cpu_parallel_real("pad_with", args->in[0].dtype, args->n_threads, p.s.n_planes,
+                                planes_per_block(p.s.n_out), (gd_cpu_bodies_t){pad_f32, pad_f64}, &p);
 }
 
 /* in: dy[…]; out: dx[…]. */
@@ -174,16 +166,8 @@ CPU_KERNEL(pad_with_backward)
     }
     p.x = args->in[0].data;
     p.y = args->out[0].data;
-    switch (args->in[0].dtype) {
-    case GD_DTYPE_F32:
-        gd_cpu_parallel(args->n_threads, p.s.n_planes, planes_per_block(p.s.n_out), pad_backward_f32, &p);
-        return ST_OK;
-    case GD_DTYPE_F64:
-        gd_cpu_parallel(args->n_threads, p.s.n_planes, planes_per_block(p.s.n_out), pad_backward_f64, &p);
-        return ST_OK;
-    default:
-        return gd_cpu_fail_dtype("pad_with_backward", args->in[0].dtype);
-    }
+    return gd_cpu_parallel_real("pad_with_backward", args->in[0].dtype, args->n_threads, p.s.n_planes,
+                                planes_per_block(p.s.n_out), (gd_cpu_bodies_t){pad_backward_f32, pad_backward_f64}, &p);
 }
 
 /* ---- upsample ---- */
@@ -373,16 +357,9 @@ CPU_KERNEL(upsample)
     }
     u.x = args->in[0].data;
     u.y = args->out[0].data;
-    switch (args->in[0].dtype) {
-    case GD_DTYPE_F32:
-        gd_cpu_parallel(args->n_threads, u.s.n_planes, planes_per_block(u.s.n_out), upsample_f32, &u);
-        return upsample_end(&u, "upsample");
-    case GD_DTYPE_F64:
-        gd_cpu_parallel(args->n_threads, u.s.n_planes, planes_per_block(u.s.n_out), upsample_f64, &u);
-        return upsample_end(&u, "upsample");
-    default:
-        return gd_cpu_fail_dtype("upsample", args->in[0].dtype);
-    }
+    status = gd_cpu_parallel_real("upsample", args->in[0].dtype, args->n_threads, u.s.n_planes,
+                                  planes_per_block(u.s.n_out), (gd_cpu_bodies_t){upsample_f32, upsample_f64}, &u);
+    return status == ST_OK ? upsample_end(&u, "upsample") : status;
 }
 
 /* in: dy[B,C,…]; out: dx[B,C,…]. */
@@ -395,14 +372,8 @@ CPU_KERNEL(upsample_backward)
     }
     u.x = args->in[0].data;
     u.y = args->out[0].data;
-    switch (args->in[0].dtype) {
-    case GD_DTYPE_F32:
-        gd_cpu_parallel(args->n_threads, u.s.n_planes, planes_per_block(u.s.n_out), upsample_backward_f32, &u);
-        return upsample_end(&u, "upsample_backward");
-    case GD_DTYPE_F64:
-        gd_cpu_parallel(args->n_threads, u.s.n_planes, planes_per_block(u.s.n_out), upsample_backward_f64, &u);
-        return upsample_end(&u, "upsample_backward");
-    default:
-        return gd_cpu_fail_dtype("upsample_backward", args->in[0].dtype);
-    }
+    status = gd_cpu_parallel_real("upsample_backward", args->in[0].dtype, args->n_threads, u.s.n_planes,
+                                  planes_per_block(u.s.n_out),
+                                  (gd_cpu_bodies_t){upsample_backward_f32, upsample_backward_f64}, &u);
+    return status == ST_OK ? upsample_end(&u, "upsample_backward") : status;
 }

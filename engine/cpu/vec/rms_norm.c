@@ -69,16 +69,8 @@ CPU_KERNEL(rms_norm)
         .rstd = args->out[1].data,
         .epsilon = args->attrs->f[0],
     };
-    switch (x->dtype) {
-    case GD_DTYPE_F32:
-        gd_cpu_parallel(args->n_threads, r.n_rows, ROWS_PER_BLOCK, forward_f32, &r);
-        return ST_OK;
-    case GD_DTYPE_F64:
-        gd_cpu_parallel(args->n_threads, r.n_rows, ROWS_PER_BLOCK, forward_f64, &r);
-        return ST_OK;
-    default:
-        return gd_cpu_fail_dtype("rms_norm", x->dtype);
-    }
+    return gd_cpu_parallel_real("rms_norm", x->dtype, args->n_threads, r.n_rows, ROWS_PER_BLOCK,
+                                (gd_cpu_bodies_t){forward_f32, forward_f64}, &r);
 }
 
 /* xhat = x rstd, g = dy weight:  dx = rstd (g - xhat mean(g xhat)), dweight = sum of rows dy xhat; one pass for the

@@ -94,16 +94,8 @@ CPU_KERNEL(unfold)
     unfold_t u = unfold_init(&args->in[0], args->attrs);
     u.from = args->in[0].data;
     u.to = args->out[0].data;
-    switch (args->in[0].dtype) {
-    case GD_DTYPE_F32:
-        gd_cpu_parallel(args->n_threads, u.n_planes, 1, unfold_f32, &u);
-        return ST_OK;
-    case GD_DTYPE_F64:
-        gd_cpu_parallel(args->n_threads, u.n_planes, 1, unfold_f64, &u);
-        return ST_OK;
-    default:
-        return gd_cpu_fail_dtype("unfold", args->in[0].dtype);
-    }
+    return gd_cpu_parallel_real("unfold", args->in[0].dtype, args->n_threads, u.n_planes, 1,
+                                (gd_cpu_bodies_t){unfold_f32, unfold_f64}, &u);
 }
 
 CPU_KERNEL(fold)
@@ -111,14 +103,6 @@ CPU_KERNEL(fold)
     unfold_t u = unfold_init(&args->out[0], args->attrs);
     u.from = args->in[0].data;
     u.to = args->out[0].data;
-    switch (args->in[0].dtype) {
-    case GD_DTYPE_F32:
-        gd_cpu_parallel(args->n_threads, u.n_planes, 1, fold_f32, &u);
-        return ST_OK;
-    case GD_DTYPE_F64:
-        gd_cpu_parallel(args->n_threads, u.n_planes, 1, fold_f64, &u);
-        return ST_OK;
-    default:
-        return gd_cpu_fail_dtype("fold", args->in[0].dtype);
-    }
+    return gd_cpu_parallel_real("fold", args->in[0].dtype, args->n_threads, u.n_planes, 1,
+                                (gd_cpu_bodies_t){fold_f32, fold_f64}, &u);
 }
