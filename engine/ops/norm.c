@@ -65,7 +65,7 @@ static status_t layer_norm_gradient(gd_node_t *node, gd_tensor_t *dy, gd_tensor_
     gd_tensor_t *gradient[3] = {NULL};
     /* around a layer_norm there is mostly a residual, whose gradient came first */
     const bool is_adding = node->needs[0] && node->into[0] != NULL && node->into_accumulates[0] &&
-                           (dy->dtype == GD_DTYPE_F32 || dy->dtype == GD_DTYPE_F64) && dy->dtype == node->in[0]->dtype;
+                           dy->dtype == GD_DTYPE_F32 && node->in[0]->dtype == GD_DTYPE_F32;
     const gd_attrs_t attrs = {.i = {is_adding}};
     gradient[0] = is_adding ? node->into[0] : NULL;
     status_t status =
@@ -135,7 +135,7 @@ const gd_op_t gd_op_layer_norm_backward = {
     .name = "layer_norm_backward",
     .formula = "dx = rstd (g - mean(g) - xhat mean(g xhat)), g = dy weight, xhat = (x - mean) rstd; "
                "dweight = sum_n dy xhat, dbias = sum_n dy",
-    .attrs = "i0 add dx to what is there; f32 and f64",
+    .attrs = "i0 add dx to what is there; f32 only",
     .n_in = 5,
     .n_in_required = 4,
     .n_out = 3,

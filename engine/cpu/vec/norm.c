@@ -245,14 +245,13 @@ static void layer_norm_backward_block_f64(void *arg, int64_t begin, int64_t end)
         }
         for (int64_t i = 0; i < n; i++) {
             const double g = dy[i] * (weight != NULL ? weight[i] : 1.0);
-            dx[i] =
-                (l->is_adding ? dx[i] : 0.0) + rstd * (g - sum / (double)n - (x[i] - mean) * rstd * dot / (double)n);
+            dx[i] = rstd * (g - sum / (double)n - (x[i] - mean) * rstd * dot / (double)n);
         }
     }
 }
 
 /* in: dy[…,C], x[…,C], mean[N], rstd[N], weight[C] or absent; out: dx[…,C], dweight[C], dbias[C]. attrs: i0
- * add to dx, not in 16 bits. */
+ * add to dx, f32 only. */
 CPU_KERNEL(layer_norm_backward)
 {
     const gd_view_t *x = &args->in[1];
@@ -260,7 +259,7 @@ CPU_KERNEL(layer_norm_backward)
         return gd_cpu_fail_dtype("layer_norm_backward", x->dtype);
     }
     const bool is_adding = args->attrs->i[0] != 0;
-    if (is_adding && half_is(x->dtype)) {
+    if (is_adding && x->dtype != GD_DTYPE_F32) {
         return gd_cpu_fail_dtype("layer_norm_backward, adding", x->dtype);
     }
     layer_norm_t l = {
