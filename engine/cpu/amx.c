@@ -6,8 +6,20 @@
  *   A panel is 32 rows of a, or 32 columns of b, as two tiles side by side; for each step of 32 elements of k it holds
  *   [part h, m, l][tile 0, 1][16 rows of 64 bytes]. Row i of a's tile is row i of a, its 16 words are pairs of k; row i
  * of b's tile is pair i, its words are columns. A pair is (k, k + 16): any pairing will do that both sides share, and
- * this one needs no shuffles. The side with fewer panels is packed once, for all threads; of the other each thread
- * packs the few panels that it is about to use. 32 x 32 sums stay in tile registers over CHUNK_STEPS steps.
+ * this one needs no shuffles.
+ *
+ * Note [Sums in chunks]
+ *   A chunk is CHUNK_STEPS steps of a panel: sums of 32 x 32 stay in tile registers over one, from zero. Chunks are
+ * added to c in their order; where there are more than SPAN_CHUNKS, those of a span are summed first. So there are
+ * fewer than 128 + 16 + k / 2048 roundings between a product and c, which is what keeps long sums exact.
+ *
+ * Note [Packing meanwhile]
+ *   The matrix unit takes 64 cycles for four products of tiles, in which the rest of the core has nothing to do. So
+ * panels are packed, and finished sums added to c, in small units between the products. A thread's part of c is done in
+ * rounds: some panels of one side (the shared ones) meet some of the other (the own ones) over one chunk. In each
+ * round the first own panel meets the shared ones as they are packed, one after the other; then come the other own
+ * panels, each packed while the one before it is used. The packer goes through these jobs in this order, into the next
+ * round too, as far as its buffers allow: two for own panels, two sets for shared ones.
  */
 #include "cpu/amx.h"
 
@@ -18,7 +30,6 @@
 
 enum {
     N_PARTS = 3,
-    N_PRODUCTS = 6,    /* of parts */
     TILE = 16,         /* rows of a tile; columns of c's */
     TILE_BYTES = 1024, /* 16 rows of 64 */
     PANEL = 2 * TILE,  /* rows or columns of a panel */
@@ -27,7 +38,12 @@ enum {
     CHUNK_STEPS = 4, /* a panel's chunk, 24 KiB, is half of the first-level cache */
     CHUNK_BYTES = CHUNK_STEPS * STEP_BYTES,
     PANEL_LINES = PANEL * CHUNK_STEPS * STEP * 4 / 64, /* of 64 bytes, that a chunk is packed from */
-    GROUP_PANELS = 32,                                 /* their chunks are less than half of the second-level cache */
+    SPAN_CHUNKS = 16,                                  /* longer sums are cut into spans of so many chunks */
+    GROUP_PANELS = 16, /* shared panels of a round: their chunks, twice, are less than half of the second-level cache */
+    GROUP_BLOCKS = 128, /* blocks of c of a round, if it is not the last to write them: a quarter of that cache */
+    ROWS_AT_ONCE = 4,   /* of a tile, packed between products */
+    SUMS_AT_ONCE = 6,   /* rows of sums added to c between products */
+    LINES_AT_ONCE = 8,  /* fetched with each unit of packing */
 };
 
 /* a's rows or b's columns: `line` is the distance between neighbours, `along_k` that of a line's elements. */
@@ -158,86 +174,265 @@ static inline __attribute__((always_inline)) void square_transpose(const float *
     }
 }
 
-/*
- * Packs a tile's three parts, to `to` and 2 and 4 KiB after it. `from` holds 32 elements of k of 16 lines, whose rows
- * are `stride` apart: k adjacent where is_along_k, else lines adjacent. is_b: for a tile whose rows are pairs of k.
- */
-static inline __attribute__((always_inline)) void tile_split(const float *from, int64_t stride, bool is_along_k,
-                                                             bool is_b, char *to)
-{
+/* Panels [own, own_end) of one side meet panels [shared, shared_end) of the other over steps [step, step + n_steps). */
+typedef struct round {
+    int64_t own, own_end, shared, shared_end, step, n_steps;
+} round_t;
+
+/* A thread's part of c, and how it is cut into rounds: chunks of k within own groups within shared groups. */
+typedef struct part {
+    int64_t own, own_end, shared, shared_end;
+    int64_t own_per_round, own_rounds, n_chunks, n_rounds;
+} part_t;
+
+typedef struct packer {
+    const work_t *w;
+    const part_t *part;
+    char *own_packed[2], *shared_packed[2];
+    /* how far the multiplication is: rounds and own panels begun */
+    int64_t round_used, own_used;
+    /* the job at hand: a panel over a chunk */
+    int64_t round_index, job, n_own_packed;
+    int64_t n_done; /* jobs */
+    round_t round;
+    const side_t *side;
+    int64_t line;
+    char *to;
+    int64_t tile, n_tiles; /* 2 step + tile */
+    fetch_t next;          /* the next job's elements */
+    /* the tile at hand: rows of low and high elements of pairs */
+    int64_t phase;
+    const float *from, *low, *high;
+    int64_t from_row, from_high, row;
     float turned[2 * TILE * TILE] __attribute__((aligned(64)));
-    const int64_t to_high = is_along_k ? TILE : TILE * stride; /* from an element to its pair's other one */
-    if (is_along_k == is_b) {
-        square_transpose(from, stride, turned);
-        square_transpose(from + to_high, stride, turned + TILE * TILE);
-    }
-    for (int64_t i = 0; i < TILE; i++) {
-        const float *low = is_along_k == is_b ? turned + i * TILE : from + i * stride;
-        const float *high = is_along_k == is_b ? low + TILE * TILE : low + to_high;
-        row_split(_mm512_loadu_ps(low), _mm512_loadu_ps(high), to + 64 * i, 2 * TILE_BYTES);
-    }
+    float padded[STEP * TILE] __attribute__((aligned(64)));
+} packer_t;
+
+enum { PHASE_JOB, PHASE_TILE, PHASE_TURN, PHASE_ROWS };
+
+static round_t round_get(const work_t *w, const part_t *part, int64_t index)
+{
+    const int64_t chunk = index % part->n_chunks, group = index / part->n_chunks;
+    const int64_t own = part->own + group % part->own_rounds * part->own_per_round;
+    const int64_t shared = part->shared + group / part->own_rounds * GROUP_PANELS;
+    const int64_t step = chunk * CHUNK_STEPS;
+    return (round_t){.own = own,
+                     .own_end = smaller(own + part->own_per_round, part->own_end),
+                     .shared = shared,
+                     .shared_end = smaller(shared + GROUP_PANELS, part->shared_end),
+                     .step = step,
+                     .n_steps = smaller(CHUNK_STEPS, gd_cpu_n_blocks(w->gemm->k, STEP) - step)};
 }
 
-static void tile_split_any(const float *from, int64_t stride, bool is_along_k, bool is_b, char *to)
+/* The order of a round's jobs: shared 0, own 0, shared 1, 2 …, own 1, 2 … Returns the panel. */
+static int64_t job_panel(const round_t *r, int64_t job, bool *is_own_p)
 {
-    if (is_along_k) {
-        if (is_b) {
-            tile_split(from, stride, true, true, to);
-        } else {
-            tile_split(from, stride, true, false, to);
-        }
-    } else if (is_b) {
-        tile_split(from, stride, false, true, to);
-    } else {
-        tile_split(from, stride, false, false, to);
+    const int64_t n_shared = r->shared_end - r->shared;
+    *is_own_p = job == 1 || job > n_shared;
+    if (*is_own_p) {
+        return r->own + (job == 1 ? 0 : job - n_shared);
     }
+    return r->shared + (job == 0 ? 0 : job - 1);
 }
 
-/* Packs 16 lines from `line` and 32 elements from `k`; what the matrix doesn't have is zero. */
-static void tile_pack(const side_t *s, int64_t n_k, int64_t line, int64_t k, char *to)
+static int64_t round_jobs(const round_t *r)
 {
-    const bool is_along_k = s->along_k == 1;
-    const int64_t stride = is_along_k ? s->line : s->along_k;
-    const float *from = s->data + line * s->line + k * s->along_k;
-    const int64_t n_lines = smaller(s->extent - line, TILE), k_left = smaller(n_k - k, STEP);
-    if (n_lines == TILE && k_left == STEP) {
-        tile_split_any(from, stride, is_along_k, s->is_b, to);
-        return;
-    }
-    float copy[STEP * TILE] __attribute__((aligned(64))) = {0};
-    const int64_t n_rows = is_along_k ? n_lines : k_left, columns = is_along_k ? k_left : n_lines;
-    const int64_t copy_stride = is_along_k ? STEP : TILE;
-    for (int64_t i = 0; i < n_rows; i++) {
-        float *row = copy + i * copy_stride;
-        _mm512_store_ps(row, _mm512_maskz_loadu_ps(mask_first(columns), from + i * stride));
-        if (is_along_k) {
-            _mm512_store_ps(row + TILE, _mm512_maskz_loadu_ps(mask_first(columns - TILE), from + i * stride + TILE));
-        }
-    }
-    tile_split_any(copy, copy_stride, is_along_k, s->is_b, to);
+    return r->own_end - r->own + r->shared_end - r->shared;
 }
 
-/* Packs n_steps steps from `step` of a panel, and fetches what comes next. */
-static void panel_pack(const side_t *s, int64_t n_k, int64_t panel, int64_t step, int64_t n_steps, char *to,
-                       fetch_t *next)
+static const side_t *job_side(const packer_t *p, bool is_own)
 {
-    for (int64_t i = 0; i < n_steps; i++) {
-        for (int64_t tile = 0; tile < 2; tile++) {
-            fetch_some(next, PANEL_LINES / (2 * CHUNK_STEPS), false);
-            tile_pack(s, n_k, panel * PANEL + tile * TILE, (step + i) * STEP, to + i * STEP_BYTES + tile * TILE_BYTES);
-        }
-    }
+    return is_own ? &p->w->own : &p->w->shared;
 }
 
-/* What panel_pack will read. */
-static fetch_t panel_fetch(const side_t *s, int64_t n_k, int64_t panel, int64_t step, int64_t n_steps)
+/* What a job will read. */
+static fetch_t job_fetch(const packer_t *p, const round_t *r, int64_t job)
 {
-    const int64_t line = panel * PANEL, k = step * STEP;
-    const int64_t n_lines = smaller(s->extent - line, PANEL), k_left = smaller(n_k - k, n_steps * STEP);
+    bool is_own = false;
+    const int64_t line = job_panel(r, job, &is_own) * PANEL, k = r->step * STEP;
+    const side_t *s = job_side(p, is_own);
+    const int64_t n_lines = smaller(s->extent - line, PANEL), k_left = smaller(p->w->gemm->k - k, r->n_steps * STEP);
     const float *from = s->data + line * s->line + k * s->along_k;
     return s->along_k == 1 ? fetch_init(from, s->line, n_lines, k_left) : fetch_init(from, s->along_k, k_left, n_lines);
 }
 
+static bool job_begin(packer_t *p)
+{
+    if (p->round_index == p->part->n_rounds || p->round_index > p->round_used + 1) {
+        return false;
+    }
+    bool is_own = false;
+    const int64_t panel = job_panel(&p->round, p->job, &is_own);
+    if (is_own && p->n_own_packed > p->own_used + 1) {
+        return false;
+    }
+    p->side = job_side(p, is_own);
+    p->line = panel * PANEL;
+    p->to = is_own ? p->own_packed[p->n_own_packed & 1]
+                   : p->shared_packed[p->round_index & 1] + (panel - p->round.shared) * CHUNK_BYTES;
+    p->n_own_packed += is_own;
+    p->tile = 0;
+    p->n_tiles = 2 * p->round.n_steps;
+    if (p->job + 1 < round_jobs(&p->round)) {
+        p->next = job_fetch(p, &p->round, p->job + 1);
+    } else if (p->round_index + 1 < p->part->n_rounds) {
+        const round_t next = round_get(p->w, p->part, p->round_index + 1);
+        p->next = job_fetch(p, &next, 0);
+    } else {
+        p->next.n_rows = 0;
+    }
+    return true;
+}
+
+static void job_end(packer_t *p)
+{
+    p->n_done++;
+    if (++p->job == round_jobs(&p->round)) {
+        p->job = 0;
+        if (++p->round_index < p->part->n_rounds) {
+            p->round = round_get(p->w, p->part, p->round_index);
+        }
+    }
+}
+
+/* The tile's elements, of which the matrix may lack some: they are zero. */
+static void tile_pad(packer_t *p, int64_t n_lines, int64_t k_left)
+{
+    const bool is_along_k = p->side->along_k == 1;
+    const int64_t n_rows = is_along_k ? n_lines : k_left, n_columns = is_along_k ? k_left : n_lines;
+    const int64_t rows = is_along_k ? TILE : STEP, columns = is_along_k ? STEP : TILE;
+    for (int64_t i = 0; i < rows; i++) {
+        for (int64_t j = 0; j < columns; j += TILE) {
+            const __mmask16 mask = mask_first(i < n_rows ? n_columns - j : 0);
+            _mm512_store_ps(p->padded + i * columns + j, _mm512_maskz_loadu_ps(mask, p->from + i * p->from_row + j));
+        }
+    }
+    p->from = p->padded;
+    p->from_row = columns;
+}
+
+/* A tile's rows are those of `from`, or turned: where k is adjacent and pairs of k are rows, or neither. */
+static void tile_begin(packer_t *p)
+{
+    const side_t *s = p->side;
+    const bool is_along_k = s->along_k == 1;
+    const int64_t line = p->line + (p->tile & 1) * TILE, k = (p->round.step + p->tile / 2) * STEP;
+    const int64_t n_lines = s->extent - line, k_left = p->w->gemm->k - k;
+    p->from = s->data + line * s->line + k * s->along_k;
+    p->from_row = is_along_k ? s->line : s->along_k;
+    if (n_lines < TILE || k_left < STEP) {
+        tile_pad(p, n_lines, k_left);
+    }
+    p->from_high = is_along_k ? TILE : TILE * p->from_row; /* from an element to its pair's other one */
+    p->low = p->from;
+    p->high = p->from + p->from_high;
+    p->row = 0;
+    p->phase = is_along_k == s->is_b ? PHASE_TURN : PHASE_ROWS;
+}
+
+static void tile_turn(packer_t *p)
+{
+    if (p->low == p->from) {
+        square_transpose(p->from, p->from_row, p->turned);
+        p->low = p->turned;
+        return;
+    }
+    square_transpose(p->high, p->from_row, p->turned + TILE * TILE);
+    p->high = p->turned + TILE * TILE;
+    p->from_row = TILE;
+    p->phase = PHASE_ROWS;
+}
+
+static inline char *tile_place(const packer_t *p, int64_t tile)
+{
+    return p->to + tile / 2 * STEP_BYTES + (tile & 1) * TILE_BYTES;
+}
+
+/* Does the packer's next unit of work; false: nothing can be packed now. */
+static bool packer_run(packer_t *p)
+{
+    if (p->phase == PHASE_JOB) {
+        if (!job_begin(p)) {
+            return false;
+        }
+        p->phase = PHASE_TILE;
+    }
+    if (p->phase == PHASE_TILE) {
+        tile_begin(p);
+    }
+    fetch_some(&p->next, LINES_AT_ONCE, false);
+    if (p->phase == PHASE_TURN) {
+        tile_turn(p);
+        return true;
+    }
+    const int64_t row = p->row;
+    char *to = tile_place(p, p->tile) + 64 * row;
+    const float *low = p->low + row * p->from_row, *high = p->high + row * p->from_row;
+    for (int64_t i = 0; i < ROWS_AT_ONCE; i++) {
+        row_split(_mm512_loadu_ps(low + i * p->from_row), _mm512_loadu_ps(high + i * p->from_row), to + 64 * i,
+                  2 * TILE_BYTES);
+    }
+    p->row += ROWS_AT_ONCE;
+    if (p->row == TILE) {
+        p->phase = PHASE_TILE;
+        if (++p->tile == p->n_tiles) {
+            p->phase = PHASE_JOB;
+            job_end(p);
+        }
+    }
+    return true;
+}
+
+/* Sums of a block that are still to be added to c. */
+typedef struct finish {
+    const float *bias;    /* or NULL */
+    const float *partial; /* [32][32], or NULL: the span's other chunks */
+    float *c;
+    int64_t c_row, row, n_rows;
+    __mmask16 left, right;
+    bool is_adding;
+    float sums[PANEL * PANEL] __attribute__((aligned(64)));
+} finish_t;
+
+static inline __attribute__((always_inline)) void finish_some(finish_t *f, int64_t n)
+{
+    const int64_t end = smaller(f->row + n, f->n_rows);
+    for (; f->row < end; f->row++) {
+        float *c = f->c + f->row * f->c_row;
+        __m512 x = _mm512_load_ps(f->sums + f->row * PANEL), y = _mm512_load_ps(f->sums + f->row * PANEL + TILE);
+        if (f->partial != NULL) {
+            x = _mm512_add_ps(x, _mm512_load_ps(f->partial + f->row * PANEL));
+            y = _mm512_add_ps(y, _mm512_load_ps(f->partial + f->row * PANEL + TILE));
+        }
+        if (f->is_adding) {
+            x = _mm512_add_ps(x, _mm512_maskz_loadu_ps(f->left, c));
+            y = _mm512_add_ps(y, _mm512_maskz_loadu_ps(f->right, c + TILE));
+        }
+        if (f->bias != NULL) {
+            x = _mm512_add_ps(x, _mm512_maskz_loadu_ps(f->left, f->bias));
+            y = _mm512_add_ps(y, _mm512_maskz_loadu_ps(f->right, f->bias + TILE));
+        }
+        _mm512_mask_storeu_ps(c, f->left, x);
+        _mm512_mask_storeu_ps(c + TILE, f->right, y);
+    }
+}
+
+/* What a thread does. */
+typedef struct lane {
+    packer_t packer;
+    finish_t finish;
+    fetch_t c;      /* the block of c that comes next */
+    float *partial; /* [block of a round][32][32], where sums are cut into spans */
+} lane_t;
+enum { LANE_BYTES = (sizeof(lane_t) + 4095) / 4096 * 4096 };
+
+/* What is done while the matrix unit multiplies. */
+static __attribute__((noinline)) void lane_meanwhile(lane_t *lane)
+{
+    fetch_some(&lane->c, 3, true);
+    finish_some(&lane->finish, SUMS_AT_ONCE);
+    (void)packer_run(&lane->packer);
+}
 /* gcc 12's intrinsics don't say that they read memory. */
 #define TILE_LOAD(tile_x, from_x, stride_x)                                                                            \
     __asm__ volatile("tileloadd (%0,%1,1), %%tmm" #tile_x ::"r"(from_x), "r"((int64_t)(stride_x)) : "memory")
@@ -274,104 +469,45 @@ static void tiles_release(void)
     __asm__ volatile("tilerelease" ::);
 }
 
-/*
- * c[32,32] (+)= the six products of n_steps steps, or + bias[32]; rows of c are row_bytes apart. The small products are
- * added first.
- */
-typedef enum start { START_ZERO, START_BIAS, START_C } start_t;
-typedef struct ahead {
-    fetch_t panel;       /* the panel to be packed next */
-    fetch_t c;           /* the block of c that comes next */
-    int64_t n_per_group; /* lines of the panel for a group of four products */
-} ahead_t;
-
-static inline __attribute__((always_inline)) void products_run(ahead_t *ahead)
+/* Tiles 0-3 = the six products of n_steps steps, small ones first. */
+static void sums_run(const char *a, const char *b, int64_t n_steps, lane_t *lane)
 {
-    TILE_MULTIPLY();
-    fetch_some(&ahead->panel, ahead->n_per_group, false);
-    fetch_some(&ahead->c, 3, true);
-}
-
-static void sums_run(const char *a, const char *b, int64_t n_steps, start_t start, const float *bias, char *c,
-                     int64_t row_bytes, ahead_t *ahead_p)
-{
-    ahead_t ahead = *ahead_p;
-    char *lower = c + TILE * row_bytes;
-    if (start == START_ZERO) {
-        TILE_ZERO(0);
-        TILE_ZERO(1);
-        TILE_ZERO(2);
-        TILE_ZERO(3);
-    } else {
-        const char *from = start == START_C ? c : (const char *)bias;
-        const char *from_lower = start == START_C ? lower : from;
-        const int64_t stride = start == START_C ? row_bytes : 0;
-        TILE_LOAD(0, from, stride);
-        TILE_LOAD(1, from + 64, stride);
-        TILE_LOAD(2, from_lower, stride);
-        TILE_LOAD(3, from_lower + 64, stride);
-    }
+    TILE_ZERO(0);
+    TILE_ZERO(1);
+    TILE_ZERO(2);
+    TILE_ZERO(3);
     for (int64_t i = 0; i < n_steps; i++, a += STEP_BYTES, b += STEP_BYTES) {
         TILE_LOAD_A(a, 2);
         TILE_LOAD_B(b, 0);
-        products_run(&ahead);
+        TILE_MULTIPLY();
+        lane_meanwhile(lane);
         TILE_LOAD_A(a, 1);
-        products_run(&ahead);
+        TILE_MULTIPLY();
+        lane_meanwhile(lane);
         TILE_LOAD_B(b, 1);
-        products_run(&ahead);
+        TILE_MULTIPLY();
+        lane_meanwhile(lane);
         TILE_LOAD_A(a, 0);
-        products_run(&ahead);
+        TILE_MULTIPLY();
+        lane_meanwhile(lane);
         TILE_LOAD_B(b, 2);
-        products_run(&ahead);
+        TILE_MULTIPLY();
+        lane_meanwhile(lane);
         TILE_LOAD_B(b, 0);
-        products_run(&ahead);
+        TILE_MULTIPLY();
+        lane_meanwhile(lane);
     }
-    TILE_STORE(0, c, row_bytes);
-    TILE_STORE(1, c + 64, row_bytes);
+}
+
+static void sums_store(float *to, int64_t row)
+{
+    const int64_t row_bytes = row * (int64_t)sizeof(float);
+    char *upper = (char *)to, *lower = upper + TILE * row_bytes;
+    TILE_STORE(0, upper, row_bytes);
+    TILE_STORE(1, upper + 64, row_bytes);
     TILE_STORE(2, lower, row_bytes);
     TILE_STORE(3, lower + 64, row_bytes);
-    ahead_p->panel = ahead.panel;
 }
-
-/* The block of c from (row, column) on, of which less than 32 x 32 may be c's: then by way of a copy. */
-static void block_run(const gd_gemm_t *g, int64_t row, int64_t column, const char *a, const char *b, int64_t n_steps,
-                      bool is_first, ahead_t *ahead)
-{
-    const bool is_adding = !is_first || g->is_accumulating;
-    const float *bias = is_first && g->bias != NULL ? g->bias + column : NULL;
-    const int64_t rows = smaller(g->m - row, PANEL), columns = smaller(g->n - column, PANEL);
-    float *c = g->c + row * g->c_row + column;
-    if (rows == PANEL && columns == PANEL && !(is_adding && bias != NULL)) {
-        const start_t start = is_adding ? START_C : bias != NULL ? START_BIAS : START_ZERO;
-        sums_run(a, b, n_steps, start, bias, (char *)c, g->c_row * (int64_t)sizeof(float), ahead);
-        return;
-    }
-    float copy[PANEL * PANEL] __attribute__((aligned(64)));
-    const __mmask16 left = mask_first(columns), right = mask_first(columns - TILE);
-    for (int64_t i = 0; i < PANEL; i++) {
-        __m512 x = _mm512_setzero_ps(), y = _mm512_setzero_ps();
-        if (bias != NULL) {
-            x = _mm512_maskz_loadu_ps(left, bias);
-            y = _mm512_maskz_loadu_ps(right, bias + TILE);
-        }
-        if (is_adding && i < rows) {
-            x = _mm512_add_ps(x, _mm512_maskz_loadu_ps(left, c + i * g->c_row));
-            y = _mm512_add_ps(y, _mm512_maskz_loadu_ps(right, c + i * g->c_row + TILE));
-        }
-        _mm512_store_ps(copy + i * PANEL, x);
-        _mm512_store_ps(copy + i * PANEL + TILE, y);
-    }
-    sums_run(a, b, n_steps, START_C, NULL, (char *)copy, PANEL * (int64_t)sizeof(float), ahead);
-    for (int64_t i = 0; i < rows; i++) {
-        _mm512_mask_storeu_ps(c + i * g->c_row, left, _mm512_load_ps(copy + i * PANEL));
-        _mm512_mask_storeu_ps(c + i * g->c_row + TILE, right, _mm512_load_ps(copy + i * PANEL + TILE));
-    }
-}
-
-/* Panels [own, own_end) of one side meet panels [shared, shared_end) of the other in c's blocks. */
-typedef struct part {
-    int64_t own, own_end, shared, shared_end;
-} part_t;
 
 /* Where the block of c lies. */
 static void block_place(const work_t *w, int64_t own, int64_t shared, int64_t *row_p, int64_t *column_p)
@@ -380,57 +516,128 @@ static void block_place(const work_t *w, int64_t own, int64_t shared, int64_t *r
     *column_p = (w->own.is_b ? own : shared) * PANEL;
 }
 
-/* Panel `own`, packed in own_packed, times the group's. */
-static void group_run(const work_t *w, const part_t *group, int64_t own, const char *own_packed,
-                      const char *shared_packed, int64_t step, int64_t n_steps, fetch_t *next)
+static fetch_t block_fetch(const work_t *w, int64_t own, int64_t shared)
 {
     const gd_gemm_t *g = w->gemm;
-    const int64_t n_groups = (group->shared_end - group->shared) * n_steps * N_PRODUCTS;
-    ahead_t ahead = {.panel = *next, .n_per_group = gd_cpu_n_blocks(PANEL_LINES, n_groups)};
-    for (int64_t j = group->shared; j < group->shared_end; j++) {
-        const char *other = shared_packed + (j - group->shared) * CHUNK_BYTES;
-        int64_t row = 0, column = 0;
-        const bool is_last = j + 1 == group->shared_end;
-        block_place(w, is_last ? smaller(own + 1, group->own_end - 1) : own, is_last ? group->shared : j + 1, &row,
-                    &column);
-        ahead.c = fetch_init(g->c + row * g->c_row + column, g->c_row, smaller(g->m - row, PANEL),
-                             smaller(g->n - column, PANEL));
-        block_place(w, own, j, &row, &column);
-        block_run(g, row, column, w->own.is_b ? other : own_packed, w->own.is_b ? own_packed : other, n_steps,
-                  step == 0, &ahead);
+    int64_t row = 0, column = 0;
+    block_place(w, own, shared, &row, &column);
+    return fetch_init(g->c + row * g->c_row + column, g->c_row, smaller(g->m - row, PANEL),
+                      smaller(g->n - column, PANEL));
+}
+
+/* Where the sums in tiles go: into a block's partial sums, but a span's last chunk into c. */
+static void block_finish(const work_t *w, const part_t *part, const round_t *r, int64_t own, int64_t shared,
+                         float *partial, finish_t *f)
+{
+    const gd_gemm_t *g = w->gemm;
+    const int64_t chunk = r->step / CHUNK_STEPS, span = part->n_chunks > SPAN_CHUNKS ? SPAN_CHUNKS : 1;
+    const bool is_first = chunk % span == 0, is_last = chunk % span == span - 1 || chunk == part->n_chunks - 1;
+    if (!is_last && is_first) {
+        sums_store(partial, PANEL);
+        return;
+    }
+    if (!is_last) {
+        sums_store(f->sums, PANEL);
+        f->bias = f->partial = NULL;
+        f->c = partial;
+        f->c_row = PANEL;
+        f->row = 0;
+        f->n_rows = PANEL;
+        f->left = f->right = mask_first(TILE);
+        f->is_adding = true;
+        return;
+    }
+    int64_t row = 0, column = 0;
+    block_place(w, own, shared, &row, &column);
+    const int64_t rows = smaller(g->m - row, PANEL), columns = smaller(g->n - column, PANEL);
+    float *c = g->c + row * g->c_row + column;
+    const bool is_adding = chunk >= span || g->is_accumulating;
+    const float *bias = chunk < span && g->bias != NULL ? g->bias + column : NULL;
+    if (rows == PANEL && columns == PANEL && !is_adding && bias == NULL && is_first) {
+        sums_store(c, g->c_row);
+        return;
+    }
+    sums_store(f->sums, PANEL);
+    f->bias = bias;
+    f->partial = is_first ? NULL : partial;
+    f->c = c;
+    f->c_row = g->c_row;
+    f->row = 0;
+    f->n_rows = rows;
+    f->left = mask_first(columns);
+    f->right = mask_first(columns - TILE);
+    f->is_adding = is_adding;
+}
+
+/* Blocks until n jobs are packed. */
+static void packer_wait(packer_t *p, int64_t n)
+{
+    while (p->n_done < n && packer_run(p)) {
     }
 }
 
-static void part_run(const work_t *w, char *scratch, const part_t *part)
+static void round_run(lane_t *lane, const round_t *r, int64_t n_before)
 {
-    const int64_t n_k = w->gemm->k, all_steps = gd_cpu_n_blocks(n_k, STEP);
-    char *packed = scratch + CHUNK_BYTES;
-    part_t group = *part;
-    for (; group.shared < part->shared_end; group.shared = group.shared_end) {
-        group.shared_end = smaller(group.shared + GROUP_PANELS, part->shared_end);
-        for (int64_t step = 0; step < all_steps; step += CHUNK_STEPS) {
-            const int64_t n_steps = smaller(CHUNK_STEPS, all_steps - step);
-            for (int64_t j = group.shared; j < group.shared_end; j++) {
-                fetch_t next = j + 1 < group.shared_end ? panel_fetch(&w->shared, n_k, j + 1, step, n_steps)
-                                                        : panel_fetch(&w->own, n_k, group.own, step, n_steps);
-                panel_pack(&w->shared, n_k, j, step, n_steps, packed + (j - group.shared) * CHUNK_BYTES, &next);
-            }
-            for (int64_t i = group.own; i < group.own_end; i++) {
-                fetch_t next = i + 1 < group.own_end
-                                   ? panel_fetch(&w->own, n_k, i + 1, step, n_steps)
-                                   : panel_fetch(&w->shared, n_k, group.shared, step + n_steps, CHUNK_STEPS);
-                panel_pack(&w->own, n_k, i, step, n_steps, scratch, &(fetch_t){.n_rows = 0});
-                group_run(w, &group, i, scratch, packed, step, n_steps, &next);
-            }
+    packer_t *p = &lane->packer;
+    const work_t *w = p->w;
+    const int64_t n_shared = r->shared_end - r->shared;
+    const char *shared_packed = p->shared_packed[p->round_used & 1];
+    for (int64_t i = r->own; i < r->own_end; i++, p->own_used++) {
+        const char *own_packed = p->own_packed[p->own_used & 1];
+        for (int64_t j = 0; j < n_shared; j++) {
+            const bool is_last = j + 1 == n_shared;
+            packer_wait(p, n_before + (i == r->own ? j + 2 : n_shared + i - r->own + 1));
+            lane->c =
+                block_fetch(w, is_last ? smaller(i + 1, r->own_end - 1) : i, is_last ? r->shared : r->shared + j + 1);
+            const char *other = shared_packed + j * CHUNK_BYTES;
+            sums_run(w->own.is_b ? other : own_packed, w->own.is_b ? own_packed : other, r->n_steps, lane);
+            finish_some(&lane->finish, PANEL);
+            float *partial = lane->partial + ((i - r->own) * n_shared + j) * PANEL * PANEL;
+            block_finish(w, p->part, r, i, r->shared + j, partial, &lane->finish);
         }
     }
+}
+
+static void part_run(const work_t *w, char *scratch, part_t *part)
+{
+    const int64_t n_shared = smaller(GROUP_PANELS, part->shared_end - part->shared);
+    const int64_t n_own = part->own_end - part->own;
+    part->n_chunks = gd_cpu_n_blocks(w->gemm->k, CHUNK_STEPS * STEP);
+    part->own_per_round = part->n_chunks > 1 ? smaller(n_own, GROUP_BLOCKS / n_shared) : n_own;
+    part->own_rounds = gd_cpu_n_blocks(n_own, part->own_per_round);
+    part->n_rounds = gd_cpu_n_blocks(part->shared_end - part->shared, GROUP_PANELS) * part->own_rounds * part->n_chunks;
+    lane_t *lane = (lane_t *)(void *)scratch;
+    char *packed = scratch + LANE_BYTES;
+    lane->finish.row = lane->finish.n_rows = 0;
+    lane->c.n_rows = 0;
+    lane->partial = (float *)(void *)(packed + 2 * (1 + n_shared) * CHUNK_BYTES);
+    packer_t *p = &lane->packer;
+    p->w = w;
+    p->part = part;
+    for (int64_t i = 0; i < 2; i++) {
+        p->own_packed[i] = packed + i * CHUNK_BYTES;
+        p->shared_packed[i] = packed + (2 + i * n_shared) * CHUNK_BYTES;
+    }
+    p->own_used = p->round_used = p->round_index = p->job = p->n_own_packed = p->n_done = 0;
+    p->phase = PHASE_JOB;
+    p->round = round_get(w, part, 0);
+    int64_t n_before = 0;
+    for (; p->round_used < part->n_rounds; p->round_used++) {
+        const round_t round = round_get(w, part, p->round_used);
+        round_run(lane, &round, n_before);
+        n_before += round_jobs(&round);
+    }
+    finish_some(&lane->finish, PANEL);
 }
 
 static void parts_run(void *arg, int64_t begin, int64_t end)
 {
     work_t *w = arg;
     const int64_t group = smaller(w->shared_per_part, GROUP_PANELS);
-    char *scratch = gd_cpu_scratch(GD_CPU_SLOT_GEMM, (size_t)((1 + group) * CHUNK_BYTES));
+    const bool has_spans = w->gemm->k > SPAN_CHUNKS * CHUNK_STEPS * STEP;
+    const int64_t partial_bytes = has_spans ? GROUP_BLOCKS * PANEL * PANEL * (int64_t)sizeof(float) : 0;
+    char *scratch =
+        gd_cpu_scratch(GD_CPU_SLOT_GEMM, (size_t)(LANE_BYTES + 2 * (1 + group) * CHUNK_BYTES + partial_bytes));
     if (scratch == NULL) {
         w->has_failed = true;
         return;
@@ -439,10 +646,10 @@ static void parts_run(void *arg, int64_t begin, int64_t end)
     for (int64_t i = begin; i < end; i++) {
         const int64_t own = i / w->shared_parts * w->own_per_part;
         const int64_t shared = i % w->shared_parts * w->shared_per_part;
-        const part_t part = {.own = own,
-                             .own_end = smaller(own + w->own_per_part, w->n_own),
-                             .shared = shared,
-                             .shared_end = smaller(shared + w->shared_per_part, w->n_shared)};
+        part_t part = {.own = own,
+                       .own_end = smaller(own + w->own_per_part, w->n_own),
+                       .shared = shared,
+                       .shared_end = smaller(shared + w->shared_per_part, w->n_shared)};
         part_run(w, scratch, &part);
     }
     tiles_release();

@@ -104,8 +104,8 @@ static error_t error_measure(const gd_gemm_t *g, const float *before, int64_t ev
 }
 
 static const int64_t shapes[][3] = {
-    {1, 1, 1},     {32, 32, 32},   {31, 33, 17},   {16, 48, 130},  {5, 200, 40},    {200, 5, 300},
-    {96, 65, 128}, {65, 128, 192}, {160, 96, 257}, {33, 1100, 64}, {1056, 40, 160}, {64, 64, 2100},
+    {1, 1, 1},      {32, 32, 32},   {31, 33, 17},   {16, 48, 130},   {5, 200, 40},   {200, 5, 300},  {96, 65, 128},
+    {65, 128, 192}, {160, 96, 257}, {33, 1100, 64}, {1056, 40, 160}, {64, 64, 2100}, {600, 40, 290}, {40, 70, 4300},
 };
 
 static void errors_are_those_of_floats_for_every_shape_and_layout(void **state)
@@ -161,11 +161,11 @@ static void make_cancelling(problem_t *p)
     }
 }
 
-static void errors_are_smaller_than_onednns_in_f32_or_little_larger(void **state)
+static void errors_are_no_larger_than_onednns_in_f32(void **state)
 {
     (void)state;
     NEEDS_AMX();
-    static const int64_t inner[] = {64, 128, 512, 1000, 3072};
+    static const int64_t inner[] = {64, 128, 512, 1000, 3072, 6000, 50257};
     for (size_t i = 0; i < sizeof(inner) / sizeof(inner[0]); i++) {
         for (int kind = 0; kind < 4; kind++) {
             problem_t p = problem_new(1, 96, 128, inner[i], 0);
@@ -177,14 +177,15 @@ static void errors_are_smaller_than_onednns_in_f32_or_little_larger(void **state
                 make_cancelling(&p);
             }
 
+            const int64_t every = inner[i] > 4000 ? 61 : 1;
             assert_ok(gd_onednn_gemm(&p.gemm));
-            const error_t plain = error_measure(&p.gemm, NULL, 1);
+            const error_t plain = error_measure(&p.gemm, NULL, every);
             assert_ok(gd_amx_gemm(&p.gemm));
-            const error_t tiles = error_measure(&p.gemm, NULL, 1);
+            const error_t tiles = error_measure(&p.gemm, NULL, every);
 
             /* a sum that is one term only is rounded once by oneDNN, by us a few times */
-            const double bound = fmax(1.25 * sqrt(plain.mean_square), 0x1.5p-24);
-            if (!(sqrt(tiles.mean_square) <= bound && tiles.most <= fmax(2 * plain.most, 0x1p-20))) {
+            const double bound = fmax(sqrt(plain.mean_square), 0x1.5p-24);
+            if (!(sqrt(tiles.mean_square) <= bound && tiles.most <= fmax(plain.most, 0x1p-21))) {
                 fail_msg("k %lld, kind %d: rms error %g, oneDNN's %g; most %g, oneDNN's %g", (long long)inner[i], kind,
                          sqrt(tiles.mean_square), sqrt(plain.mean_square), tiles.most, plain.most);
             }
@@ -197,13 +198,14 @@ static void the_result_does_not_depend_on_the_number_of_threads(void **state)
 {
     (void)state;
     NEEDS_AMX();
-    static const int64_t sizes[][4] = {{1, 96, 1100, 200}, {1, 400, 70, 96}, {5, 64, 48, 40}, {2, 33, 260, 33}};
+    static const int64_t sizes[][4] = {
+        {1, 96, 1100, 200}, {1, 400, 70, 96}, {5, 64, 48, 40}, {2, 33, 260, 33}, {1, 70, 600, 4500}};
     for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
         problem_t p = problem_new(sizes[i][0], sizes[i][1], sizes[i][2], sizes[i][3], B_TURNED | BIAS);
         assert_ok(gd_amx_gemm(&p.gemm));
         float *one = mem_alloc((size_t)p.n_c * sizeof(float));
         memcpy(one, p.c, (size_t)p.n_c * sizeof(float));
-        assert_true(error_measure(&p.gemm, NULL, 3).most < 4e-7);
+        assert_true(error_measure(&p.gemm, NULL, 101).most < 4e-7);
 
         for (int n_threads = 2; n_threads <= 6; n_threads++) {
             memset(p.c, 0xFF, (size_t)p.n_c * sizeof(float));
@@ -305,7 +307,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(errors_are_those_of_floats_for_every_shape_and_layout),
-        TEST(errors_are_smaller_than_onednns_in_f32_or_little_larger),
+        TEST(errors_are_no_larger_than_onednns_in_f32),
         TEST(the_result_does_not_depend_on_the_number_of_threads),
         TEST(a_product_with_the_unit_matrix_gives_every_float_back),
         TEST(what_is_not_finite_stays_in_its_row_or_column),
