@@ -95,44 +95,22 @@ static inline float row_exp(const float *x, float max, float *y, int64_t n)
     return lanes_sum(lane);
 }
 
-static void softmax_f32(void *arg, int64_t begin, int64_t end)
+static inline void softmax_row(const float *x, float *y, int64_t n)
 {
-    rows_t *rows = arg;
-    const int64_t n = rows->width;
-    float *buffer = rows_buffer(rows);
-    if (buffer == NULL) {
-        return;
-    }
-    for (int64_t row = begin; row < end; row++) {
-        const float *x = half_row(rows->a, rows->dtype, row * n, n, buffer);
-        float *y = half_row_open(rows->y, rows->dtype, row * n, buffer);
-        const float factor = 1.0f / row_exp(x, row_max(x, n), y, n);
+    const float factor = 1.0f / row_exp(x, row_max(x, n), y, n);
 #pragma omp simd
-        for (int64_t i = 0; i < n; i++) {
-            y[i] *= factor;
-        }
-        half_row_put(y, rows->y, rows->dtype, row * n, n);
+    for (int64_t i = 0; i < n; i++) {
+        y[i] *= factor;
     }
 }
 
-static void log_softmax_f32(void *arg, int64_t begin, int64_t end)
+static inline void log_softmax_row(const float *x, float *y, int64_t n)
 {
-    rows_t *rows = arg;
-    const int64_t n = rows->width;
-    float *buffer = rows_buffer(rows);
-    if (buffer == NULL) {
-        return;
-    }
-    for (int64_t row = begin; row < end; row++) {
-        const float *x = half_row(rows->a, rows->dtype, row * n, n, buffer);
-        float *y = half_row_open(rows->y, rows->dtype, row * n, buffer);
-        const float max = row_max(x, n);
-        const float shift = max + logf(row_exp(x, max, NULL, n));
+    const float max = row_max(x, n);
+    const float shift = max + logf(row_exp(x, max, NULL, n));
 #pragma omp simd
-        for (int64_t i = 0; i < n; i++) {
-            y[i] = x[i] - shift;
-        }
-        half_row_put(y, rows->y, rows->dtype, row * n, n);
+    for (int64_t i = 0; i < n; i++) {
+        y[i] = x[i] - shift;
     }
 }
 
@@ -168,47 +146,56 @@ static inline float row_sum(const float *a, int64_t n)
     return lanes_sum(lane);
 }
 
-static void softmax_backward_f32(void *arg, int64_t begin, int64_t end)
+static inline void softmax_backward_row(const float *dy, const float *y, float *dx, int64_t n)
 {
-    rows_t *rows = arg;
-    const int64_t n = rows->width;
-    float *buffer = rows_buffer(rows);
-    if (buffer == NULL) {
-        return;
-    }
-    for (int64_t row = begin; row < end; row++) {
-        const float *dy = half_row(rows->a, rows->dtype, row * n, n, buffer);
-        const float *y = half_row(rows->b, rows->dtype, row * n, n, buffer + n);
-        float *dx = half_row_open(rows->y, rows->dtype, row * n, buffer);
-        const float dot = row_dot(dy, y, n);
+    const float dot = row_dot(dy, y, n);
 #pragma omp simd
-        for (int64_t i = 0; i < n; i++) {
-            dx[i] = y[i] * (dy[i] - dot);
-        }
-        half_row_put(dx, rows->y, rows->dtype, row * n, n);
+    for (int64_t i = 0; i < n; i++) {
+        dx[i] = y[i] * (dy[i] - dot);
     }
 }
 
-static void log_softmax_backward_f32(void *arg, int64_t begin, int64_t end)
+static inline void log_softmax_backward_row(const float *dy, const float *y, float *dx, int64_t n)
 {
-    rows_t *rows = arg;
-    const int64_t n = rows->width;
-    float *buffer = rows_buffer(rows);
-    if (buffer == NULL) {
-        return;
-    }
-    for (int64_t row = begin; row < end; row++) {
-        const float *dy = half_row(rows->a, rows->dtype, row * n, n, buffer);
-        const float *y = half_row(rows->b, rows->dtype, row * n, n, buffer + n);
-        float *dx = half_row_open(rows->y, rows->dtype, row * n, buffer);
-        const float sum = row_sum(dy, n);
+    const float sum = row_sum(dy, n);
 #pragma omp simd
-        for (int64_t i = 0; i < n; i++) {
-            dx[i] = dy[i] - vec_exp(y[i]) * sum;
-        }
-        half_row_put(dx, rows->y, rows->dtype, row * n, n);
+    for (int64_t i = 0; i < n; i++) {
+        dx[i] = dy[i] - vec_exp(y[i]) * sum;
     }
 }
+
+#define DEFINE_FORWARD(name_x)                                                                                         \
+    static void name_x##_f32(void *arg, int64_t begin, int64_t end)                                                    \
+    {                                                                                                                  \
+        rows_t *rows = arg;                                                                                            \
+        const int64_t n = rows->width;                                                                                 \
+        float *buffer = rows_buffer(rows);                                                                             \
+        for (int64_t row = begin; row < end && buffer != NULL; row++) {                                                \
+            const float *x = half_row(rows->a, rows->dtype, row * n, n, buffer);                                       \
+            float *y = half_row_open(rows->y, rows->dtype, row * n, buffer);                                           \
+            name_x##_row(x, y, n);                                                                                     \
+            half_row_put(y, rows->y, rows->dtype, row *n, n);                                                          \
+        }                                                                                                              \
+    }
+DEFINE_FORWARD(softmax)
+DEFINE_FORWARD(log_softmax)
+
+#define DEFINE_BACKWARD(name_x)                                                                                        \
+    static void name_x##_f32(void *arg, int64_t begin, int64_t end)                                                    \
+    {                                                                                                                  \
+        rows_t *rows = arg;                                                                                            \
+        const int64_t n = rows->width;                                                                                 \
+        float *buffer = rows_buffer(rows);                                                                             \
+        for (int64_t row = begin; row < end && buffer != NULL; row++) {                                                \
+            const float *dy = half_row(rows->a, rows->dtype, row * n, n, buffer);                                      \
+            const float *y = half_row(rows->b, rows->dtype, row * n, n, buffer + n);                                   \
+            float *dx = half_row_open(rows->y, rows->dtype, row * n, buffer);                                          \
+            name_x##_row(dy, y, dx, n);                                                                                \
+            half_row_put(dx, rows->y, rows->dtype, row *n, n);                                                         \
+        }                                                                                                              \
+    }
+DEFINE_BACKWARD(softmax_backward)
+DEFINE_BACKWARD(log_softmax_backward)
 
 static void softmax_f64(void *arg, int64_t begin, int64_t end)
 {
