@@ -22,6 +22,7 @@ typedef struct gd_cpu_update {
     float gradient_scale, lr, decay, keep;
     float beta1, one_minus_beta1, beta2, one_minus_beta2;
     float step_size, gradient_step, root_scale, epsilon;
+    float undamped; /* sgd: what of g comes into the buffer */
     int is_nesterov, is_centered;
 } gd_cpu_update_t;
 
@@ -37,11 +38,12 @@ typedef struct gd_cpu_factored {
 } gd_cpu_factored_t;
 
 typedef struct gd_cpu_optim {
-    /* s0 = beta1 s0 + g;  p -= lr · (nesterov ? g + beta1 s0 : s0); s0 NULL: p -= lr · g */
+    /* s0 = beta1 s0 + undamped g;  p -= lr · (nesterov ? g + beta1 s0 : s0); s0 NULL: p -= lr · g */
     gd_cpu_update_func_t sgd;
     /* s0 += (1 - beta1) (g - s0);  s1 = beta2 s1 + (1 - beta2) g²
      * p = keep p - step_size s0 / (sqrt(s1) root_scale + epsilon); decay decoupled (adamw) or coupled (adam).
-     * nadam: p -= gradient_step g / (…) + step_size s0 / (…); radam: root_scale 0: p -= step_size s0 */
+     * with s2: s2 = max(s2, s1) stands in s1's place. nadam: p = keep p - gradient_step g / (…) - step_size s0 / (…);
+     * radam: root_scale 0: p = keep p - step_size s0. Their decay is coupled or decoupled: the other one is none */
     gd_cpu_update_func_t adamw, adam, nadam, radam;
     /* s0 += g²;  p -= lr g / (sqrt(s0) + epsilon) */
     gd_cpu_update_func_t adagrad;

@@ -16,6 +16,13 @@ static double radam_factor(double beta2, double t, double correction2)
     return sqrt((length - 4) * (length - 2) * longest / ((longest - 4) * (longest - 2) * length));
 }
 
+/* Of kinds that have both: the weight decay is left to one of two. */
+static void decay_place(bool is_decoupled, gd_cpu_update_t *args)
+{
+    args->decay = is_decoupled ? 0 : args->decay;
+    args->keep = is_decoupled ? args->keep : 1;
+}
+
 void optim_coefficients(const gd_optimizer_t *optimizer, const optim_class_t *class, double lr, double gradient_scale,
                         const float *gradients, gd_cpu_update_t *args_p)
 {
@@ -47,15 +54,18 @@ void optim_coefficients(const gd_optimizer_t *optimizer, const optim_class_t *cl
     case GD_OPTIMIZER_SGD:
     case GD_OPTIMIZER_LARS:
         args.beta1 = (float)options->momentum;
+        args.undamped = (float)(optimizer->n_steps > 1 ? 1 - options->dampening : 1); /* the buffer begins as g */
         break;
     case GD_OPTIMIZER_NADAM: {
         const double mu = options->beta1 * (1 - 0.5 * pow(0.96, t * options->momentum_decay));
         const double mu_next = options->beta1 * (1 - 0.5 * pow(0.96, (t + 1) * options->momentum_decay));
+        decay_place(options->is_decoupled, &args);
         args.gradient_step = (float)(lr * (1 - mu) / (1 - optimizer->mu_product));
         args.step_size = (float)(lr * mu_next / (1 - optimizer->mu_product * mu_next));
         break;
     }
     case GD_OPTIMIZER_RADAM:
+        decay_place(options->is_decoupled, &args);
         args.root_scale = (float)(radam_factor(options->beta2, t, correction2) * sqrt(correction2));
         break;
     case GD_OPTIMIZER_ADAGRAD:

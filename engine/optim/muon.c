@@ -153,6 +153,7 @@ static void adamw_update(const optim_step_t *step, int segment)
     args.gradients += offset;
     args.state[0] = optimizer->states[1].data + optimizer->states[1].offset[segment];
     args.state[1] = optimizer->states[2].data + optimizer->states[2].offset[segment];
+    args.state[2] = NULL;
     step->kernels->adamw(&args, 0, optim_segment_end(optimizer->flat, segment) - offset);
 }
 

@@ -28,8 +28,8 @@ typedef struct state_row {
 /* PyTorch's names; the last slot is kept for the average. */
 static const state_row_t state_rows[GD_OPTIMIZER_COUNT][OPTIM_MAX_STATES - 1] = {
     [GD_OPTIMIZER_SGD] = {{"momentum_buffer", EXTENT_FULL}},
-    [GD_OPTIMIZER_ADAMW] = {{"exp_avg", EXTENT_FULL}, {"exp_avg_sq", EXTENT_FULL}},
-    [GD_OPTIMIZER_ADAM] = {{"exp_avg", EXTENT_FULL}, {"exp_avg_sq", EXTENT_FULL}},
+    [GD_OPTIMIZER_ADAMW] = {{"exp_avg", EXTENT_FULL}, {"exp_avg_sq", EXTENT_FULL}, {"max_exp_avg_sq", EXTENT_FULL}},
+    [GD_OPTIMIZER_ADAM] = {{"exp_avg", EXTENT_FULL}, {"exp_avg_sq", EXTENT_FULL}, {"max_exp_avg_sq", EXTENT_FULL}},
     [GD_OPTIMIZER_NADAM] = {{"exp_avg", EXTENT_FULL}, {"exp_avg_sq", EXTENT_FULL}},
     [GD_OPTIMIZER_RADAM] = {{"exp_avg", EXTENT_FULL}, {"exp_avg_sq", EXTENT_FULL}},
     [GD_OPTIMIZER_ADAGRAD] = {{"sum", EXTENT_FULL}},
@@ -161,6 +161,29 @@ static status_t groups_check(const gd_optimizer_options_t *options, const char *
     return ST_OK;
 }
 
+/* Options that only some kinds have. */
+static status_t extras_check(const gd_optimizer_options_t *options, const char *name)
+{
+    const gd_optimizer_kind_t kind = options->kind;
+    if (options->is_amsgrad && kind != GD_OPTIMIZER_ADAM && kind != GD_OPTIMIZER_ADAMW) {
+        return ST_FAIL(ST_ERR_INVAL, "%s: amsgrad is for adam and adamw", name);
+    }
+    if (options->is_decoupled && kind != GD_OPTIMIZER_NADAM && kind != GD_OPTIMIZER_RADAM) {
+        return ST_FAIL(ST_ERR_INVAL, "%s: decoupled is for nadam and radam%s", name,
+                       kind == GD_OPTIMIZER_ADAM ? "; adam with it is adamw" : "");
+    }
+    if (options->dampening != 0 && kind != GD_OPTIMIZER_SGD) {
+        return ST_FAIL(ST_ERR_INVAL, "%s: dampening is for sgd", name);
+    }
+    if (!(options->dampening >= 0 && options->dampening <= 1)) {
+        return ST_FAIL(ST_ERR_RANGE, "%s: dampening %g is not in [0, 1]", name, options->dampening);
+    }
+    if (options->dampening != 0 && options->is_nesterov) {
+        return ST_FAIL(ST_ERR_INVAL, "%s: nesterov needs a dampening of 0", name);
+    }
+    return ST_OK;
+}
+
 static status_t options_check(const gd_optimizer_options_t *options)
 {
     if ((unsigned)options->kind >= GD_OPTIMIZER_COUNT) {
@@ -188,6 +211,7 @@ static status_t options_check(const gd_optimizer_options_t *options)
         return ST_FAIL(ST_ERR_RANGE, "%s: betas %g and %g are not in [0, 1)", name, options->beta1, options->beta2);
     }
     status_t status = special_check(options, name);
+    status = status == ST_OK ? extras_check(options, name) : status;
     return status == ST_OK ? groups_check(options, name) : status;
 }
 
@@ -344,7 +368,8 @@ static status_t state_add(gd_optimizer_t *optimizer, const char *name, state_ext
     return ST_OK;
 }
 
-/* States that the options leave out: buffers of a momentum of 0, the mean of gradients that isn't centred. */
+/* States that the options leave out: buffers of a momentum of 0, the mean of gradients that isn't centred, the largest
+ * mean of squares without amsgrad. */
 static int n_states_of(const gd_optimizer_options_t *options)
 {
     int n = 0;
@@ -356,6 +381,9 @@ static int n_states_of(const gd_optimizer_options_t *options)
     }
     if (options->kind == GD_OPTIMIZER_RMSPROP) {
         return options->is_centered ? 3 : options->momentum > 0 ? 2 : 1;
+    }
+    if (options->kind == GD_OPTIMIZER_ADAM || options->kind == GD_OPTIMIZER_ADAMW) {
+        return options->is_amsgrad ? 3 : 2;
     }
     return n;
 }
@@ -522,6 +550,7 @@ status_t gd_optimizer_update(gd_optimizer_t *optimizer, const float *gradients, 
     ASSERT(first >= 0 && first <= last && last <= optimizer->flat->numel);
     ASSERT(first % GD_FLAT_ALIGN == 0 && last % GD_FLAT_ALIGN == 0);
     gd_flat_touch(optimizer->flat);
+    gradient_scale = optimizer->options.is_maximizing ? -gradient_scale : gradient_scale;
     gd_cpu_update_t of_class[sizeof(optimizer->classes) / sizeof(optimizer->classes[0])];
     for (int i = 0; i < optimizer->n_classes; i++) {
         optim_coefficients(optimizer, &optimizer->classes[i], lr, gradient_scale, gradients, &of_class[i]);

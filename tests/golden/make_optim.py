@@ -61,6 +61,31 @@ for name, kind in adam_like.items():
     run(name, lambda w, b: kind([w, b]))
     extra = {"momentum_decay": 0.01} if name == "nadam" else {}
     run(f"{name}_options", lambda w, b: kind([w, b], betas=(0.8, 0.95), weight_decay=0.1, **extra))
+for name, kind, options in (
+        ("sgd_dampening", torch.optim.SGD, dict(momentum=0.9, dampening=0.3, weight_decay=0.1)),
+        ("adam_amsgrad", torch.optim.Adam, dict(amsgrad=True, betas=(0.8, 0.95), weight_decay=0.1)),
+        ("adamw_amsgrad", torch.optim.AdamW, dict(amsgrad=True, betas=(0.8, 0.95), weight_decay=0.1)),
+        ("nadam_decoupled", torch.optim.NAdam, dict(weight_decay=0.1, decoupled_weight_decay=True)),
+        ("radam_decoupled", torch.optim.RAdam, dict(weight_decay=0.1, decoupled_weight_decay=True)),
+        ("sgd_maximize", torch.optim.SGD, dict(momentum=0.9, nesterov=True, weight_decay=0.1, maximize=True)),
+        ("adamw_maximize", torch.optim.AdamW, dict(amsgrad=True, maximize=True, weight_decay=0.1)),
+        ("adam_maximize", torch.optim.Adam, dict(maximize=True, weight_decay=0.1)),
+        ("nadam_maximize", torch.optim.NAdam, dict(maximize=True, weight_decay=0.1)),
+        ("radam_maximize", torch.optim.RAdam, dict(maximize=True, weight_decay=0.1)),
+        ("adagrad_maximize", torch.optim.Adagrad, dict(maximize=True, weight_decay=0.1)),
+        ("adadelta_maximize", torch.optim.Adadelta, dict(maximize=True, weight_decay=0.1)),
+        ("rmsprop_maximize", torch.optim.RMSprop, dict(maximize=True, weight_decay=0.1)),
+        ("rmsprop_centered", torch.optim.RMSprop, dict(centered=True)),
+        ("rmsprop_momentum", torch.optim.RMSprop, dict(momentum=0.8)),
+        ("adafactor_maximize", torch.optim.Adafactor, dict(maximize=True, weight_decay=0.1))):
+    run(name, lambda w, b: kind([w, b], **options))
+    # foreach and fused are other kernels for the same numbers: PyTorch's own differ by rounding only
+    plain = {key: out[f"{name}.{key}"] for key in ("weight", "bias")}
+    if kind is not torch.optim.Adafactor:
+        run("other", lambda w, b: kind([w, b], foreach=True, **options))
+        assert all(torch.allclose(plain[key], out[f"other.{key}"], rtol=1e-5, atol=1e-6) for key in plain), name
+        for key in [key for key in out if key.startswith("other.")]:
+            del out[key]
 run("adagrad", lambda w, b: torch.optim.Adagrad([w, b]))
 run("adagrad_options", lambda w, b: torch.optim.Adagrad(
     [w, b], lr_decay=0.05, weight_decay=0.1, initial_accumulator_value=0.2))

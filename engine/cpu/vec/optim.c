@@ -62,6 +62,7 @@ static void sgd_momentum(const gd_cpu_update_t *args, int64_t first, int64_t las
     const float lr = args->lr;
     const float decay = args->decay;
     const float momentum = args->beta1;
+    const float undamped = args->undamped;
     /* step = buf + nesterov (g + momentum buf - buf), as factors of both */
     const float of_gradient = args->is_nesterov ? 1.0F : 0.0F;
     const float of_buffer = args->is_nesterov ? momentum : 1.0F;
@@ -75,7 +76,7 @@ static void sgd_momentum(const gd_cpu_update_t *args, int64_t first, int64_t las
         EACH_LANE
         {
             const float g = dp[j] * scale + decay * p[j];
-            const float b = momentum * buffer[j] + g;
+            const float b = momentum * buffer[j] + undamped * g;
             buffer[j] = b;
             p[j] -= lr * (of_buffer * b + of_gradient * g);
         }
@@ -91,7 +92,7 @@ static void sgd(const gd_cpu_update_t *args, int64_t first, int64_t last)
     }
 }
 
-DEFINE_UPDATE(adamw, {
+DEFINE_UPDATE(adamw_plain, {
     float *restrict m = a.state[0] + i;
     float *restrict v = a.state[1] + i;
     fetch_to_write(m);
@@ -107,6 +108,35 @@ DEFINE_UPDATE(adamw, {
     }
 })
 
+DEFINE_UPDATE(adamw_amsgrad, {
+    float *restrict m = a.state[0] + i;
+    float *restrict v = a.state[1] + i;
+    float *restrict most = a.state[2] + i;
+    fetch_to_write(m);
+    fetch_to_write(v);
+    fetch_to_write(most);
+    EACH_LANE
+    {
+        const float g = d[j] * a.gradient_scale;
+        const float mean = m[j] + a.one_minus_beta1 * (g - m[j]);
+        const float square = a.beta2 * v[j] + a.one_minus_beta2 * g * g;
+        const float largest = most[j] > square ? most[j] : square; /* NaN stays */
+        m[j] = mean;
+        v[j] = square;
+        most[j] = largest;
+        p[j] = p[j] * a.keep - a.step_size * (mean / (sqrtf(largest) * a.root_scale + a.epsilon));
+    }
+})
+
+static void adamw(const gd_cpu_update_t *args, int64_t first, int64_t last)
+{
+    if (args->state[2] != NULL) {
+        adamw_amsgrad(args, first, last);
+    } else {
+        adamw_plain(args, first, last);
+    }
+}
+
 /* The moments of the family with coupled decay. */
 #define COUPLED_MOMENTS                                                                                                \
     const float g = d[j] * a.gradient_scale + a.decay * p[j];                                                          \
@@ -115,7 +145,7 @@ DEFINE_UPDATE(adamw, {
     m[j] = mean;                                                                                                       \
     v[j] = square;
 
-DEFINE_UPDATE(adam, {
+DEFINE_UPDATE(adam_plain, {
     float *restrict m = a.state[0] + i;
     float *restrict v = a.state[1] + i;
     fetch_to_write(m);
@@ -127,6 +157,31 @@ DEFINE_UPDATE(adam, {
     }
 })
 
+DEFINE_UPDATE(adam_amsgrad, {
+    float *restrict m = a.state[0] + i;
+    float *restrict v = a.state[1] + i;
+    float *restrict most = a.state[2] + i;
+    fetch_to_write(m);
+    fetch_to_write(v);
+    fetch_to_write(most);
+    EACH_LANE
+    {
+        COUPLED_MOMENTS
+        const float largest = most[j] > square ? most[j] : square; /* NaN stays */
+        most[j] = largest;
+        p[j] -= a.step_size * (mean / (sqrtf(largest) * a.root_scale + a.epsilon));
+    }
+})
+
+static void adam(const gd_cpu_update_t *args, int64_t first, int64_t last)
+{
+    if (args->state[2] != NULL) {
+        adam_amsgrad(args, first, last);
+    } else {
+        adam_plain(args, first, last);
+    }
+}
+
 DEFINE_UPDATE(nadam, {
     float *restrict m = a.state[0] + i;
     float *restrict v = a.state[1] + i;
@@ -135,7 +190,7 @@ DEFINE_UPDATE(nadam, {
     EACH_LANE
     {
         COUPLED_MOMENTS
-        p[j] -= (a.gradient_step * g + a.step_size * mean) / (sqrtf(square) * a.root_scale + a.epsilon);
+        p[j] = p[j] * a.keep - (a.gradient_step * g + a.step_size * mean) / (sqrtf(square) * a.root_scale + a.epsilon);
     }
 })
 
@@ -147,7 +202,7 @@ DEFINE_UPDATE(radam_adaptive, {
     EACH_LANE
     {
         COUPLED_MOMENTS
-        p[j] -= a.step_size * a.root_scale * (mean / (sqrtf(square) + a.epsilon));
+        p[j] = p[j] * a.keep - a.step_size * a.root_scale * (mean / (sqrtf(square) + a.epsilon));
     }
 })
 
@@ -159,7 +214,7 @@ DEFINE_UPDATE(radam_plain, {
     EACH_LANE
     {
         COUPLED_MOMENTS
-        p[j] -= a.step_size * mean;
+        p[j] = p[j] * a.keep - a.step_size * mean;
     }
 })
 

@@ -41,6 +41,10 @@ typedef struct gd_optimizer_options {
     gd_optimizer_kind_t kind;
     double momentum;              /* sgd, rmsprop, lars, muon */
     bool is_nesterov;             /* sgd, muon */
+    double dampening;             /* sgd: of the gradient that comes into the buffer; not with nesterov */
+    bool is_amsgrad;              /* adam, adamw: divided by the largest mean of squares so far */
+    bool is_decoupled;            /* nadam, radam: weight decay as adamw's */
+    bool is_maximizing;           /* every kind: up the gradient */
     double beta1, beta2, epsilon; /* beta1 and beta2: the adam family, lion, lamb, muon's AdamW */
     double weight_decay;          /* added to the gradient; adamw, lion, lamb, adafactor, muon: decoupled */
     bool decay_matrices_only;   /* weight decay, and lamb's and lars' ratio, for parameters of ≥ 2 dimensions only */
