@@ -5,8 +5,9 @@
  * row where nothing is reduced. x is the prediction, y the target, of one dtype (f32 or f64) unless said; y, weights
  * and variances are broadcast to x's shape. Gradients flow into x; into y too for l1, mse, smooth_l1, huber, bce,
  * bce_with_logits, kl_div, poisson_nll (not full), gaussian_nll and where a loss is symmetric in its inputs; elsewhere
- * a target that requires a gradient is ST_ERR_UNSUPPORTED. gd_cross_entropy and gd_mse of ops.h are what a training
- * step uses: fused, summed and scaled once.
+ * a target that requires a gradient is ST_ERR_UNSUPPORTED. The mean over nothing, or over targets that are all ignored,
+ * is NaN as in PyTorch, the sum 0 (a training step divides by the whole batch's targets: its loss is 0 without any).
+ * gd_cross_entropy and gd_mse of ops.h are what a training step uses: fused, summed and scaled once.
  */
 #ifndef GRADD_LOSS_H
 #define GRADD_LOSS_H
