@@ -135,6 +135,23 @@ static void a_step_of_an_mlp_allocates_nothing(void **state)
     assert_no_call_after_the_first(MODEL_MLP, 4, NULL);
 }
 
+/* Token 0, a frequent character, is padding: masks, lengths, packed steps and a decoder's memory. */
+static void a_step_with_padding_and_a_decoder_allocates_nothing(void **state)
+{
+    (void)state;
+    static const char *const padded[] = {"model.padding=0", "training.loss={cross_entropy: {ignore_index: 0}}", NULL};
+    assert_no_call_after_the_first("[{embedding: {count: 27, width: 16}}, {transformer_encoder_layer: {heads: 2, "
+                                   "feedforward: 16}}, {lstm: {width: 8, bidirectional: true, packed: true}}, "
+                                   "{linear: {out: 27}}]",
+                                   2, padded);
+    assert_no_call_after_the_first("[{encoder_decoder: {source: 4, encoder: [{embedding: {count: 27, width: 16}}], "
+                                   "decoder: [{embedding: {count: 27, "
+                                   "width: 16}}, {transformer_decoder_layer: {heads: 2, feedforward: 16}}, {mean: "
+                                   "{axes: [1], skip_padding: true}}, "
+                                   "{linear: {out: 432}}, {reshape: {shape: [16, 27]}}]}}]",
+                                   2, padded);
+}
+
 static void a_step_of_a_cnn_allocates_nothing(void **state)
 {
     (void)state;
@@ -195,6 +212,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(calls_of_the_heap_are_counted),
         TEST(a_step_of_an_mlp_allocates_nothing),
+        TEST(a_step_with_padding_and_a_decoder_allocates_nothing),
         TEST(a_step_of_a_cnn_allocates_nothing),
         TEST(a_step_of_a_gpt_allocates_nothing),
         TEST(a_step_of_an_lstm_or_a_llama_allocates_nothing),
