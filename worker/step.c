@@ -188,7 +188,7 @@ static status_t step_add_context(status_t status, int64_t step, int64_t m)
 {
     return strncmp(status_message(), "step ", 5) == 0
                ? status
-               : status_add_context(status, "step %lld, microbatch %lld", (long long)(step + 1), (long long)m);
+               : status_add_context(status, "step %lld, microbatch %lld", (long long)step + 1, (long long)m);
 }
 
 status_t wrk_session_train_step(wrk_session_t *session, wrk_command_t *command_p)
