@@ -39,11 +39,12 @@ enum {
     CHUNK_BYTES = CHUNK_STEPS * STEP_BYTES,
     PANEL_LINES = PANEL * CHUNK_STEPS * STEP * 4 / 64, /* of 64 bytes, that a chunk is packed from */
     SPAN_CHUNKS = 16,                                  /* longer sums are cut into spans of so many chunks */
-    GROUP_PANELS = 16, /* shared panels of a round: their chunks, twice, are less than half of the second-level cache */
-    GROUP_BLOCKS = 128, /* blocks of c of a round, if it is not the last to write them: a quarter of that cache */
-    ROWS_AT_ONCE = 4,   /* of a tile, packed between products */
-    SUMS_AT_ONCE = 6,   /* rows of sums added to c between products */
-    LINES_AT_ONCE = 8,  /* fetched with each unit of packing */
+    GROUP_PANELS = 24,   /* shared panels of a round: their chunks, twice, are half of the second-level cache */
+    GROUP_BLOCKS = 1024, /* of c in a round, where others add to it: more, and c is fetched from far, less, and panels
+                            are packed more often */
+    ROWS_AT_ONCE = 4,    /* of a tile, packed between products */
+    SUMS_AT_ONCE = 6,    /* rows of sums added to c between products */
+    LINES_AT_ONCE = 8,   /* fetched with each unit of packing */
 };
 
 /* a's rows or b's columns: `line` is the distance between neighbours, `along_k` that of a line's elements. */
