@@ -7,11 +7,12 @@
 #include <string.h>
 
 #include "gradd/ops.h"
+#include "worker/loss_pairs.h"
 #include "worker/session_internal.h"
 
 /* ---- which is which ---- */
 
-typedef enum family { FAMILY_POINTWISE, FAMILY_CLASSES, FAMILY_GAUSSIAN, FAMILY_DICE } family_t;
+typedef enum family { FAMILY_POINTWISE, FAMILY_CLASSES, FAMILY_GAUSSIAN, FAMILY_DICE, FAMILY_PAIRS } family_t;
 
 /* Elementwise losses of the engine; parameters come from the job. */
 typedef struct kind_row {
@@ -38,6 +39,13 @@ static const kind_row_t kinds[] = {
     {GRADD__V1__LOSS__KIND_KL_DIV, FAMILY_POINTWISE, GD_LOSS_KL_DIV, false},
     {GRADD__V1__LOSS__KIND_GAUSSIAN_NLL, FAMILY_GAUSSIAN, GD_LOSS_GAUSSIAN_NLL, false},
     {GRADD__V1__LOSS__KIND_DICE, FAMILY_DICE, GD_LOSS_POINTWISE_COUNT, false},
+    {GRADD__V1__LOSS__KIND_MULTILABEL_SOFT_MARGIN, FAMILY_POINTWISE, GD_LOSS_BCE_WITH_LOGITS, false},
+    {GRADD__V1__LOSS__KIND_COSINE_EMBEDDING, FAMILY_PAIRS, GD_LOSS_POINTWISE_COUNT, false},
+    {GRADD__V1__LOSS__KIND_MARGIN_RANKING, FAMILY_PAIRS, GD_LOSS_POINTWISE_COUNT, false},
+    {GRADD__V1__LOSS__KIND_TRIPLET_MARGIN, FAMILY_PAIRS, GD_LOSS_POINTWISE_COUNT, false},
+    {GRADD__V1__LOSS__KIND_INFO_NCE, FAMILY_PAIRS, GD_LOSS_POINTWISE_COUNT, false},
+    {GRADD__V1__LOSS__KIND_MULTILABEL_MARGIN, FAMILY_PAIRS, GD_LOSS_POINTWISE_COUNT, false},
+    {GRADD__V1__LOSS__KIND_CTC, FAMILY_PAIRS, GD_LOSS_POINTWISE_COUNT, false},
 };
 
 static const kind_row_t *row_find(const Gradd__V1__Loss *spec)
@@ -149,6 +157,7 @@ static status_t term_add(wrk_loss_t *loss, const Gradd__V1__Training *training, 
                               .outputs = {0, -1},
                               .targets = {0, -1},
                               .has_classes = row->family == FAMILY_CLASSES,
+                              .is_of_samples = row->family == FAMILY_PAIRS,
                               .ignore_index = -100}; /* PyTorch's default; no data has it */
     if (part != NULL && part->n_outputs == 2) {
         memcpy(term->outputs, part->outputs, sizeof(term->outputs));
@@ -163,13 +172,16 @@ static status_t term_add(wrk_loss_t *loss, const Gradd__V1__Training *training, 
     } else if (row->pointwise == GD_LOSS_BCE) {
         term->class_weight = spec->bce->weight;
         term->n_class_weight = spec->bce->n_weight;
+    } else if (spec->kind_case == GRADD__V1__LOSS__KIND_MULTILABEL_SOFT_MARGIN) {
+        term->class_weight = spec->multilabel_soft_margin->weight;
+        term->n_class_weight = spec->multilabel_soft_margin->n_weight;
     } else if (row->pointwise == GD_LOSS_BCE_WITH_LOGITS) {
         term->class_weight = spec->bce_with_logits->weight;
         term->n_class_weight = spec->bce_with_logits->n_weight;
     }
     loss->is_counted |= term->is_counted;
     status_t status = list_take(term->n_class_weight, term->class_weight, &term->weight);
-    if (status == ST_OK && row->pointwise == GD_LOSS_BCE_WITH_LOGITS) {
+    if (status == ST_OK && spec->kind_case == GRADD__V1__LOSS__KIND_BCE_WITH_LOGITS) {
         status = list_take(spec->bce_with_logits->n_pos_weight, spec->bce_with_logits->pos_weight, &term->pos_weight);
     }
     return status;
@@ -192,8 +204,8 @@ status_t wrk_loss_open(const Gradd__V1__Training *training, bool has_labels, wrk
             loss.accuracy_term = i;
         }
     }
-    if (loss.accuracy_term < 0 && has_labels) {
-        loss.accuracy_term = 0;
+    for (int i = 0; i < loss.n_terms && loss.accuracy_term < 0 && has_labels; i++) {
+        loss.accuracy_term = loss.terms[i].is_of_samples ? -1 : i;
     }
     if (status != ST_OK) {
         wrk_loss_release(&loss);
@@ -230,8 +242,7 @@ static status_t range_take(gd_tensor_t *x, const int64_t range[2], gd_tensor_t *
     return gd_slice(x, gd_tensor_n_dims(x) - 1, range[0], to, 1, y_p);
 }
 
-/* One value a row as labels. */
-static status_t labels_of_values(gd_tensor_t *values, gd_tensor_t **labels_p)
+status_t wrk_loss_labels(gd_tensor_t *values, gd_tensor_t **labels_p)
 {
     gd_tensor_t *flat = NULL;
     gd_tensor_t *labels = NULL;
@@ -267,7 +278,7 @@ static status_t targets_take(const wrk_loss_term_t *term, gd_tensor_t *outputs, 
     gd_tensor_t *values = NULL;
     status_t status = range_take(y, term->targets, &values);
     if (status == ST_OK && term->has_classes && gd_tensor_numel(values) < gd_tensor_numel(outputs)) {
-        status = labels_of_values(values, targets_p);
+        status = wrk_loss_labels(values, targets_p);
         (void)gd_tensor_unref(values);
         return status;
     }
@@ -515,6 +526,8 @@ static status_t term_compute(const wrk_loss_term_t *term, gd_tensor_t *x, gd_ten
         return gaussian_loss(term, row, x, y, factor, loss_p);
     case FAMILY_DICE:
         return dice_loss(term, x, y, factor, loss_p);
+    case FAMILY_PAIRS:
+        return wrk_loss_of_samples(term->spec, x, y, factor, loss_p);
     case FAMILY_POINTWISE:
         break;
     }
@@ -631,7 +644,8 @@ void wrk_loss_weigh(const wrk_loss_t *loss, const gd_tensor_t *y, int64_t n_samp
         const wrk_loss_term_t *term = &loss->terms[i];
         const int64_t to = term->targets[1] < 0 ? width : term->targets[1];
         const bool has_labels = !has_values || to - term->targets[0] == 1;
-        weights_p[i] = term->spec->kind_case == GRADD__V1__LOSS__KIND_DICE ? (double)n_samples : (double)n_rows;
+        const bool is_of_samples = term->is_of_samples || term->spec->kind_case == GRADD__V1__LOSS__KIND_DICE;
+        weights_p[i] = is_of_samples ? (double)n_samples : (double)n_rows;
         if (!term->is_counted || !has_labels) {
             continue; /* PyTorch's means over shares are over the rows, too */
         }
@@ -645,7 +659,7 @@ void wrk_loss_weigh(const wrk_loss_t *loss, const gd_tensor_t *y, int64_t n_samp
     }
 }
 
-status_t wrk_loss_check(const wrk_loss_t *loss, gd_tensor_t *outputs, gd_tensor_t *y)
+status_t wrk_loss_check(const wrk_loss_t *loss, gd_tensor_t *outputs, gd_tensor_t *y, int64_t n_micro)
 {
     double factors[WRK_MAX_LOSS_TERMS];
     wrk_record_t record;
@@ -657,6 +671,11 @@ status_t wrk_loss_check(const wrk_loss_t *loss, gd_tensor_t *outputs, gd_tensor_
         if (n > (term->has_classes ? 0 : 1) && n != to - term->outputs[0]) {
             status_t status = ST_FAIL(ST_ERR_SHAPE, "%lld weights for %lld outputs", (long long)n,
                                       (long long)(to - term->outputs[0]));
+            return name_add(loss, i, status);
+        }
+        if (term->spec->kind_case == GRADD__V1__LOSS__KIND_INFO_NCE && n_micro < 2) {
+            status_t status = ST_FAIL(ST_ERR_INVAL, "a microbatch of one sample has no other keys to compare with; "
+                                                    "give fewer training.microbatches");
             return name_add(loss, i, status);
         }
         factors[i] = 1;

@@ -23,6 +23,7 @@ typedef struct wrk_loss_term {
     bool is_part;       /* of the outputs or targets */
     bool has_classes;   /* cross_entropy, nll, multi_margin */
     bool is_counted;    /* the weight depends on the labels */
+    bool is_of_samples; /* one value a sample, of outputs in a shape of its own: see loss_pairs.h */
     int64_t ignore_index;
     double smoothing;
     gd_tensor_t *weight;        /* of the classes, [K]; NULL: 1 */
@@ -51,9 +52,9 @@ typedef struct wrk_record {
 status_t wrk_loss_open(const Gradd__V1__Training *training, bool has_labels, wrk_loss_t *loss_p);
 void wrk_loss_release(wrk_loss_t *loss);
 
-/* Whether the terms fit outputs and targets of one sample, and their class weights the outputs' width; the message
- * names the term. */
-status_t wrk_loss_check(const wrk_loss_t *loss, gd_tensor_t *outputs, gd_tensor_t *y);
+/* Whether the terms fit outputs and targets of one sample, microbatches of n_micro samples, and their class weights the
+ * outputs' width; the message names the term. */
+status_t wrk_loss_check(const wrk_loss_t *loss, gd_tensor_t *outputs, gd_tensor_t *y, int64_t n_micro);
 /* Decides on training.fused_loss: whether the last layer's outputs, [n_rows, n_outputs] of a microbatch, are made in
  * pieces within the loss. ST_ERR_INVAL: `on`, and the model or the loss isn't so. */
 status_t wrk_loss_fuse(wrk_loss_t *loss, const Gradd__V1__Training *training, const gd_module_t *model, bool has_labels,

@@ -10,6 +10,7 @@
 #include "base/mem.h"
 #include "gradd/autograd.h"
 #include "gradd/ops.h"
+#include "worker/loss_pairs.h"
 #include "worker/model.h"
 
 bool wrk_status_is_permanent(status_t status)
@@ -181,6 +182,9 @@ static status_t targets_check(const wrk_session_t *session, gd_tensor_t *outputs
             const wrk_loss_term_t *term = &loss->terms[i];
             const int64_t to = term->outputs[1] < 0 ? session->n_outputs : term->outputs[1];
             const bool has_values = wrk_dataset_target(sets[k])->dtype == GD_DTYPE_F32;
+            if (term->is_of_samples && (has_values || !wrk_loss_reads_labels(term->spec))) {
+                continue; /* the values aren't outputs', and the labels no classes */
+            }
             if (!has_values || (is_plain && !term->is_part)) {
                 status = wrk_dataset_check_classes(sets[k], to - term->outputs[0]);
                 if (status != ST_OK && has_values) {
@@ -190,7 +194,17 @@ static status_t targets_check(const wrk_session_t *session, gd_tensor_t *outputs
             }
         }
     }
-    return status == ST_OK ? wrk_loss_check(loss, outputs, y) : status;
+    return status == ST_OK ? wrk_loss_check(loss, outputs, y, session->micro) : status;
+}
+
+/* Whether a target belongs to each row of the outputs. */
+static bool outputs_are_rows(const wrk_loss_t *loss)
+{
+    bool has_rows = false;
+    for (int i = 0; i < loss->n_terms; i++) {
+        has_rows |= !loss->terms[i].is_of_samples;
+    }
+    return has_rows;
 }
 
 /* The width of what the model puts out, from a forward of one sample, and whether every label fits. */
@@ -214,7 +228,8 @@ static status_t outputs_check(wrk_session_t *session)
     if (status == ST_OK) {
         int n_dims = gd_tensor_n_dims(outputs);
         session->n_outputs = n_dims > 0 ? gd_tensor_dim(outputs, -1) : 0;
-        if (session->n_outputs < 1 || gd_tensor_numel(outputs) / session->n_outputs != session->n_targets) {
+        if (session->n_outputs < 1 ||
+            (outputs_are_rows(&session->loss) && gd_tensor_numel(outputs) / session->n_outputs != session->n_targets)) {
             strbuf_t shape = {0};
             gd_tensor_format_shape(outputs, &shape);
             status = ST_FAIL(ST_ERR_SHAPE,
