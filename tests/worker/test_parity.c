@@ -402,6 +402,9 @@ static const struct {
     const char *entry; /* where they are; NULL: there are none */
 } elsewhere[] = {
     {"Loss.sum", NULL}, /* a sum of the others: engine/test_loss has it in closed form, worker/test_losses from YAML */
+    {"Loss.triplet_margin", "triplet.mean.loss"},
+    {"Loss.multilabel_margin", "multi_label_margin.mean.loss"},
+    {"Loss.multilabel_soft_margin", "multi_label_soft_margin.mean.loss"},
     {"Schedule.plateau", "plateau.scales"}, /* follows a loss, not the step */
 };
 

@@ -1,0 +1,486 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Losses of pairs, triplets, sets of labels and sequences (worker/loss_pairs.c) from YAML: PyTorch's values and
+ * gradients (tests/golden/make_losses.py), jobs on arrays that learn, the same bits on any number of ranks, and what
+ * doesn't fit is named. */
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/strbuf.h"
+#include "gradd/autograd.h"
+#include "gradd/index.h"
+#include "gradd/npy.h"
+#include "gradd/ops.h"
+#include "gradd/safetensors.h"
+#include "tests/worker/session_runs.h"
+#include "worker/loss.h"
+
+enum { N = 64, MAX_WIDTH = 32 };
+
+static run_t run;
+static float values[N * MAX_WIDTH];
+static float targets[N * MAX_WIDTH];
+
+/* ---- jobs on arrays x.npy and y.npy ---- */
+
+static spec_job_t *array_job(const char *model, const char *loss, const char *set)
+{
+    const spec_pair_t pair = {"training.microbatches", set};
+    strbuf_t yaml = {0};
+    strbuf_appendf(&yaml,
+                   "name: test\nseed: 7\nmodel: {layers: %s}\n"
+                   "data:\n  train: {npy: {inputs: x.npy, targets: y.npy, part: [0, 0.75]}}\n"
+                   "  validation: {npy: {inputs: x.npy, targets: y.npy, part: [0.75, 1]}}\n"
+                   "training: {steps: 30, batch: 16, microbatches: 4, optimizer: {adamw: {lr: 0.03}}, loss: %s}\n"
+                   "evaluation: {every: 10}\ncheckpoint: {every: 30}\n",
+                   model, loss);
+    const spec_source_t source = {.text = strbuf_text(&yaml),
+                                  .text_length = yaml.length,
+                                  .directory = fixture_folder(),
+                                  .set = &pair,
+                                  .n_set = set != NULL};
+    spec_problems_t problems = {0};
+    spec_job_t *job = NULL;
+    assert_ok(spec_job_parse(&source, &job, &problems));
+    spec_problems_release(&problems);
+    strbuf_release(&yaml);
+    return job;
+}
+
+static void array_write(const char *name, gd_dtype_t dtype, int n_dims, const int64_t *shape, const float *data)
+{
+    char path[256];
+    gd_tensor_t *t = NULL;
+    gd_tensor_t *cast = NULL;
+    (void)snprintf(path, sizeof(path), "%s/%s", fixture_folder(), name);
+    assert_ok(gd_tensor_from_data(GD_DTYPE_F32, n_dims, shape, data, &t));
+    assert_ok(gd_cast(t, dtype, &cast));
+    assert_ok(gd_npy_save(path, cast));
+    (void)gd_tensor_unref(cast);
+    (void)gd_tensor_unref(t);
+}
+
+static float noise(uint32_t *state)
+{
+    *state = *state * 1664525U + 1013904223U;
+    return (float)(*state >> 16) / 32768.0F - 1;
+}
+
+/* n members of width 8 a sample: the first three numbers are what is told of them, the rest is noise. Odd samples'
+ * second member (and every third one) is told something else. */
+static void members_write(int n, bool has_labels)
+{
+    uint32_t seed = 3;
+    for (int i = 0; i < N; i++) {
+        float told[3] = {noise(&seed), noise(&seed), noise(&seed)};
+        for (int m = 0; m < n; m++) {
+            float *row = values + (i * n + m) * 8;
+            for (int k = 0; k < 8; k++) {
+                row[k] = k < 3 && !(m == 2 || (n == 2 && m == 1 && i % 2 == 1)) ? told[k] : noise(&seed);
+            }
+        }
+        targets[i] = i % 2 == 0 ? 1 : has_labels ? 0 : -1;
+    }
+    array_write("x.npy", GD_DTYPE_F32, 3, (int64_t[]){N, n, 8}, values);
+    array_write("y.npy", has_labels ? GD_DTYPE_I64 : GD_DTYPE_F32, 1, (int64_t[]){N}, targets);
+}
+
+static void pairs_write(void)
+{
+    members_write(2, false);
+}
+
+static void labelled_pairs_write(void)
+{
+    members_write(2, true);
+}
+
+static void triplets_write(void)
+{
+    members_write(3, true);
+}
+
+static void ranking_write(void)
+{
+    members_write(2, false);
+    for (int i = 0; i < N; i++) {
+        const float *a = values + i * 16;
+        targets[i] = a[0] + 2 * a[1] > a[8] + 2 * a[9] ? 1 : -1;
+    }
+    array_write("y.npy", GD_DTYPE_F32, 1, (int64_t[]){N}, targets);
+}
+
+/* Six numbers; those of the first three above 0 are labels: a list ended by -1, or 0 and 1. */
+static void sets_make(bool is_list)
+{
+    uint32_t seed = 9;
+    for (int i = 0; i < N; i++) {
+        int n = 0;
+        for (int k = 0; k < 6; k++) {
+            values[i * 6 + k] = noise(&seed);
+        }
+        for (int k = 0; k < 3; k++) {
+            targets[i * 3 + k] = is_list ? -1 : values[i * 6 + k] > 0;
+        }
+        for (int k = 0; k < 3 && is_list; k++) {
+            if (values[i * 6 + k] > 0) {
+                targets[i * 3 + n++] = (float)k;
+            }
+        }
+    }
+    array_write("x.npy", GD_DTYPE_F32, 2, (int64_t[]){N, 6}, values);
+    array_write("y.npy", GD_DTYPE_F32, 2, (int64_t[]){N, 3}, targets);
+}
+
+static void lists_write(void)
+{
+    sets_make(true);
+}
+
+static void sets_write(void)
+{
+    sets_make(false);
+}
+
+/* Seven steps of four numbers; one to three labels 1 … 3, each loud for two steps. The rest of a target is `padding`.
+ */
+static void sequences_make(gd_dtype_t dtype, float padding)
+{
+    uint32_t seed = 5;
+    for (int i = 0; i < N; i++) {
+        const int n = 1 + i % 3;
+        for (int s = 0; s < 3; s++) {
+            targets[i * 3 + s] = s < n ? 1 + floorf((noise(&seed) + 1) * 1.4999F) : padding;
+        }
+        for (int t = 0; t < 7; t++) {
+            const int label = t % 2 == 0 || t / 2 >= n ? 0 : (int)targets[i * 3 + t / 2];
+            for (int k = 0; k < 4; k++) {
+                values[(i * 7 + t) * 4 + k] = 0.3F * noise(&seed) + (k == label ? 1.0F : 0.0F);
+            }
+        }
+    }
+    array_write("x.npy", GD_DTYPE_F32, 3, (int64_t[]){N, 7, 4}, values);
+    array_write("y.npy", dtype, 2, (int64_t[]){N, 3}, targets);
+}
+
+static void sequences_write(void)
+{
+    sequences_make(GD_DTYPE_F32, -1);
+}
+
+static void padded_sequences_write(void)
+{
+    sequences_make(GD_DTYPE_I64, 0);
+}
+
+static void losses_of_samples_fall_on_any_number_of_ranks(void **state)
+{
+    (void)state;
+    static const struct {
+        void (*write)(void);
+        const char *model, *loss;
+    } cases[] = {
+        {pairs_write, "[{linear: {out: 6}}]", "{cosine_embedding: {margin: 0.1}}"},
+        {labelled_pairs_write, "[{linear: {out: 6}}]", "cosine_embedding"},
+        {ranking_write, "[{linear: {out: 1}}]", "{margin_ranking: {margin: 0.5}}"},
+        {ranking_write, "[flatten, {linear: {out: 2}}]", "margin_ranking"},
+        {triplets_write, "[{linear: {out: 4}}]", "{triplet_margin: {margin: 0.5}}"},
+        {triplets_write, "[{linear: {out: 4}}]", "{triplet_margin: {p: 1.5, swap: true}}"},
+        {pairs_write, "[{linear: {out: 4}}]", "{info_nce: {temperature: 0.2}}"},
+        {pairs_write, "[{linear: {out: 4}}]",
+         "{sum: [{loss: cosine_embedding}, {loss: info_nce, weight: 0.1, outputs: [0, 3]}]}"},
+        {lists_write, "[{linear: {out: 5}}]", "multilabel_margin"},
+        {sets_write, "[{linear: {out: 3}}]", "{multilabel_soft_margin: {weight: [1, 2, 1]}}"},
+        {sequences_write, "[{linear: {out: 4}}]", "ctc"},
+        {padded_sequences_write, "[{linear: {out: 4}}]", "{ctc: {padding: 0, zero_infinity: true}}"},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        char hash[HASH_SHA256_HEX_SIZE];
+        cases[i].write();
+        spec_job_t *job = array_job(cases[i].model, cases[i].loss, NULL);
+        memset(&run, 0, sizeof(run));
+        run_ok(job, 1, &run);
+        memcpy(hash, run.result.parameters_sha256, sizeof(hash));
+        if (!(run_point(&run, "loss", 30) < 0.9 * run_point(&run, "loss", 1)) ||
+            !(run_point(&run, "validation_loss", 30) < run_point(&run, "loss", 1))) {
+            fail_msg("%s: loss %g at first, %g at last, %g of others", cases[i].loss, run_point(&run, "loss", 1),
+                     run_point(&run, "loss", 30), run_point(&run, "validation_loss", 30));
+        }
+        run_folder_clear();
+        memset(&run, 0, sizeof(run));
+        run_ok(job, 2, &run);
+        assert_string_equal(run.result.parameters_sha256, hash);
+        run_folder_clear();
+        spec_job_free(job);
+    }
+}
+
+static void what_does_not_fit_is_named_at_the_start(void **state)
+{
+    (void)state;
+    static const struct {
+        void (*write)(void);
+        const char *model, *loss, *microbatches;
+        status_t status;
+        const char *message;
+    } cases[] = {
+        {triplets_write, "[{linear: {out: 6}}]", "cosine_embedding", NULL, ST_ERR_SHAPE,
+         "training.loss: cosine_embedding: the model's outputs are [1, 3, 6]; [samples, 2, width] is needed"},
+        {pairs_write, "[{linear: {out: 6}}]", "margin_ranking", NULL, ST_ERR_SHAPE,
+         "training.loss: margin_ranking: the model's outputs are [1, 2, 6]; [samples, 2] is needed"},
+        {pairs_write, "[flatten, {linear: {out: 6}}]", "triplet_margin", NULL, ST_ERR_SHAPE,
+         "training.loss: triplet_margin: the model's outputs are [1, 6]; [samples, 3, width] is needed"},
+        {pairs_write, "[{linear: {out: 6}}]", "info_nce", "16", ST_ERR_INVAL,
+         "training.loss: info_nce: a microbatch of one sample has no other keys to compare with; give fewer "
+         "training.microbatches"},
+        {sets_write, "[{linear: {out: 6}}]", "{sum: [{loss: mse, outputs: [0, 3]}, {loss: ctc}]}", NULL, ST_ERR_SHAPE,
+         "training.loss.sum[1]: ctc: the model's outputs are [1, 6]; [samples, steps, labels and blank] is needed"},
+        {sequences_write, "[{linear: {out: 4}}]", "{ctc: {blank: 4}}", NULL, ST_ERR_RANGE,
+         "training.loss: ctc: ctc: blank 4 is outside 0 … 3"},
+        {padded_sequences_write, "[{linear: {out: 4}}]", "ctc", NULL, ST_ERR_DATA,
+         "training.loss: ctc: label 0 of sample 0 is the blank, and not the padding, -1"},
+        {sequences_write, "[{linear: {out: 4}}]", "multilabel_margin", NULL, ST_ERR_SHAPE,
+         "training.loss: multilabel_margin: the model's outputs are [1, 7, 4]; [samples, classes] is needed"},
+        {lists_write, "[{reshape: {shape: [2, 3]}}, {linear: {out: 4}}]", "cosine_embedding", NULL, ST_ERR_SHAPE,
+         "training.loss: cosine_embedding: 3 targets a sample; one is needed, 1 or -1"},
+        {sets_write, "[{linear: {out: 2}}]", "{multilabel_soft_margin: {weight: [1, 2]}}", NULL, ST_ERR_DATA, NULL},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        cases[i].write();
+        spec_job_t *job = array_job(cases[i].model, cases[i].loss, cases[i].microbatches);
+        memset(&run, 0, sizeof(run));
+        run_ranks(job, 1, &run);
+        if (cases[i].message != NULL) {
+            assert_string_equal(run.message, cases[i].message);
+        }
+        assert_int_equal(run.status, cases[i].status);
+        spec_job_free(job);
+    }
+}
+
+/* ---- values and gradients ---- */
+
+/* The loss that a job names, over x's samples and divided by them; the gradient of x, if it wants one. */
+static status_t loss_compute(const char *yaml, gd_tensor_t *x, gd_tensor_t *y, double *loss_p)
+{
+    pairs_write(); /* the job names them */
+    spec_job_t *job = array_job("[flatten]", yaml, NULL);
+    const double factor = 1.0 / (double)gd_tensor_dim(x, 0);
+    wrk_loss_t loss = {0};
+    wrk_record_t record = {0};
+    gd_tensor_t *value = NULL;
+    assert_ok(wrk_loss_open(job->training, false, &loss));
+    status_t status = wrk_loss_compute(&loss, x, y, &factor, true, &value, &record);
+    if (status == ST_OK) {
+        *loss_p = record.loss[0];
+        if (gd_tensor_requires_grad(x)) {
+            assert_ok(gd_backward(value, NULL, false));
+        }
+    }
+    (void)gd_tensor_unref(value);
+    wrk_loss_release(&loss);
+    spec_job_free(job);
+    return status;
+}
+
+static const gd_safetensors_entry_t *entry_get(const gd_safetensors_t *golden, const char *name, const char *what)
+{
+    char full[96];
+    (void)snprintf(full, sizeof(full), "%s.%s", name, what);
+    const gd_safetensors_entry_t *entry = gd_safetensors_find(golden, full);
+    assert_non_null(entry);
+    return entry;
+}
+
+static gd_tensor_t *entry_tensor(const gd_safetensors_t *golden, const char *name, const char *what)
+{
+    const gd_safetensors_entry_t *entry = entry_get(golden, name, what);
+    gd_tensor_t *raw = NULL;
+    gd_tensor_t *t = NULL;
+    assert_ok(gd_tensor_from_data(entry->dtype, entry->n_dims, entry->shape, entry->data, &raw));
+    assert_ok(gd_cast(raw, entry->dtype == GD_DTYPE_I64 ? GD_DTYPE_I64 : GD_DTYPE_F32, &t));
+    (void)gd_tensor_unref(raw);
+    return t;
+}
+
+/* what0, what1, … of n members, stacked along axis 1. */
+static gd_tensor_t *members_read(const gd_safetensors_t *golden, const char *name, const char *what, int n)
+{
+    gd_tensor_t *members[3] = {NULL};
+    gd_tensor_t *t = NULL;
+    for (int i = 0; i < n; i++) {
+        char key[32];
+        (void)snprintf(key, sizeof(key), "%s%d", what, i);
+        members[i] = entry_tensor(golden, name, key);
+    }
+    if (n == 1) {
+        return members[0];
+    }
+    assert_ok(gd_stack(members, n, 1, &t));
+    for (int i = 0; i < n; i++) {
+        (void)gd_tensor_unref(members[i]);
+    }
+    return t;
+}
+
+static void same_values(const char *name, const gd_tensor_t *ours, gd_tensor_t *theirs)
+{
+    gd_tensor_t *flat = NULL;
+    assert_ok(gd_contiguous(theirs, &flat));
+    assert_int_equal(gd_tensor_numel(ours), gd_tensor_numel(flat));
+    for (int64_t i = 0; i < gd_tensor_numel(ours); i++) {
+        const double a = (double)((const float *)gd_tensor_data(ours))[i];
+        const double b = (double)((const float *)gd_tensor_data(flat))[i];
+        if (!(fabs(a - b) <= 1e-5 * fabs(b) + 1e-6)) {
+            fail_msg("%s: gradient %lld is %.9g, PyTorch has %.9g", name, (long long)i, a, b);
+        }
+    }
+    (void)gd_tensor_unref(flat);
+}
+
+static void means_agree_with_pytorch(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *name, *loss;
+        int n_members;
+        const char *target; /* NULL: not used */
+    } cases[] = {
+        {"cosine_embedding", "{cosine_embedding: {margin: -0.2}}", 2, "2"},
+        {"margin_ranking", "{margin_ranking: {margin: 0.3}}", 2, "2"},
+        {"triplet", "triplet_margin", 3, NULL},
+        {"triplet_swap", "{triplet_margin: {margin: 2, p: 3, swap: true}}", 3, NULL},
+        {"info_nce", "{info_nce: {temperature: 0.2}}", 2, NULL},
+        {"multi_label_margin", "multilabel_margin", 1, "1"},
+        {"multi_label_soft_margin", "multilabel_soft_margin", 1, "1"},
+    };
+    gd_safetensors_t *golden = NULL;
+    assert_ok(gd_safetensors_open(fixture_golden("losses.safetensors"), &golden));
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        const char *name = cases[i].name;
+        gd_tensor_t *x = members_read(golden, name, "", cases[i].n_members);
+        gd_tensor_t *y = entry_tensor(golden, name, cases[i].target != NULL ? cases[i].target : "0");
+        gd_tensor_t *dx = members_read(golden, name, "mean.grad", cases[i].n_members);
+        gd_tensor_t *wanted = entry_tensor(golden, name, "mean.loss");
+        double loss = 0;
+        double mean = 0;
+        assert_ok(gd_tensor_item(wanted, &mean));
+        assert_ok(gd_tensor_set_requires_grad(x, true));
+
+        assert_ok(loss_compute(cases[i].loss, x, y, &loss));
+
+        if (!(fabs(loss - mean) <= 1e-5 * fabs(mean))) {
+            fail_msg("%s: %.9g, PyTorch has %.9g", name, loss, mean);
+        }
+        same_values(name, gd_tensor_grad(x), dx);
+        (void)gd_tensor_unref(wanted);
+        (void)gd_tensor_unref(dx);
+        (void)gd_tensor_unref(y);
+        (void)gd_tensor_unref(x);
+    }
+    gd_safetensors_close(golden);
+}
+
+/* Of ctc's four samples the first two have as many steps as the outputs. */
+static void ctc_agrees_with_pytorch_and_ends_targets_at_the_padding(void **state)
+{
+    (void)state;
+    gd_safetensors_t *golden = NULL;
+    gd_tensor_t *x = NULL;
+    gd_tensor_t *y = NULL;
+    gd_tensor_t *dx = NULL;
+    assert_ok(gd_safetensors_open(fixture_golden("losses.safetensors"), &golden));
+    gd_tensor_t *const steps_first[2] = {entry_tensor(golden, "ctc", "0"), entry_tensor(golden, "ctc", "sum.grad0")};
+    gd_tensor_t *each = entry_tensor(golden, "ctc", "none.loss");
+    gd_tensor_t *labels = entry_tensor(golden, "ctc", "1");
+    gd_tensor_t *out[2] = {NULL};
+    for (int i = 0; i < 2; i++) {
+        gd_tensor_t *turned = NULL;
+        gd_tensor_t *part = NULL;
+        assert_ok(gd_transpose(steps_first[i], 0, 1, &turned));
+        assert_ok(gd_slice(turned, 0, 0, 2, 1, &part));
+        assert_ok(i == 0 ? gd_contiguous(part, &out[i]) : gd_scale(part, 0.125, 0, &out[i]));
+        (void)gd_tensor_unref(part);
+        (void)gd_tensor_unref(turned);
+        (void)gd_tensor_unref(steps_first[i]);
+    }
+    x = out[0];
+    dx = out[1];
+    /* two more places, filled up */
+    float with_padding[2][6];
+    for (int row = 0; row < 2; row++) {
+        for (int s = 0; s < 6; s++) {
+            with_padding[row][s] = s < 4 ? (float)((const int64_t *)gd_tensor_data(labels))[row * 4 + s] : -1;
+        }
+    }
+    assert_ok(gd_tensor_from_data(GD_DTYPE_F32, 2, (int64_t[]){2, 6}, with_padding, &y));
+    assert_ok(gd_tensor_set_requires_grad(x, true));
+    double loss = 0;
+
+    assert_ok(loss_compute("ctc", x, y, &loss));
+
+    const float *of_samples = gd_tensor_data(each);
+    const double mean = ((double)of_samples[0] + (double)of_samples[1]) / 8;
+    assert_true(fabs(loss - mean) <= 1e-5 * mean);
+    same_values("ctc", gd_tensor_grad(x), dx);
+    (void)gd_tensor_unref(y);
+    (void)gd_tensor_unref(dx);
+    (void)gd_tensor_unref(x);
+    (void)gd_tensor_unref(labels);
+    (void)gd_tensor_unref(each);
+    gd_safetensors_close(golden);
+}
+
+static void bad_targets_are_named(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *loss;
+        int64_t shape[3];
+        float target[8];
+        int n_targets;
+        status_t status;
+        const char *message;
+    } cases[] = {
+        {"cosine_embedding", {2, 2, 3}, {1, 0}, 2, ST_ERR_DATA, "the target 0 of sample 1 is neither 1 nor -1"},
+        {"margin_ranking", {2, 2, 1}, {1, 0.5F}, 2, ST_ERR_DATA, "the target 0.5 of row 1 is no label"},
+        {"ctc",
+         {2, 3, 4},
+         {1, 2, 1, 1, 2, -1, 1, 1},
+         8,
+         ST_ERR_DATA,
+         "the target of sample 0 has 4 labels and 1 repeats; the outputs have 3 steps"},
+        {"ctc", {2, 5, 4}, {1, 2, 4, -1}, 4, ST_ERR_DATA, "label 4 of sample 1 is outside 0 … 3, and not the padding"},
+        {"multilabel_margin", {2, 3, 0}, {1, 2, 3, -1}, 4, ST_ERR_DATA, "label 3 of sample 1 is outside 0 … 2"},
+        {"multilabel_margin",
+         {2, 3, 0},
+         {0, 1, 2, 0, 1, -1, -1, -1},
+         8,
+         ST_ERR_DATA,
+         "sample 0 has more than the 3 labels that there are"},
+        {"multilabel_margin", {2, 3, 0}, {0, 1, 2}, 3, ST_ERR_SHAPE, "3 labels for 2 samples"},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        gd_tensor_t *x = NULL;
+        gd_tensor_t *y = NULL;
+        double loss = 0;
+        const int64_t n = cases[i].n_targets;
+        assert_ok(gd_tensor_full(GD_DTYPE_F32, cases[i].shape[2] > 0 ? 3 : 2, cases[i].shape, 0.5, &x));
+        assert_ok(gd_tensor_from_data(GD_DTYPE_F32, 1, &n, cases[i].target, &y));
+        assert_fails(loss_compute(cases[i].loss, x, y, &loss), cases[i].status, cases[i].message);
+        (void)gd_tensor_unref(y);
+        (void)gd_tensor_unref(x);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(losses_of_samples_fall_on_any_number_of_ranks),
+        TEST(what_does_not_fit_is_named_at_the_start),
+        TEST(means_agree_with_pytorch),
+        TEST(ctc_agrees_with_pytorch_and_ends_targets_at_the_padding),
+        TEST(bad_targets_are_named),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
