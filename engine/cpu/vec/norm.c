@@ -9,7 +9,7 @@
 #include "cpu/vec/kernels.h"
 #include "cpu/vec/simd.h"
 
-enum { ROWS_PER_BLOCK = 16, MOST_PARTIALS = 32, GRADIENT_CHUNK = 256 };
+enum { ROWS_PER_BLOCK = 16, MOST_PARTIALS = 32 };
 
 /* One pass over x[N,C]; type-free so that both dtypes share it. */
 typedef struct layer_norm {
@@ -51,6 +51,22 @@ static status_t layer_norm_end(layer_norm_t *l, const char *op)
                : ST_FAIL(ST_ERR_NOMEM, "%s: scratch memory for rows of %lld", op, (long long)l->width);
 }
 
+/* Sum of (x - mean)². */
+static float row_squares(const float *x, int64_t n, float mean)
+{
+    simd_f32_t sums = {0};
+    int64_t i = 0;
+    for (; i + SIMD_WIDTH <= n; i += SIMD_WIDTH) {
+        const simd_f32_t deviation = simd_load(x + i) - simd_set(mean);
+        sums += deviation * deviation;
+    }
+    float sum = simd_sum_lanes(sums);
+    for (; i < n; i++) {
+        sum += (x[i] - mean) * (x[i] - mean);
+    }
+    return sum;
+}
+
 static void layer_norm_block_f32(void *arg, int64_t begin, int64_t end)
 {
     layer_norm_t *l = arg;
@@ -65,12 +81,7 @@ static void layer_norm_block_f32(void *arg, int64_t begin, int64_t end)
         const float *x = half_row(l->x, l->dtype, row * n, n, buffer);
         float *y = half_row_open(l->y, l->dtype, row * n, buffer);
         const float mean = simd_row_sum(x, n) / (float)n;
-        float squares = 0.0F;
-#pragma omp simd reduction(+ : squares)
-        for (int64_t i = 0; i < n; i++) {
-            squares += (x[i] - mean) * (x[i] - mean);
-        }
-        const float rstd = 1.0F / sqrtf(squares / (float)n + (float)l->epsilon);
+        const float rstd = 1.0F / sqrtf(row_squares(x, n, mean) / (float)n + (float)l->epsilon);
         ((float *)l->mean)[row] = mean;
         ((float *)l->rstd)[row] = rstd;
         if (weight != NULL && bias != NULL) {
@@ -144,31 +155,64 @@ typedef struct row_gradient {
     float sum, dot; /* mean(g), mean(g xhat) */
 } row_gradient_t;
 
+static inline simd_f32_t row_g(const row_gradient_t *r, int64_t i)
+{
+    simd_f32_t g = simd_load(r->dy + i);
+    if (r->weight != NULL) {
+        g *= simd_load(r->weight + i);
+    }
+    return g;
+}
+
+/* Adds dy xhat to dweight[n] and dy to dbias[n]; fills in the row's sum and dot. */
+static void row_sum(row_gradient_t *r, int64_t n, float *dweight, float *dbias)
+{
+    const simd_f32_t mean = simd_set(r->mean), rstd = simd_set(r->rstd);
+    simd_f32_t sums = {0}, dots = {0};
+    int64_t i = 0;
+    for (; i + SIMD_WIDTH <= n; i += SIMD_WIDTH) {
+        const simd_f32_t dy = simd_load(r->dy + i);
+        const simd_f32_t xhat = (simd_load(r->x + i) - mean) * rstd;
+        const simd_f32_t g = row_g(r, i);
+        simd_store(dweight + i, simd_load(dweight + i) + dy * xhat);
+        simd_store(dbias + i, simd_load(dbias + i) + dy);
+        sums += g;
+        dots += g * xhat;
+    }
+    float sum = simd_sum_lanes(sums), dot = simd_sum_lanes(dots);
+    for (; i < n; i++) {
+        const float xhat = (r->x[i] - r->mean) * r->rstd;
+        const float g = r->weight != NULL ? r->dy[i] * r->weight[i] : r->dy[i];
+        dweight[i] += r->dy[i] * xhat;
+        dbias[i] += r->dy[i];
+        sum += g;
+        dot += g * xhat;
+    }
+    r->sum = sum / (float)n;
+    r->dot = dot / (float)n;
+}
+
 /* dx[n] = or += rstd (g - mean(g) - xhat mean(g xhat)). What is added is rounded first, as a tensor would have been. */
 static void row_differentiate(const row_gradient_t *r, int64_t n, bool is_adding, float *dx)
 {
-    float chunk[GRADIENT_CHUNK];
-    const float mean = r->mean, rstd = r->rstd, a = r->sum, b = r->dot;
-    for (int64_t begin = 0; begin < n; begin += GRADIENT_CHUNK) {
-        const int64_t length = n - begin < GRADIENT_CHUNK ? n - begin : GRADIENT_CHUNK;
-        const float *x = r->x + begin;
-        const float *dy = r->dy + begin;
-        float *to = is_adding ? chunk : dx + begin;
-        if (r->weight != NULL) {
-            const float *weight = r->weight + begin;
-#pragma omp simd
-            for (int64_t i = 0; i < length; i++) {
-                to[i] = rstd * (dy[i] * weight[i] - a - (x[i] - mean) * rstd * b);
-            }
-        } else {
-#pragma omp simd
-            for (int64_t i = 0; i < length; i++) {
-                to[i] = rstd * (dy[i] - a - (x[i] - mean) * rstd * b);
-            }
+    const simd_f32_t mean = simd_set(r->mean), rstd = simd_set(r->rstd), a = simd_set(r->sum), b = simd_set(r->dot);
+    int64_t i = 0;
+    for (; i + SIMD_WIDTH <= n; i += SIMD_WIDTH) {
+        simd_f32_t gradient = rstd * (row_g(r, i) - a - (simd_load(r->x + i) - mean) * rstd * b);
+        if (is_adding) {
+            __asm__("" : "+x"(gradient)); /* else the addition is contracted with the product */
+            gradient += simd_load(dx + i);
         }
-        for (int64_t i = 0; is_adding && i < length; i++) {
-            dx[begin + i] += chunk[i];
+        simd_store(dx + i, gradient);
+    }
+    for (; i < n; i++) {
+        const float g = r->weight != NULL ? r->dy[i] * r->weight[i] : r->dy[i];
+        float gradient = r->rstd * (g - r->sum - (r->x[i] - r->mean) * r->rstd * r->dot);
+        if (is_adding) {
+            __asm__("" : "+x"(gradient));
+            gradient += dx[i];
         }
+        dx[i] = gradient;
     }
 }
 
@@ -192,30 +236,9 @@ static void layer_norm_backward_block_f32(void *arg, int64_t begin, int64_t end)
         const float *x = half_row(l->x, l->dtype, row * n, n, buffer);
         const float *dy = half_row(l->dy, l->dtype, row * n, n, buffer + n);
         float *dx = half_row_open(l->y, l->dtype, row * n, buffer);
-        const float mean = ((const float *)l->mean)[row];
-        const float rstd = ((const float *)l->rstd)[row];
-        float sum = 0.0F, dot = 0.0F;
-        if (weight != NULL) {
-#pragma omp simd reduction(+ : sum, dot)
-            for (int64_t i = 0; i < n; i++) {
-                const float xhat = (x[i] - mean) * rstd;
-                dweight[i] += dy[i] * xhat;
-                dbias[i] += dy[i];
-                sum += dy[i] * weight[i];
-                dot += dy[i] * weight[i] * xhat;
-            }
-        } else {
-#pragma omp simd reduction(+ : sum, dot)
-            for (int64_t i = 0; i < n; i++) {
-                const float xhat = (x[i] - mean) * rstd;
-                dweight[i] += dy[i] * xhat;
-                dbias[i] += dy[i];
-                sum += dy[i];
-                dot += dy[i] * xhat;
-            }
-        }
-        row_differentiate(&(row_gradient_t){x, dy, weight, mean, rstd, sum / (float)n, dot / (float)n}, n, l->is_adding,
-                          dx);
+        row_gradient_t r = {x, dy, weight, ((const float *)l->mean)[row], ((const float *)l->rstd)[row], 0, 0};
+        row_sum(&r, n, dweight, dbias);
+        row_differentiate(&r, n, l->is_adding, dx);
         half_row_put(dx, l->y, l->dtype, row * n, n);
     }
 }
