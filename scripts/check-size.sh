@@ -7,7 +7,7 @@ usage() {
     cat <<'END'
 usage: scripts/check-size.sh [FILE...]
 
-Checks the C sources and scripts in git (or the files named). Exceptions stand in scripts/size-exceptions.txt:
+Checks the C sources and scripts in git (or the files named), and that no compiled program is in git. Exceptions stand in scripts/size-exceptions.txt:
   path reason            the file may be longer
   path:function reason   the function may be longer
 An exception without a reason, or that isn't needed any more, is an error too.
@@ -23,6 +23,14 @@ if [ $# -eq 0 ]; then
     mapfile -t files < <(git ls-files '*.c' '*.h' '*.cu' '*.cuh' '*.sh' '*.py' 'scripts/*' | sort -u)
 else
     files=("$@")
+fi
+if [ "$all" = yes ]; then
+    # a program that was compiled by hand
+    programs=$(git ls-files -z | xargs -0 grep -lasP '\A\x7fELF' || true)
+    if [ -n "$programs" ]; then
+        printf '%s: a compiled program is no source\n' "$programs" >&2
+        exit 1
+    fi
 fi
 existing=()
 for file in "${files[@]}"; do
