@@ -5,10 +5,11 @@
  * Note [A rank that waits]
  * MPI's waits poll, and between two polls Open MPI calls sched_yield (mpi_yield_when_idle). On Linux with the EEVDF
  * scheduler (6.6 and later) a yield no longer lets others run that have a right to it: two ranks that train at full
- * speed and yield to each other kept a runnable `gradctl show` off both cores for up to 12 s, and the daemon with it.
- * So this file puts its own sched_yield before the C library's, for the whole process: whoever waits yields for
- * YIELD_NS, which is longer than a wait for a rank in step, and then sleeps for SLEEP_NS between polls. A sleeping rank
- * frees its core for certain. Two ranks on two cores lose nothing measurable, four on two 15 to 25 % of steps of 3 ms.
+ * speed and yield to each other kept a runnable `gradctl show` off both cores for up to 23 s, and with what follows
+ * for up to 3 s. (The rest of the cure is session_give_way in daemon/shim/main.c.) So this file puts its own
+ * sched_yield before the C library's, for the whole process: whoever waits yields for YIELD_NS, which is longer than a
+ * wait for a rank in step, and then sleeps for SLEEP_NS between polls. A sleeping rank frees its core for certain. Two
+ * ranks on two cores lose nothing measurable, four on two 15 to 25 % of steps of 3 ms.
  */
 #include <sched.h>
 #include <stdbool.h>

@@ -79,6 +79,20 @@ static void identity_is_written_before_the_launcher_starts(void **state)
     assert_string_equal(seen_boot_id, boot_id);
 }
 
+static void a_launchers_session_gives_way_to_others(void **state)
+{
+    (void)state;
+    if (!support_exists("/proc/self/autogroup")) {
+        skip(); /* a kernel without CONFIG_SCHED_AUTOGROUP: all processes are equal */
+    }
+    const char *script = support_script("launcher", "cp /proc/self/autogroup \"$1/autogroup\"");
+
+    pid_t shim = shim_start(script, "100");
+
+    assert_int_equal(shim_wait(shim, 5000), 0);
+    assert_non_null(strstr(support_text(support_path("autogroup")), " nice 10\n"));
+}
+
 static void a_launcher_that_cannot_start_is_code_127_with_the_cause(void **state)
 {
     (void)state;
@@ -248,6 +262,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(exit_code_and_output_of_the_launcher_are_recorded),
         TEST(identity_is_written_before_the_launcher_starts),
+        TEST(a_launchers_session_gives_way_to_others),
         TEST(a_launcher_that_cannot_start_is_code_127_with_the_cause),
         TEST(daemonised_strays_are_killed_when_the_launcher_ends),
         TEST(ranks_die_within_a_second_of_a_killed_launcher),
