@@ -5,11 +5,12 @@ A case NAME holds NAME/model (u8: a job's `model:` in YAML), NAME/training (u8[1
 gradient of y), NAME/dx (where x is floating), NAME/state.PARAMETER (the state dict before), NAME/grad.PARAMETER, and in
 training NAME/after.BUFFER. Everything is computed in float64 from inputs and weights that float32 holds, and stored as
 float32. PARAMETER is PyTorch's name in nn.Sequential(module), so a layer without a name is "0".
-A case may hold NAME/error, f64[8]: the largest error that PyTorch itself has in float32 in a tensor of y, dx, the
-gradients, the buffers. It is relative to the tensor's norm and, as some gradients are 0 but for rounding, that of as many
-elements of a tenth of their kind's root mean square; these four tenths follow.
+A case may hold NAME/error.KEY, f32[2], for KEY of y, dx, grad.PARAMETER, after.BUFFER: PyTorch's own error in float32, its
+norm and its largest element. A gradient that is zero in exact arithmetic (see case's `zeros`) has NAME/zero.PARAMETER,
+f32[1], in its place: the root mean square of all the gradients, which is the scale of the terms that cancel in it.
 """
 import copy
+import fnmatch
 import os
 import textwrap
 
@@ -40,31 +41,48 @@ def _spread(module):
 
 
 def _run(module, x, dy):
-    """The tensors that a run gives, by the kinds of NAME/error."""
+    """What a run gives, under the keys of NAME/error."""
     x = x.clone().requires_grad_(True) if x.is_floating_point() else x
     y = module(x)
     y.backward(dy)
-    buffers = [b for name, b in module.named_buffers() if not name.endswith("num_batches_tracked")]
-    return [y], [x.grad] if x.is_floating_point() else [], [p.grad for p in module.parameters()], buffers
+    found = {"y": y, "dx": x.grad} if x.is_floating_point() else {"y": y}
+    found |= {f"grad.{name}": p.grad for name, p in module.named_parameters()}
+    return found | {f"after.{name}": b for name, b in module.named_buffers() if not name.endswith("num_batches_tracked")}
 
 
-def _own_errors(module, x, dy):
-    """PyTorch's float32 against its float64, with one thread."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+def _own_errors(module, x, dy, zeros):
+    """PyTorch's float32 against its float64; and, in place of a zero gradient's error, the scale of its kind. One run may be
+    lucky on a tensor: the error is the largest over PyTorch's own ways to compute the same, with oneDNN and without, in
+    either order of the channels. With two threads: one adds up all of a channel's values in a row where they lie last."""
     exact = _run(copy.deepcopy(module), x, dy)
-    rounded = _run(copy.deepcopy(module).float(), x.float() if x.is_floating_point() else x, dy.float())
+    rms = torch.cat([t.flatten() for key, t in exact.items() if key.startswith("grad.")]).square().mean().sqrt().item()
+    found = {}
+    for key, t in exact.items():
+        is_zero = any(fnmatch.fnmatchcase(key, "grad." + pattern) for pattern in zeros)
+        assert is_zero == (key.startswith("grad.") and t.norm().item() < 1e-12 * rms * t.numel() ** 0.5), key
+        found["zero." + key.removeprefix("grad.") if is_zero else "error." + key] = rms if is_zero else (0.0, 0.0)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    for is_onednn in (True, False):
+        for order in (torch.contiguous_format, torch.channels_last):
+            rounded = copy.deepcopy(module).float().to(memory_format=order)
+            inputs = x.float() if x.is_floating_point() else x
+            inputs = inputs.contiguous(memory_format=order) if x.dim() == 4 else inputs
+            with torch.backends.mkldnn.flags(enabled=is_onednn):
+                run = _run(rounded, inputs, dy.float())
+            for key, t in run.items():
+                if "error." + key in found:
+                    off = t.double() - exact[key]
+                    found["error." + key] = tuple(map(max, found["error." + key], (off.norm().item(), off.abs().max().item())))
     torch.set_num_threads(threads)
-    floors = [0.1 * torch.cat([t.flatten() for t in ts]).square().mean().sqrt().item() if ts else 0.0 for ts in exact]
-    errors = [max((((a.double() - b).norm() / (b.norm() + floor * b.numel() ** 0.5)).item() for a, b in zip(some, others)),
-                  default=0.0) for some, others, floor in zip(rounded, exact, floors)]
-    return errors + floors
+    return found
 
 
-def case(name, layers, module, x, training=True, spread=True, model=None, tolerance=None, measured=False):
+def case(name, layers, module, x, training=True, spread=True, model=None, tolerance=None, measured=False, zeros=()):
     """layers: YAML of the list; model: of the whole `model:` instead. module: what they are in PyTorch. x: the input,
     batch first. A module that isn't nn.Sequential is wrapped in one. tolerance: relative, instead of 1e-5, for networks
-    through which rounding errors grow; measured: PyTorch's own float32 errors are written down as such a tolerance."""
+    through which rounding errors grow; measured: PyTorch's own float32 errors are written down as such a tolerance.
+    zeros: names, as patterns, of the parameters whose gradient is zero in exact arithmetic; say why."""
     if not isinstance(module, nn.Sequential) and model is None:
         module = nn.Sequential(module)
     if spread:
@@ -86,8 +104,8 @@ def case(name, layers, module, x, training=True, spread=True, model=None, tolera
     dy = torch.randn(y.shape).double()
     y.backward(dy)
     if measured:
-        TENSORS[f"{name}/error"] = np.array(_own_errors(before, x.detach(), dy.float().double()))
-        print(f"{name}: PyTorch's float32 is off by", *(f"{e:.1e}" for e in TENSORS[f"{name}/error"][:4]))
+        for key, value in _own_errors(before, x.detach(), dy.float().double(), zeros).items():
+            TENSORS[f"{name}/{key}"] = np.atleast_1d(np.array(value, dtype=np.float32))
     for key, value in (("x", x), ("y", y), ("dy", dy)):
         TENSORS[f"{name}/{key}"] = to_numpy(value)
     if x.is_floating_point():
