@@ -314,7 +314,8 @@ const spec_rule_t spec_rules[] = {
     {"Tokens.tokenizer", .flags = SPEC_FILE_PATH,
      .help = "The tokenizer.json that the tokens are from: for generate, and for the size of the vocabulary."},
     {"Text.tokenizer", .flags = SPEC_FILE_PATH,
-     .help = "A tokenizer.json of Hugging Face's `tokenizers` (byte-pair encoding), instead of tokens."},
+     .help = "A tokenizer.json of Hugging Face's `tokenizers` (byte-pair encoding or WordPiece), instead of "
+             "tokens."},
     {"Tokens.part", WITHIN(0, 1), .n_min = 2, .n_max = 2, .default_text = "[0, 1]",
      .help = "Which tokens are used: [from, to) as fractions of the whole."},
 

@@ -6,7 +6,8 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
 {
-    static const char TEXT[] = "Hello, w\xc3\xb6rld! It's 12345 <|endoftext|>\n\n  \xf0\x9f\x98\x80 \xff";
+    static const char TEXT[] = "Hello, w\xc3\xb6rld! It's 12345 <|endoftext|>\n\n  \xf0\x9f\x98\x80 \xff"
+                               "\xe4\xb8\xad\xe6\x96\x87 e\xcc\x81 \xc4\xb0 \x01 unbelievably";
     fuzz_file_t file = fuzz_file_make(bytes, size);
     wrk_tokenizer_t *tokenizer = NULL;
     if (wrk_tokenizer_open(file.path, &tokenizer) == ST_OK) {
@@ -15,6 +16,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
         strbuf_t text = {0};
         if (wrk_tokens_encode(tokenizer, TEXT, sizeof(TEXT) - 1, &tokens, &n) == ST_OK) {
             wrk_tokenizer_decode(tokenizer, tokens, n, &text);
+        }
+        for (int mark = 0; mark < WRK_MARK_COUNT; mark++) {
+            const int64_t token = wrk_tokenizer_mark(tokenizer, (wrk_mark_t)mark);
+            wrk_tokenizer_decode(tokenizer, &token, 1, &text);
         }
         strbuf_release(&text);
         mem_free(tokens);

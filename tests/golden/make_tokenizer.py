@@ -10,15 +10,21 @@ tokenizer-llama2.json  characters, byte_fallback, spaces as U+2581
 tokenizer-nfc.json     byte-level, NFC, added tokens with every option
 tokenizer-nfkc.json    characters, NFKC and a replacement, Metaspace before the first piece, byte_fallback
 tokenizer-meta.json    characters, Metaspace before every piece, whose words are cut; NFD; added tokens
+tokenizer-bert.json    WordPiece as BERT's uncased models have it: template, padding
+tokenizer-cased.json   WordPiece, BertNormalizer that keeps case and accents, pieces marked by "@@", short words only
+tokenizer-words.json   WordPiece; NFD, Lowercase, StripAccents; white space, punctuation removed, digits, split patterns
 tokenizer-ids.txt      a line a text: tokenizer, the text in hexadecimal, its tokens; "-" stands for none; then, behind
                        "=", what decoding gives, in hexadecimal
+tokenizer-wordpiece-ids.txt  the same of the three WordPiece models
 """
+import collections
 import json
 import os
 import random
 import sys
 
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import (
+    AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers)
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 LLAMA3 = (
@@ -129,14 +135,101 @@ def more(corpus, lines):
     write("meta", nfd, corpus, lines, True, MORE_TEXTS)
 
 
+# What BERT's parts tell apart, by code point: white space, controls, format characters, punctuation, symbols, marks (some
+# of them younger than the tables behind those parts), case that isn't one to one, ideographs in and beside their blocks.
+POINTS = (
+    list(range(0x00, 0x180)) + list(range(0x300, 0x345)) + [0x37E, 0x387, 0x3A3, 0x3C2, 0x483, 0x488, 0x590, 0x5BE]
+    + [0x600, 0x61C, 0x61D, 0x66A, 0x6DD, 0x70F, 0x7FD, 0x890, 0x898, 0x8CA, 0x8E2, 0x8E3, 0x903, 0x93E, 0x9FD, 0x9FE]
+    + [0xA76, 0xAFA, 0xC04, 0xC77, 0x1680, 0x166D, 0x166E, 0x1734, 0x1715, 0x180B, 0x180E, 0x180F, 0x1885, 0x1ABE, 0x1ABF]
+    + [0x1CF2, 0x1CF7, 0x1DF5, 0x1DF6, 0x1E9E] + list(range(0x2000, 0x2070)) + [0x20DD, 0x20E3, 0x2116, 0x2160, 0x24B6]
+    + [0x2212, 0x2028, 0x2E42, 0x2E43, 0x2E5D, 0x3000, 0x3001, 0x302A, 0x302E, 0x3040, 0x309B, 0x33FF, 0x3400, 0x4DBF]
+    + [0x4DC0, 0x4E00, 0x9FFF, 0xA000, 0xA66F, 0xA670, 0xA82C, 0xA8C5, 0xAC00, 0xD7A3, 0xE000, 0xF8FF, 0xF900, 0xFAFF]
+    + [0xFB01, 0xFB1E, 0xFE0F, 0xFE10, 0xFEFF, 0xFF01, 0xFF21, 0xFFF9, 0xFFFC, 0xFFFD, 0x10400, 0x10A01, 0x10D24]
+    + [0x110BD, 0x110CD, 0x11100, 0x111C9, 0x111CF, 0x13430, 0x16AF0, 0x1D165, 0x1D400, 0x1E944, 0x1F600, 0x20000]
+    + [0x2A6DF, 0x2A6E0, 0x2A700, 0x2B73F, 0x2B740, 0x2B81F, 0x2B820, 0x2B91F, 0x2B920, 0x2CEAF, 0x2CEB0, 0x2F800]
+    + [0x2FA1F, 0x2FA20, 0xE0001, 0xE0020, 0xF0000, 0x10FFFF]
+)
+PIECE_TEXTS = [
+    "[CLS] hello [SEP]", "[MASK]ed [MASK] [mask]", "un##related ##ing", "a" * 100, "a" * 101, "e" * 12 + " " + "e" * 13,
+    "Hello, world! It's 5 o'clock.", "do not won't I'm they've we're John's say 'so' .. , ! ?", "\u00c5ngstr\u00f6m \u00c9COLE na\u00efve",
+    "\u4e2d\u6587abc\u4e2d 123\u4e2d", "\u0130\u0131I\u00df\u1e9e", "x\u200by\u00adz\ufeffw", "snake_case $9.99 50% a^b `c` ~d",
+]
+
+
+def piece_texts(corpus):
+    generator = random.Random(11)
+    words = corpus.split()
+    made = list(PIECE_TEXTS) + ["a%sb" % chr(point) for point in POINTS]
+    points = [chr(point) for point in POINTS] + list("aeiou tnshrdl  ,.'!?\n") * 12
+    for _ in range(600):
+        parts = []
+        for _ in range(generator.randrange(1, 7)):
+            word = generator.choice(words)
+            kind = generator.randrange(8)
+            if kind < 3:
+                word = "".join(generator.choice(points) for _ in range(generator.randrange(1, 8)))
+            elif kind == 3:
+                word = word.upper()
+            elif kind == 4:
+                at = generator.randrange(len(word) + 1)
+                word = word[:at] + generator.choice(points) + word[at:]
+            parts.append(word)
+        made.append(generator.choice([" ", " ", "  ", "\t", "\u3000", "-"]).join(parts))
+    return made
+
+
+def train_pieces(corpus, size, prefix, normalizer, pre_tokenizer, longest):
+    """The most frequent parts of words, counted here: `tokenizers`' trainer breaks ties by chance."""
+    counts = collections.Counter()
+    for text in corpus.split("\n")[:4000] + piece_texts(corpus):
+        for word, _ in pre_tokenizer.pre_tokenize_str(normalizer.normalize_str(text)):
+            for start in range(min(len(word), 12)):
+                for end in range(start + 1, min(len(word), start + 6) + 1):
+                    counts[(prefix if start > 0 else "") + word[start:end]] += 1 if end > start + 1 else 3
+    vocab = {piece: i for i, piece in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"])}
+    for piece, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0]))[: size - len(vocab)]:
+        vocab[piece] = len(vocab)
+    tokenizer = Tokenizer(models.WordPiece(
+        vocab, unk_token="[UNK]", continuing_subword_prefix=prefix, max_input_chars_per_word=longest))
+    tokenizer.add_special_tokens(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"])
+    tokenizer.normalizer, tokenizer.pre_tokenizer = normalizer, pre_tokenizer
+    return tokenizer
+
+
+def pieces(corpus, lines):
+    texts_of_pieces = piece_texts(corpus)
+    bert = train_pieces(corpus, 1500, "##", normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer(), 100)
+    bert.decoder = decoders.WordPiece()
+    bert.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", bert.token_to_id("[CLS]")), ("[SEP]", bert.token_to_id("[SEP]"))])
+    bert.enable_padding(pad_id=0, pad_token="[PAD]")
+    write("bert", bert, corpus, lines, None, texts_of_pieces)
+    cased = train_pieces(
+        corpus, 1400, "@@", normalizers.BertNormalizer(strip_accents=False, lowercase=False, handle_chinese_chars=False),
+        pre_tokenizers.Whitespace(), 12)
+    cased.decoder = decoders.WordPiece(prefix="@@", cleanup=False)
+    cased.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    write("cased", cased, corpus, lines, None, texts_of_pieces)
+    split = pre_tokenizers.Sequence([
+        pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Punctuation("removed"), pre_tokenizers.Split("the", "removed"),
+        pre_tokenizers.Split(Regex("[^q]+"), "removed", invert=True), pre_tokenizers.Digits(individual_digits=True)])
+    words = train_pieces(
+        corpus, 1300, "##",
+        normalizers.Sequence([normalizers.NFD(), normalizers.Lowercase(), normalizers.StripAccents()]), split, 100)
+    words.add_tokens(ADDED)
+    write("words", words, corpus, lines, None, texts_of_pieces + MORE_TEXTS)
+
+
 def write(name, tokenizer, corpus, lines, pairs, own_texts=None):
     state = json.loads(tokenizer.to_str())
-    if not pairs:
+    if pairs is False:
         state["model"]["merges"] = [" ".join(m) if isinstance(m, list) else m for m in state["model"]["merges"]]
     with open(os.path.join(HERE, f"tokenizer-{name}.json"), "w", encoding="utf-8") as file:
-        json.dump(state, file, ensure_ascii=False, separators=(",", ":"))
+        json.dump(state, file, ensure_ascii=pairs is None, separators=(",", ":"))
         file.write("\n")
     tokenizer = Tokenizer.from_file(os.path.join(HERE, f"tokenizer-{name}.json"))
+    tokenizer.no_padding()
     for text in texts(corpus) + (own_texts or []):
         ids = tokenizer.encode(text, add_special_tokens=False).ids
         line = f"{name} {text.encode().hex() or '-'} {' '.join(map(str, ids)) or '-'}"
@@ -162,8 +255,11 @@ def main():
     write("llama3", Tokenizer.from_str(json.dumps(state)), corpus, lines, True)
     write("llama2", train_characters(corpus, 560), corpus, lines, False)
     more(corpus, lines)
-    with open(os.path.join(HERE, "tokenizer-ids.txt"), "w", encoding="utf-8") as file:
-        file.write("\n".join(lines) + "\n")
+    own_lines = []
+    pieces(corpus, own_lines)
+    for name, written in ("ids", lines), ("wordpiece-ids", own_lines):
+        with open(os.path.join(HERE, f"tokenizer-{name}.txt"), "w", encoding="utf-8") as file:
+            file.write("\n".join(written) + "\n")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@
 #include "proto/spec.h"
 #include "tests/worker/dataset_specs.h"
 #include "tests/worker/session_runs.h"
+#include "worker/data/tokenizer.h"
 
 static run_t first;
 static run_t other;
@@ -98,6 +99,44 @@ static void tokens_of_a_tokenizer(void **state)
                    "tokenizer: \"%s\", padding: \"[PAD] and more\"}",
                    fixture_golden("tokenizer-gpt2.json"));
     dataset_refused(yaml, ST_ERR_DATA, "sequences.padding: \"[PAD] and more\" is no token of the tokenizer");
+}
+
+/* BERT's: [CLS], the pieces, [SEP] and [PAD] are those that the tokenizer's file names, unless the job does. */
+static void marks_are_those_of_the_tokenizer(void **state)
+{
+    (void)state;
+    (void)file_write_text("t.csv", "text,label\n\"The  K\xc3\xadng,\",x\n\"\xe4\xb8\xad\xe6\x96\x87\",y\n");
+    static const char *const named[] = {"", ", padding: \"[MASK]\", begin: \"[SEP]\", end: \"[CLS]\""};
+    static const int64_t special[2][3] = {{0, 2, 3}, {4, 3, 2}};
+    const int64_t index = 0;
+    for (int i = 0; i < 2; i++) {
+        wrk_dataset_t *dataset = NULL;
+        wrk_ids_t ids = {0};
+        wrk_tokenizer_t *tokenizer = NULL;
+        char yaml[600];
+        int64_t x[8];
+        int64_t y = -1;
+        (void)snprintf(yaml, sizeof(yaml),
+                       "sequences: {path: t.csv, source: text, target: label, classes: true, length: 8, marks: true, "
+                       "tokenizer: \"%s\"%s}",
+                       fixture_golden("tokenizer-bert.json"), named[i]);
+        assert_ok(wrk_tokenizer_open(fixture_golden("tokenizer-bert.json"), &tokenizer));
+        assert_ok(wrk_tokenizer_encode(tokenizer, "the king ,", 10, &ids));
+        assert_ok(dataset_open(yaml, NULL, &dataset));
+
+        assert_ok(wrk_dataset_read(dataset, &index, 1, x, &y));
+
+        assert_true(ids.n >= 3 && ids.n < 6);
+        assert_int_equal(x[0], special[i][1]);
+        for (int64_t k = 0; k < ids.n; k++) {
+            assert_int_equal(x[1 + k], ids.item[k]);
+        }
+        assert_int_equal(x[1 + ids.n], special[i][2]);
+        assert_int_equal(x[7], special[i][0]);
+        wrk_dataset_close(dataset);
+        wrk_tokenizer_close(tokenizer);
+        wrk_ids_release(&ids);
+    }
 }
 
 static void tables_that_do_not_fit_are_refused(void **state)
@@ -257,6 +296,7 @@ int main(void)
         TEST(texts_are_filled_up_cut_and_shifted),
         TEST(classes_and_marks),
         TEST(tokens_of_a_tokenizer),
+        TEST(marks_are_those_of_the_tokenizer),
         TEST(tables_that_do_not_fit_are_refused),
         TEST(the_bits_do_not_depend_on_the_layout),
         TEST(drawn_slopes_do_not_depend_on_the_layout),

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The byte-pair tokenizer: the tokens of Hugging Face's `tokenizers`, decoding as the inverse, and files that are not
- * taken. */
+/* The tokenizers, byte pairs and WordPiece: the tokens of Hugging Face's `tokenizers`, decoding as the inverse, and
+ * files that are not taken. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,9 +11,9 @@
 #include "tests/worker/dataset_specs.h"
 #include "worker/data/tokenizer.h"
 
-enum { MAX_TEXT = 4096, MAX_LINE = 65536, N_NAMES = 6 };
+enum { MAX_TEXT = 4096, MAX_LINE = 65536, N_NAMES = 9 };
 
-static const char *const names[N_NAMES] = {"gpt2", "llama3", "llama2", "nfc", "nfkc", "meta"};
+static const char *const names[N_NAMES] = {"gpt2", "llama3", "llama2", "nfc", "nfkc", "meta", "bert", "cased", "words"};
 
 static wrk_tokenizer_t *golden_open(const char *name)
 {
@@ -99,25 +99,74 @@ static void line_check(wrk_tokenizer_t *const *tokenizers, char *line)
     }
 }
 
-static void tokens_are_those_of_hugging_face(void **state)
+/* Every line of the golden file. */
+static void lines_check(const char *golden, int n_lines_min)
 {
-    (void)state;
     static char line[MAX_LINE];
     wrk_tokenizer_t *tokenizers[N_NAMES];
     int n_lines = 0;
     for (int i = 0; i < N_NAMES; i++) {
         tokenizers[i] = golden_open(names[i]);
     }
-    FILE *file = fopen(fixture_golden("tokenizer-ids.txt"), "r");
+    FILE *file = fopen(fixture_golden(golden), "r");
     assert_non_null(file);
     while (fgets(line, sizeof(line), file) != NULL) {
         line_check(tokenizers, line);
         n_lines++;
     }
     assert_int_equal(fclose(file), 0);
-    assert_true(n_lines >= 300);
+    assert_true(n_lines >= n_lines_min);
     for (int i = 0; i < N_NAMES; i++) {
         wrk_tokenizer_close(tokenizers[i]);
+    }
+}
+
+static void tokens_are_those_of_hugging_face(void **state)
+{
+    (void)state;
+    lines_check("tokenizer-ids.txt", 300);
+}
+
+static void word_pieces_are_those_of_hugging_face(void **state)
+{
+    (void)state;
+    lines_check("tokenizer-wordpiece-ids.txt", 4000);
+}
+
+static void marks_are_those_of_the_file(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *name;
+        int64_t mark[WRK_MARK_COUNT];
+    } cases[] = {{"bert", {0, 2, 3}}, {"cased", {-1, 2, 3}}, {"words", {-1, -1, -1}}, {"gpt2", {-1, -1, -1}}};
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        wrk_tokenizer_t *tokenizer = golden_open(cases[i].name);
+        for (int mark = 0; mark < WRK_MARK_COUNT; mark++) {
+            assert_int_equal(wrk_tokenizer_mark(tokenizer, (wrk_mark_t)mark), cases[i].mark[mark]);
+        }
+        wrk_tokenizer_close(tokenizer);
+    }
+}
+
+/* Bytes that are no UTF-8 make the word that they are in unknown, and hurt no other. */
+static void bytes_that_are_no_text_are_unknown(void **state)
+{
+    (void)state;
+    static const char *const texts[] = {"\xff", "the \xff\xfe the", "\xe4\xb8", "a\xf0\x9f\x98"};
+    for (int which = 6; which < N_NAMES; which++) {
+        wrk_tokenizer_t *tokenizer = golden_open(names[which]);
+        for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
+            wrk_ids_t ids = {0};
+            assert_ok(wrk_tokenizer_encode(tokenizer, texts[i], strlen(texts[i]), &ids));
+            bool has_unknown = false;
+            for (int64_t k = 0; k < ids.n; k++) {
+                has_unknown |= ids.item[k] == 1;
+            }
+            assert_true(has_unknown);
+            wrk_ids_release(&ids);
+        }
+        wrk_tokenizer_close(tokenizer);
     }
 }
 
@@ -192,7 +241,17 @@ static void files_that_are_not_understood_are_refused(void **state)
         {"", ST_ERR_CORRUPT, "tokenizer.json: line 1"},
         {"{\"model\": ", ST_ERR_CORRUPT, "line 1, column 10"},
         {"[]", ST_ERR_CORRUPT, "not the file of a tokenizer"},
-        {"{\"model\": {\"type\": \"WordPiece\"}}", ST_ERR_UNSUPPORTED, "model.type: \"WordPiece\"; BPE is read"},
+        {"{\"model\": {\"type\": \"Unigram\"}}", ST_ERR_UNSUPPORTED,
+         "model.type: \"Unigram\"; BPE and WordPiece are read"},
+        {"{\"model\": {\"type\": \"WordPiece\"}}", ST_ERR_CORRUPT, "model.vocab: an object"},
+        {"{\"model\": {\"type\": \"WordPiece\", \"vocab\": {\"a\": 0}}}", ST_ERR_CORRUPT,
+         "model.unk_token: \"[UNK]\" is not in model.vocab"},
+        {"{\"model\": {\"type\": \"WordPiece\", \"vocab\": {\"a\": 0}, \"max_input_chars_per_word\": 0}}",
+         ST_ERR_CORRUPT, "model.max_input_chars_per_word: a number from 1 is wanted"},
+        {"{\"model\": {\"type\": \"WordPiece\", \"vocab\": {\"a\": 0}, \"continuing_subword_prefix\": 2}}",
+         ST_ERR_CORRUPT, "model.continuing_subword_prefix: a text is wanted"},
+        {"{\"pre_tokenizer\": {\"type\": \"ByteLevel\"}, \"model\": {\"type\": \"WordPiece\", \"vocab\": {\"a\": 0}}}",
+         ST_ERR_UNSUPPORTED, "model.type: \"WordPiece\" behind ByteLevel"},
         {"{\"model\": {\"type\": \"BPE\", \"vocab\": {}, \"merges\": []}}", ST_ERR_CORRUPT, "model.vocab"},
         {"{\"model\": {\"type\": \"BPE\", \"vocab\": {\"a\": -1}, \"merges\": []}}", ST_ERR_CORRUPT,
          "model.vocab: \"a\": not a token's number"},
@@ -205,10 +264,15 @@ static void files_that_are_not_understood_are_refused(void **state)
          "model.merges[0]: two texts are wanted"},
         {"{\"model\": {\"type\": \"BPE\", \"vocab\": {\"a\": 0}, \"merges\": [], \"end_of_word_suffix\": \"</w>\"}}",
          ST_ERR_UNSUPPORTED, "model.end_of_word_suffix"},
-        {"{\"normalizer\": {\"type\": \"Lowercase\"}, " MODEL "}", ST_ERR_UNSUPPORTED,
-         "normalizer: \"Lowercase\"; NFC, NFD, NFKC, NFKD, Prepend and Replace of a text are known"},
-        {"{\"pre_tokenizer\": {\"type\": \"Whitespace\"}, " MODEL "}", ST_ERR_UNSUPPORTED,
-         "pre_tokenizer.type: \"Whitespace\""},
+        {"{\"normalizer\": {\"type\": \"Nmt\"}, " MODEL "}", ST_ERR_UNSUPPORTED,
+         "normalizer: \"Nmt\"; NFC, NFD, NFKC, NFKD, Lowercase, StripAccents, BertNormalizer, Prepend and Replace"},
+        {"{\"pre_tokenizer\": {\"type\": \"UnicodeScripts\"}, " MODEL "}", ST_ERR_UNSUPPORTED,
+         "pre_tokenizer.type: \"UnicodeScripts\""},
+        {"{\"pre_tokenizer\": {\"type\": \"Punctuation\", \"behavior\": \"Contiguous\"}, " MODEL "}",
+         ST_ERR_UNSUPPORTED, "pre_tokenizer.type: \"Punctuation\""},
+        {"{\"pre_tokenizer\": {\"type\": \"Split\", \"pattern\": {\"String\": \"a\"}, \"behavior\": "
+         "\"MergedWithNext\"}, " MODEL "}",
+         ST_ERR_UNSUPPORTED, "pre_tokenizer.behavior: \"MergedWithNext\"; Isolated and Removed are known"},
         {"{\"pre_tokenizer\": {\"type\": \"Split\", \"pattern\": {\"Regex\": \"(a\"}, \"behavior\": "
          "\"Isolated\"}, " MODEL "}",
          ST_ERR_PARSE, "pre_tokenizer: the pattern \"(a\": offset 2"},
@@ -218,7 +282,7 @@ static void files_that_are_not_understood_are_refused(void **state)
          ST_ERR_UNSUPPORTED, "pre_tokenizer.prepend_scheme: \"x\""},
         {"{\"decoder\": {\"type\": \"Metaspace\"}, " MODEL "}", ST_ERR_CORRUPT, "decoder.replacement"},
         {"{\"added_tokens\": [{\"id\": 0, \"content\": \"\"}], " MODEL "}", ST_ERR_CORRUPT, "added_tokens[0].content"},
-        {"{\"decoder\": {\"type\": \"WordPiece\"}, " MODEL "}", ST_ERR_UNSUPPORTED, "decoder.type: \"WordPiece\""},
+        {"{\"decoder\": {\"type\": \"CTC\"}, " MODEL "}", ST_ERR_UNSUPPORTED, "decoder.type: \"CTC\""},
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         tokenizer_refused(cases[i].json, cases[i].code, cases[i].message);
@@ -301,6 +365,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(tokens_are_those_of_hugging_face),
+        TEST(word_pieces_are_those_of_hugging_face),
+        TEST(marks_are_those_of_the_file),
+        TEST(bytes_that_are_no_text_are_unknown),
         TEST(any_bytes_come_back),
         TEST(llama2_text_comes_back),
         TEST(a_word_without_end_is_encoded_in_time),

@@ -6,7 +6,8 @@
  * target_length], the source's tokens and behind them begin and the target's, and the target i64 [target_length] is the
  * target's tokens and end (the decoder's input, shifted by one). What doesn't fit is cut off.
  * Own vocabularies have padding 0, begin 1, end 2 and unknown 3 before bytes or characters; a tokenizer's are found by
- * the names that the job gives. A validation set numbers characters and classes as the training set does.
+ * the names that the job gives, else they are those of the tokenizer's file (wrk_tokenizer_mark). A validation set
+ * numbers characters and classes as the training set does.
  */
 #include <math.h>
 #include <stdlib.h>
@@ -415,10 +416,15 @@ static status_t rows_encode(sequences_t *s)
     return status;
 }
 
-/* The tokenizer's token of this text alone. */
-static status_t special_find(const sequences_t *s, const char *field, const char *text, int64_t *token_p)
+/* The tokenizer's token of this text alone; without a text the one that the tokenizer's file names. */
+static status_t special_find(const sequences_t *s, const char *field, const char *text, wrk_mark_t mark,
+                             int64_t *token_p)
 {
     wrk_ids_t ids = {0};
+    if (text == NULL && wrk_tokenizer_mark(s->tokenizer, mark) >= 0) {
+        *token_p = wrk_tokenizer_mark(s->tokenizer, mark);
+        return ST_OK;
+    }
     if (text == NULL || text[0] == '\0') {
         return ST_FAIL(ST_ERR_INVAL, "sequences.%s: the tokenizer's token is to be named", field);
     }
@@ -437,6 +443,7 @@ static status_t vocabulary_open(sequences_t *s, const Gradd__V1__Sequences *spec
 {
     static const char *const fields[N_SPECIAL] = {"padding", "begin", "end"};
     const char *const names[N_SPECIAL] = {spec->padding, spec->begin, spec->end};
+    static const wrk_mark_t marks[N_SPECIAL] = {WRK_MARK_PADDING, WRK_MARK_BEGIN, WRK_MARK_END};
     const bool is_tokenized = spec->tokenizer != NULL && spec->tokenizer[0] != '\0';
     status_t status = ST_OK;
     if (is_tokenized) {
@@ -450,7 +457,7 @@ static status_t vocabulary_open(sequences_t *s, const Gradd__V1__Sequences *spec
     for (int i = 0; i < N_SPECIAL && status == ST_OK; i++) {
         s->special[i] = i;
         if (is_tokenized && (i == TOKEN_PADDING || !s->has_classes || s->marks_source)) {
-            status = special_find(s, fields[i], names[i], &s->special[i]);
+            status = special_find(s, fields[i], names[i], marks[i], &s->special[i]);
         } else if (!is_tokenized && names[i] != NULL) {
             status = ST_FAIL(ST_ERR_INVAL, "sequences.%s: only with a tokenizer; it is token %d here", fields[i], i);
         }

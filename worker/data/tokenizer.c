@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * tokenizer: encoding and decoding.
+ * tokenizer: encoding.
  *
  * A word's symbols are merged with a queue of the possible merges by (rank, position), as `tokenizers` does: the time
  * is n log n for n bytes, whatever the word. Short words are remembered for the length of a call: their tokens are a
@@ -42,7 +42,7 @@ typedef struct encoder {
     int64_t n_symbols, symbols_allocated;
     candidate_t *queue; /* a binary heap */
     int64_t n_queue, queue_allocated;
-    strbuf_t prefixed, spaced;
+    strbuf_t prefixed, spaced, piece;
     bool is_first; /* the next piece is the one that the text begins with */
 } encoder_t;
 
@@ -231,9 +231,71 @@ static status_t characters_add(encoder_t *encoder, const char *word, size_t leng
     return status;
 }
 
+/* The longest piece at word[from …]: its token and where it ends; -1: there is none. */
+static status_t piece_find(encoder_t *encoder, const char *word, size_t length, size_t from, int32_t *id_p,
+                           size_t *end_p)
+{
+    const wrk_tokenizer_t *tokenizer = encoder->tokenizer;
+    strbuf_t *text = &encoder->piece;
+    strbuf_clear(text);
+    strbuf_append(text, from > 0 ? tokenizer->continuing : "");
+    const size_t before = text->length;
+    const size_t room = tokenizer->longest > before ? tokenizer->longest - before : 0;
+    strbuf_append_bytes(text, word + from, length - from < room ? length - from : room);
+    if (text->is_failed) {
+        return ST_FAIL(ST_ERR_NOMEM, "a word of %zu bytes", length);
+    }
+    int32_t id = -1;
+    size_t n = text->length;
+    for (; n > before; n--) {
+        const bool is_character = n == text->length || ((unsigned char)strbuf_text(text)[n] & 0xC0) != 0x80;
+        id = is_character ? wrk_words_find(tokenizer, strbuf_text(text), n) : -1;
+        if (id >= 0) {
+            break;
+        }
+    }
+    *id_p = id;
+    *end_p = from + n - before;
+    return ST_OK;
+}
+
+static int64_t characters_count(const char *text, size_t length)
+{
+    int64_t n = 0;
+    for (size_t i = 0; i < length; i++) {
+        n += ((unsigned char)text[i] & 0xC0) != 0x80;
+    }
+    return n;
+}
+
+/* WordPiece: piece by piece from the left; a word with a rest that is none, or a long one, is unknown as a whole. */
+static status_t word_cut(encoder_t *encoder, const char *word, size_t length)
+{
+    const wrk_tokenizer_t *tokenizer = encoder->tokenizer;
+    const int64_t first = encoder->ids->n;
+    bool is_known = characters_count(word, length) <= tokenizer->max_characters;
+    status_t status = ST_OK;
+    for (size_t at = 0; at < length && is_known && status == ST_OK;) {
+        int32_t id = -1;
+        status = piece_find(encoder, word, length, at, &id, &at);
+        is_known = id >= 0;
+        if (status == ST_OK && is_known) {
+            status = id_add(encoder, id);
+        }
+    }
+    if (status == ST_OK && !is_known) {
+        encoder->ids->n = first;
+        status = id_add(encoder, tokenizer->unknown);
+    }
+    return status;
+}
+
 static status_t word_merge(encoder_t *encoder, const char *word, size_t length)
 {
     const wrk_tokenizer_t *tokenizer = encoder->tokenizer;
+    if (tokenizer->is_word_piece) {
+        return word_cut(encoder, word, length);
+    }
     int32_t whole = tokenizer->ignores_merges ? wrk_words_find(tokenizer, word, length) : -1;
     if (whole >= 0) {
         return id_add(encoder, whole);
@@ -276,7 +338,7 @@ static status_t word_encode(encoder_t *encoder, const char *word, size_t length)
 
 /* ---- cutting ---- */
 
-static void text_replace(const char *text, size_t length, const char *wanted, const char *to, strbuf_t *out)
+void wrk_text_replace(const char *text, size_t length, const char *wanted, const char *to, strbuf_t *out)
 {
     const size_t n = strlen(wanted);
     for (size_t at = 0; at < length;) {
@@ -299,7 +361,7 @@ static status_t metaspace_put(encoder_t *encoder, const wrk_step_t *step, const 
     encoder->is_first = false;
     strbuf_clear(&encoder->spaced);
     strbuf_append(&encoder->spaced, is_wanted && !has_one ? step->space : "");
-    text_replace(text, length, " ", step->space, &encoder->spaced);
+    wrk_text_replace(text, length, " ", step->space, &encoder->spaced);
     return encoder->spaced.is_failed ? ST_FAIL(ST_ERR_NOMEM, "a text of %zu bytes", length) : ST_OK;
 }
 
@@ -328,18 +390,22 @@ static status_t piece_encode(encoder_t *encoder, const char *text, size_t length
         text = strbuf_text(&encoder->spaced); /* the only such step */
         length = encoder->spaced.length;
     }
-    if (step->pattern == NULL) {
+    if (step->pattern == NULL && step->kind != WRK_STEP_CUT) {
         return piece_encode(encoder, text, length, s + 1);
     }
     status_t status = ST_OK;
     for (size_t at = 0; at < length && status == ST_OK;) {
         size_t start = 0;
         size_t end = 0;
-        status = wrk_pattern_find(step->pattern, &encoder->matcher, text, length, at, &start, &end);
-        if (status == ST_OK && start > at) {
+        if (step->kind == WRK_STEP_CUT) {
+            wrk_unicode_find(step->cut, text, length, at, &start, &end);
+        } else {
+            status = wrk_pattern_find(step->pattern, &encoder->matcher, text, length, at, &start, &end);
+        }
+        if (status == ST_OK && start > at && !step->drops_rest) {
             status = piece_encode(encoder, text + at, start - at, s + 1);
         }
-        if (status == ST_OK && end > start) {
+        if (status == ST_OK && end > start && !step->drops_places) {
             status = piece_encode(encoder, text + start, end - start, s + 1);
         }
         at = end;
@@ -367,14 +433,18 @@ static status_t runs_encode(encoder_t *encoder, const char *text, size_t length)
 
 static status_t rewrite_apply(const wrk_rewrite_t *rewrite, const char *text, size_t length, strbuf_t *out)
 {
-    if (rewrite->text == NULL) {
+    switch (rewrite->kind) {
+    case WRK_REWRITE_FORM:
         return wrk_unicode_normalize(rewrite->form, text, length, out);
-    }
-    if (rewrite->wanted != NULL) {
-        text_replace(text, length, rewrite->wanted, rewrite->text, out);
-    } else {
+    case WRK_REWRITE_MAP:
+        return wrk_unicode_map(rewrite->map, text, length, out);
+    case WRK_REWRITE_REPLACE:
+        wrk_text_replace(text, length, rewrite->wanted, rewrite->text, out);
+        break;
+    case WRK_REWRITE_PREPEND:
         strbuf_append(out, length > 0 ? rewrite->text : "");
         strbuf_append_bytes(out, text, length);
+        break;
     }
     return ST_OK;
 }
@@ -493,6 +563,7 @@ status_t wrk_tokenizer_encode(const wrk_tokenizer_t *tokenizer, const char *text
     }
     strbuf_release(&encoder.prefixed);
     strbuf_release(&encoder.spaced);
+    strbuf_release(&encoder.piece);
     mem_free(encoder.queue);
     mem_free(encoder.symbols);
     mem_free(encoder.cache);
@@ -517,57 +588,4 @@ status_t wrk_tokens_encode(const wrk_tokenizer_t *tokenizer, const char *text, s
     }
     wrk_ids_release(&ids);
     return status;
-}
-
-/* ---- decoding ---- */
-
-int64_t wrk_tokenizer_size(const wrk_tokenizer_t *tokenizer)
-{
-    return tokenizer->size;
-}
-
-static int digit_of(char c)
-{
-    return c >= '0' && c <= '9'   ? c - '0'
-           : c >= 'A' && c <= 'F' ? c - 'A' + 10
-           : c >= 'a' && c <= 'f' ? c - 'a' + 10
-                                  : -1;
-}
-
-/* The byte that "<0x0A>" names; -1: it is no such token. */
-static int byte_of(const wrk_piece_t *piece)
-{
-    const char *c = piece->bytes;
-    bool is_named = piece->length == 6 && memcmp(c, "<0x", 3) == 0 && c[5] == '>';
-    return is_named && digit_of(c[3]) >= 0 && digit_of(c[4]) >= 0 ? digit_of(c[3]) * 16 + digit_of(c[4]) : -1;
-}
-
-void wrk_tokenizer_decode(const wrk_tokenizer_t *tokenizer, const int64_t *tokens, int64_t n, strbuf_t *text)
-{
-    strbuf_t own = {0};
-    bool is_first = true;
-    for (int64_t i = 0; i < n; i++) {
-        const wrk_piece_t *piece = tokens[i] >= 0 && tokens[i] < tokenizer->size ? &tokenizer->pieces[tokens[i]] : NULL;
-        if (piece == NULL || piece->bytes == NULL) {
-            continue;
-        }
-        int byte = tokenizer->decodes_bytes ? byte_of(piece) : -1;
-        if (byte >= 0) {
-            strbuf_append_char(&own, (char)byte);
-        } else if (tokenizer->decode_from != NULL) {
-            const bool is_bare = is_first && tokenizer->decode_first_is_bare;
-            text_replace(piece->bytes, piece->length, tokenizer->decode_from, is_bare ? "" : tokenizer->decode_to,
-                         &own);
-        } else {
-            strbuf_append_bytes(&own, piece->bytes, piece->length);
-        }
-        is_first = false;
-    }
-    size_t start = 0;
-    while (start < own.length && start < (size_t)tokenizer->decode_strip && strbuf_text(&own)[start] == ' ') {
-        start++;
-    }
-    strbuf_append_bytes(text, strbuf_text(&own) + start, own.length - start);
-    text->is_failed |= own.is_failed;
-    strbuf_release(&own);
 }

@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* tokenizer_file: tokenizer.json of Hugging Face's `tokenizers` → tables. What isn't known is refused by its name. */
-#include <ctype.h>
-#include <jansson.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -10,36 +8,6 @@
 #include "worker/data/tokenizer_internal.h"
 
 enum { MAX_FILE_BYTES = 128 << 20, MAX_ADDED = 1 << 16 };
-
-/* regex of ByteLevel with use_regex: tokenizers/src/pre_tokenizers/byte_level.rs */
-static const char GPT2_PATTERN[] = "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
-
-static const char *text_of(const json_t *object, const char *key)
-{
-    const char *text = json_string_value(json_object_get(object, key));
-    return text != NULL ? text : "";
-}
-
-static bool is_true(const json_t *object, const char *key, bool fallback)
-{
-    const json_t *value = json_object_get(object, key);
-    return json_is_boolean(value) ? json_is_true(value) : fallback;
-}
-
-/* Missing, null, false, "" or 0. */
-static bool is_absent(const json_t *object, const char *key)
-{
-    const json_t *value = json_object_get(object, key);
-    return value == NULL || json_is_null(value) || json_is_false(value) ||
-           (json_is_string(value) && json_string_length(value) == 0) ||
-           (json_is_number(value) && json_number_value(value) == 0);
-}
-
-static status_t copy_text(const char *text, char **copy_p)
-{
-    *copy_p = mem_strdup(text);
-    return *copy_p != NULL ? ST_OK : ST_FAIL(ST_ERR_NOMEM, "a text of %zu bytes", strlen(text));
-}
 
 /* ---- vocabulary ---- */
 
@@ -137,7 +105,7 @@ static status_t vocab_read(wrk_tokenizer_t *tokenizer, json_t *vocab)
 /* Adds it to the set that it is looked for in; decoded, it is what is looked for. The normaliser is known by now. */
 static status_t added_add(wrk_tokenizer_t *tokenizer, const json_t *token, const char *content)
 {
-    const bool is_normalized = is_true(token, "normalized", false);
+    const bool is_normalized = wrk_json_is_true(token, "normalized", false);
     const int64_t id = json_integer_value(json_object_get(token, "id"));
     wrk_added_set_t *set = &tokenizer->added[is_normalized ? WRK_ADDED_NORMALIZED : WRK_ADDED_RAW];
     strbuf_t text = {0};
@@ -163,9 +131,9 @@ static status_t added_add(wrk_tokenizer_t *tokenizer, const json_t *token, const
     set->item[set->n++] = (wrk_added_t){.text = copy,
                                         .length = length,
                                         .id = (int32_t)id,
-                                        .is_single_word = is_true(token, "single_word", false),
-                                        .takes_left = is_true(token, "lstrip", false),
-                                        .takes_right = is_true(token, "rstrip", false)};
+                                        .is_single_word = wrk_json_is_true(token, "single_word", false),
+                                        .takes_left = wrk_json_is_true(token, "lstrip", false),
+                                        .takes_right = wrk_json_is_true(token, "rstrip", false)};
     return ST_OK;
 }
 
@@ -185,7 +153,7 @@ static status_t added_read(wrk_tokenizer_t *tokenizer, const json_t *added)
     }
     json_array_foreach(added, i, token)
     {
-        const char *content = text_of(token, "content");
+        const char *content = wrk_json_text(token, "content");
         if (content[0] == '\0') {
             return ST_FAIL(ST_ERR_CORRUPT, "added_tokens[%zu].content: a text is wanted", i);
         }
@@ -281,26 +249,70 @@ static void bytes_find(wrk_tokenizer_t *tokenizer)
     }
 }
 
-static status_t model_read(wrk_tokenizer_t *tokenizer, const json_t *root)
+static status_t byte_pairs_read(wrk_tokenizer_t *tokenizer, const json_t *model)
 {
     static const char *const refused[] = {"dropout", "continuing_subword_prefix", "end_of_word_suffix"};
-    const json_t *model = json_object_get(root, "model");
-    const json_t *added = json_object_get(root, "added_tokens");
-    const char *type = text_of(model, "type");
-    if (!json_is_object(model)) {
-        return ST_FAIL(ST_ERR_CORRUPT, "model: not the file of a tokenizer");
-    }
-    if (strcmp(type, "BPE") != 0 && !(type[0] == '\0' && json_object_get(model, "merges") != NULL)) {
-        return ST_FAIL(ST_ERR_UNSUPPORTED, "model.type: \"%.40s\"; BPE is read", type);
-    }
     for (size_t i = 0; i < sizeof(refused) / sizeof(refused[0]); i++) {
-        if (!is_absent(model, refused[i])) {
+        if (!wrk_json_is_absent(model, refused[i])) {
             return ST_FAIL(ST_ERR_UNSUPPORTED, "model.%s", refused[i]);
         }
     }
-    tokenizer->ignores_merges = is_true(model, "ignore_merges", false);
-    tokenizer->has_byte_fallback = is_true(model, "byte_fallback", false);
-    tokenizer->is_unknown_fused = is_true(model, "fuse_unk", false);
+    tokenizer->ignores_merges = wrk_json_is_true(model, "ignore_merges", false);
+    tokenizer->has_byte_fallback = wrk_json_is_true(model, "byte_fallback", false);
+    tokenizer->is_unknown_fused = wrk_json_is_true(model, "fuse_unk", false);
+    status_t status = merges_read(tokenizer, json_object_get(model, "merges"));
+    bytes_find(tokenizer);
+    return status;
+}
+
+static status_t word_pieces_read(wrk_tokenizer_t *tokenizer, const json_t *model)
+{
+    const json_t *longest_word = json_object_get(model, "max_input_chars_per_word");
+    const json_t *prefix = json_object_get(model, "continuing_subword_prefix");
+    const bool has_prefix = prefix != NULL && !json_is_null(prefix);
+    if (tokenizer->is_byte_level) {
+        return ST_FAIL(ST_ERR_UNSUPPORTED, "model.type: \"WordPiece\" behind ByteLevel");
+    }
+    if (has_prefix && !json_is_string(prefix)) {
+        return ST_FAIL(ST_ERR_CORRUPT, "model.continuing_subword_prefix: a text is wanted");
+    }
+    tokenizer->max_characters = longest_word != NULL ? json_integer_value(longest_word) : 100;
+    if (longest_word != NULL && (!json_is_integer(longest_word) || tokenizer->max_characters < 1)) {
+        return ST_FAIL(ST_ERR_CORRUPT, "model.max_input_chars_per_word: a number from 1 is wanted");
+    }
+    for (int64_t id = 0; id < tokenizer->size; id++) {
+        const wrk_piece_t *piece = &tokenizer->pieces[id];
+        tokenizer->longest = piece->is_word && piece->length > tokenizer->longest ? piece->length : tokenizer->longest;
+    }
+    return wrk_text_copy(has_prefix ? json_string_value(prefix) : "##", &tokenizer->continuing);
+}
+
+/* The token of words and characters that the vocabulary hasn't. */
+static status_t unknown_find(wrk_tokenizer_t *tokenizer, const json_t *model)
+{
+    const char *unknown = wrk_json_text(model, "unk_token");
+    if (tokenizer->is_word_piece && unknown[0] == '\0') {
+        unknown = "[UNK]";
+    }
+    tokenizer->unknown = unknown[0] != '\0' ? wrk_words_find(tokenizer, unknown, strlen(unknown)) : -1;
+    return unknown[0] != '\0' && tokenizer->unknown < 0
+               ? ST_FAIL(ST_ERR_CORRUPT, "model.unk_token: \"%.60s\" is not in model.vocab", unknown)
+               : ST_OK;
+}
+
+static status_t model_read(wrk_tokenizer_t *tokenizer, const json_t *root)
+{
+    const json_t *model = json_object_get(root, "model");
+    const json_t *added = json_object_get(root, "added_tokens");
+    const char *type = wrk_json_text(model, "type");
+    if (!json_is_object(model)) {
+        return ST_FAIL(ST_ERR_CORRUPT, "model: not the file of a tokenizer");
+    }
+    tokenizer->is_word_piece = strcmp(type, "WordPiece") == 0;
+    if (!tokenizer->is_word_piece && strcmp(type, "BPE") != 0 &&
+        !(type[0] == '\0' && json_object_get(model, "merges") != NULL)) {
+        return ST_FAIL(ST_ERR_UNSUPPORTED, "model.type: \"%.40s\"; BPE and WordPiece are read", type);
+    }
     status_t status = size_find(tokenizer, json_object_get(model, "vocab"), added);
     if (status == ST_OK) {
         status = vocab_read(tokenizer, json_object_get(model, "vocab"));
@@ -309,206 +321,20 @@ static status_t model_read(wrk_tokenizer_t *tokenizer, const json_t *root)
         status = added_read(tokenizer, added);
     }
     if (status == ST_OK) {
-        status = merges_read(tokenizer, json_object_get(model, "merges"));
+        status = tokenizer->is_word_piece ? word_pieces_read(tokenizer, model) : byte_pairs_read(tokenizer, model);
     }
-    if (status != ST_OK) {
-        return status;
-    }
-    bytes_find(tokenizer);
-    const char *unknown = text_of(model, "unk_token");
-    tokenizer->unknown = unknown[0] != '\0' ? wrk_words_find(tokenizer, unknown, strlen(unknown)) : -1;
-    return unknown[0] != '\0' && tokenizer->unknown < 0
-               ? ST_FAIL(ST_ERR_CORRUPT, "model.unk_token: \"%.60s\" is not in model.vocab", unknown)
-               : ST_OK;
-}
-
-/* ---- normaliser, pre-tokenizers, decoder ---- */
-
-/* Calls `read` for a component, or for each one of a Sequence. */
-static status_t each_component(wrk_tokenizer_t *tokenizer, const json_t *component, const char *list, const char *name,
-                               status_t (*read)(wrk_tokenizer_t *, const json_t *, const char *))
-{
-    json_t *part = NULL;
-    size_t i = 0;
-    status_t status = ST_OK;
-    if (component == NULL || json_is_null(component)) {
-        return ST_OK;
-    }
-    if (strcmp(text_of(component, "type"), "Sequence") != 0) {
-        return read(tokenizer, component, name);
-    }
-    json_array_foreach(json_object_get(component, list), i, part)
-    {
-        char place[64];
-        (void)snprintf(place, sizeof(place), "%s.%s[%zu]", name, list, i);
-        if (status == ST_OK) {
-            status = read(tokenizer, part, place);
-        }
-    }
-    return status;
-}
-
-/* NFC, NFD, NFKC, NFKD; WRK_NORMAL_FORM_COUNT: none of them. */
-static wrk_normal_form_t form_find(const char *type)
-{
-    static const char *const forms[WRK_NORMAL_FORM_COUNT] = {
-        [WRK_NFC] = "NFC", [WRK_NFD] = "NFD", [WRK_NFKC] = "NFKC", [WRK_NFKD] = "NFKD"};
-    int form = 0;
-    while (form < WRK_NORMAL_FORM_COUNT && strcmp(forms[form], type) != 0) {
-        form++;
-    }
-    return (wrk_normal_form_t)form;
-}
-
-static status_t rewrite_read(wrk_tokenizer_t *tokenizer, const json_t *part, const char *name)
-{
-    const char *type = text_of(part, "type");
-    const char *wanted = text_of(json_object_get(part, "pattern"), "String");
-    const wrk_normal_form_t form = form_find(type);
-    bool is_prepend = strcmp(type, "Prepend") == 0;
-    if (form == WRK_NORMAL_FORM_COUNT && !is_prepend && (strcmp(type, "Replace") != 0 || wanted[0] == '\0')) {
-        return ST_FAIL(ST_ERR_UNSUPPORTED,
-                       "%s: \"%.40s\"; NFC, NFD, NFKC, NFKD, Prepend and Replace of a text are known", name, type);
-    }
-    if (tokenizer->n_rewrites == TOKENIZER_MAX_STEPS) {
-        return ST_FAIL(ST_ERR_UNSUPPORTED, "%s: more than %d steps", name, (int)TOKENIZER_MAX_STEPS);
-    }
-    wrk_rewrite_t *rewrite = &tokenizer->rewrites[tokenizer->n_rewrites++];
-    rewrite->form = form;
-    if (form != WRK_NORMAL_FORM_COUNT) {
-        return ST_OK;
-    }
-    status_t status = copy_text(text_of(part, is_prepend ? "prepend" : "content"), &rewrite->text);
-    return status == ST_OK && !is_prepend ? copy_text(wanted, &rewrite->wanted) : status;
-}
-
-/* "replacement" and how it is put before a text, of the pre-tokenizer and of the decoder; older files say
- * add_prefix_space. */
-static status_t metaspace_read(const json_t *part, const char *name, char **space_p, wrk_prepend_t *prepend_p)
-{
-    const char *space = text_of(part, "replacement");
-    const char *scheme = text_of(part, "prepend_scheme");
-    if (space[0] == '\0' || wrk_utf8_length(space, strlen(space)) != strlen(space)) {
-        return ST_FAIL(ST_ERR_CORRUPT, "%s.replacement: one character is wanted", name);
-    }
-    if (strcmp(scheme, "first") == 0) {
-        *prepend_p = WRK_PREPEND_FIRST;
-    } else if (strcmp(scheme, "always") == 0 || (scheme[0] == '\0' && is_true(part, "add_prefix_space", true))) {
-        *prepend_p = WRK_PREPEND_ALWAYS;
-    } else if (strcmp(scheme, "never") == 0 || scheme[0] == '\0') {
-        *prepend_p = WRK_PREPEND_NEVER;
-    } else {
-        return ST_FAIL(ST_ERR_UNSUPPORTED, "%s.prepend_scheme: \"%.40s\"", name, scheme);
-    }
-    return copy_text(space, space_p);
-}
-
-/* Cuts before every replacement. */
-static status_t metaspace_step_read(wrk_tokenizer_t *tokenizer, wrk_step_t *step, const json_t *part, const char *name)
-{
-    char pattern[48];
-    for (int i = 0; i < tokenizer->n_steps; i++) {
-        if (tokenizer->steps[i].kind == WRK_STEP_METASPACE) {
-            return ST_FAIL(ST_ERR_UNSUPPORTED, "%s.type: a second \"Metaspace\"", name);
-        }
-    }
-    step->kind = WRK_STEP_METASPACE;
-    tokenizer->n_steps++;
-    status_t status = metaspace_read(part, name, &step->space, &step->prepend);
-    if (status == ST_OK && is_true(part, "split", true)) {
-        (void)snprintf(pattern, sizeof(pattern), "[%s%s][^%s%s]*", ispunct((unsigned char)step->space[0]) ? "\\" : "",
-                       step->space, ispunct((unsigned char)step->space[0]) ? "\\" : "", step->space);
-        status = wrk_pattern_open(pattern, false, &step->pattern);
-    }
-    return status == ST_OK ? ST_OK : status_add_context(status, "%s", name);
-}
-
-static status_t step_read(wrk_tokenizer_t *tokenizer, const json_t *part, const char *name)
-{
-    const char *type = text_of(part, "type");
-    const json_t *pattern = json_object_get(part, "pattern");
-    const char *text = NULL;
-    bool is_literal = false;
-    if (tokenizer->n_steps == TOKENIZER_MAX_STEPS || tokenizer->is_byte_level) {
-        return ST_FAIL(ST_ERR_UNSUPPORTED, "%s: a step behind ByteLevel, or more than %d", name,
-                       (int)TOKENIZER_MAX_STEPS);
-    }
-    wrk_step_t *step = &tokenizer->steps[tokenizer->n_steps];
-    if (strcmp(type, "Metaspace") == 0) {
-        return metaspace_step_read(tokenizer, step, part, name);
-    }
-    if (strcmp(type, "ByteLevel") == 0) {
-        step->kind = WRK_STEP_BYTES;
-        step->has_prefix_space = is_true(part, "add_prefix_space", true);
-        text = is_true(part, "use_regex", true) ? GPT2_PATTERN : NULL;
-        tokenizer->is_byte_level = true;
-    } else if (strcmp(type, "Digits") == 0) {
-        text = is_true(part, "individual_digits", false) ? "\\p{N}" : "\\p{N}+";
-    } else if (strcmp(type, "Split") == 0) {
-        is_literal = json_object_get(pattern, "String") != NULL;
-        text = text_of(pattern, is_literal ? "String" : "Regex");
-        if (strcmp(text_of(part, "behavior"), "Isolated") != 0 || text[0] == '\0') {
-            return ST_FAIL(ST_ERR_UNSUPPORTED, "%s.behavior: \"%.40s\"; Isolated is known", name,
-                           text_of(part, "behavior"));
-        }
-    } else {
-        return ST_FAIL(ST_ERR_UNSUPPORTED,
-                       "%s.type: \"%.40s\"; ByteLevel, Metaspace, Split, Digits and Sequence are known", name, type);
-    }
-    tokenizer->n_steps++;
-    status_t status = text != NULL ? wrk_pattern_open(text, is_literal, &step->pattern) : ST_OK;
-    return status == ST_OK ? ST_OK : status_add_context(status, "%s", name);
-}
-
-static status_t decoder_read(wrk_tokenizer_t *tokenizer, const json_t *part, const char *name)
-{
-    const char *type = text_of(part, "type");
-    const char *from = text_of(json_object_get(part, "pattern"), "String");
-    if (strcmp(type, "ByteLevel") == 0 && tokenizer->is_byte_level) {
-        return ST_OK;
-    }
-    if (strcmp(type, "Metaspace") == 0 && tokenizer->decode_from == NULL) {
-        wrk_prepend_t prepend = WRK_PREPEND_NEVER;
-        status_t status = metaspace_read(part, name, &tokenizer->decode_from, &prepend);
-        tokenizer->decode_first_is_bare = prepend != WRK_PREPEND_NEVER;
-        return status == ST_OK ? copy_text(" ", &tokenizer->decode_to) : status;
-    }
-    if (strcmp(type, "ByteFallback") == 0 && !tokenizer->is_byte_level) {
-        tokenizer->decodes_bytes = true;
-        return ST_OK;
-    }
-    if (strcmp(type, "Fuse") == 0) {
-        return ST_OK;
-    }
-    if (strcmp(type, "Strip") == 0 && strcmp(text_of(part, "content"), " ") == 0 && is_absent(part, "stop")) {
-        json_int_t start = json_integer_value(json_object_get(part, "start"));
-        tokenizer->decode_strip = start > 0 && start < TOKENIZER_MAX_TEXT ? (int)start : 0;
-        return ST_OK;
-    }
-    if (strcmp(type, "Replace") == 0 && from[0] != '\0' && tokenizer->decode_from == NULL) {
-        status_t status = copy_text(from, &tokenizer->decode_from);
-        return status == ST_OK ? copy_text(text_of(part, "content"), &tokenizer->decode_to) : status;
-    }
-    return ST_FAIL(ST_ERR_UNSUPPORTED, "%s.type: \"%.40s\"", name, type);
+    return status == ST_OK ? unknown_find(tokenizer, model) : status;
 }
 
 /* ---- the file ---- */
 
 static status_t root_read(wrk_tokenizer_t *tokenizer, const json_t *root)
 {
-    status_t status =
-        each_component(tokenizer, json_object_get(root, "normalizer"), "normalizers", "normalizer", rewrite_read);
-    if (status == ST_OK) {
-        status = each_component(tokenizer, json_object_get(root, "pre_tokenizer"), "pretokenizers", "pre_tokenizer",
-                                step_read);
-    }
+    status_t status = wrk_tokenizer_read_before(tokenizer, root);
     if (status == ST_OK) {
         status = model_read(tokenizer, root);
     }
-    if (status == ST_OK) {
-        status = each_component(tokenizer, json_object_get(root, "decoder"), "decoders", "decoder", decoder_read);
-    }
-    return status;
+    return status == ST_OK ? wrk_tokenizer_read_behind(tokenizer, root) : status;
 }
 
 status_t wrk_tokenizer_open(const char *path, wrk_tokenizer_t **tokenizer_p)
@@ -521,7 +347,7 @@ status_t wrk_tokenizer_open(const char *path, wrk_tokenizer_t **tokenizer_p)
     if (tokenizer == NULL) {
         return ST_FAIL(ST_ERR_NOMEM, "tokenizer");
     }
-    status_t status = copy_text(path, &tokenizer->path);
+    status_t status = wrk_text_copy(path, &tokenizer->path);
     if (status == ST_OK) {
         status = wrk_source_read(path, MAX_FILE_BYTES, &text, &capacity, &length);
     }
@@ -564,6 +390,7 @@ void wrk_tokenizer_close(wrk_tokenizer_t *tokenizer)
         mem_free(tokenizer->rewrites[i].wanted);
         mem_free(tokenizer->rewrites[i].text);
     }
+    mem_free(tokenizer->continuing);
     mem_free(tokenizer->pieces);
     mem_free(tokenizer->words);
     mem_free(tokenizer->merges);

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* tokenizer_internal: the tokenizer's state, shared by tokenizer.c (encoding, decoding), tokenizer_file.c (reading) and
- * tokenizer_table.c (vocabulary and merges). */
+/* tokenizer_internal: the tokenizer's state, shared by tokenizer.c (encoding), tokenizer_decode.c, tokenizer_file.c
+ * (reading: the model), tokenizer_steps.c (reading: what stands around the model) and tokenizer_table.c (vocabulary and
+ * merges). */
 #ifndef GRADD_WORKER_DATA_TOKENIZER_INTERNAL_H
 #define GRADD_WORKER_DATA_TOKENIZER_INTERNAL_H
 
+#include <jansson.h>
 #include <stdbool.h>
 
 #include "worker/data/pattern.h"
@@ -41,27 +43,37 @@ typedef struct wrk_added_set {
     int64_t first[257]; /* those that begin with byte b: first[b] … first[b + 1] */
 } wrk_added_set_t;
 
-typedef enum wrk_step_kind { WRK_STEP_SPLIT, WRK_STEP_BYTES, WRK_STEP_METASPACE } wrk_step_kind_t;
+typedef enum wrk_step_kind { WRK_STEP_SPLIT, WRK_STEP_CUT, WRK_STEP_BYTES, WRK_STEP_METASPACE } wrk_step_kind_t;
 
 /* Whether a Metaspace puts its character before a piece: none, each, the one that the text begins with. */
 typedef enum wrk_prepend { WRK_PREPEND_NEVER, WRK_PREPEND_ALWAYS, WRK_PREPEND_FIRST } wrk_prepend_t;
 
-/* A pre-tokenizer: cuts by a pattern (NULL: not at all). WRK_STEP_BYTES may put a space before it first,
- * WRK_STEP_METASPACE puts `space` in the place of spaces and perhaps before it. */
+/* A pre-tokenizer: cuts by a pattern (NULL: not at all), WRK_STEP_CUT by what characters are. WRK_STEP_BYTES may put a
+ * space before it first, WRK_STEP_METASPACE puts `space` in the place of spaces and perhaps before it. */
 typedef struct wrk_step {
     wrk_step_kind_t kind;
+    wrk_char_cut_t cut;
+    bool drops_places, drops_rest; /* the places found, what lies between them: not encoded */
     wrk_pattern_t *pattern;
     bool has_prefix_space;
     wrk_prepend_t prepend;
     char *space;
 } wrk_step_t;
 
-/* A normaliser: puts `text` before what isn't empty (wanted NULL), or in the place of every `wanted`; text NULL: brings
- * it into a normal form. */
+/* A normaliser: puts `text` before what isn't empty, or in the place of every `wanted`; brings it into a normal form;
+ * or changes each character. */
+typedef enum wrk_rewrite_kind {
+    WRK_REWRITE_PREPEND,
+    WRK_REWRITE_REPLACE,
+    WRK_REWRITE_FORM,
+    WRK_REWRITE_MAP
+} wrk_rewrite_kind_t;
 typedef struct wrk_rewrite {
+    wrk_rewrite_kind_t kind;
     char *wanted;
     char *text;
     wrk_normal_form_t form;
+    wrk_char_map_t map;
 } wrk_rewrite_t;
 
 struct wrk_tokenizer {
@@ -76,6 +88,11 @@ struct wrk_tokenizer {
     int32_t byte_ids[256]; /* byte-level: the token of each byte; byte_fallback: of <0x00> …; -1: none */
     int32_t unknown;       /* -1: none */
     bool is_byte_level, has_byte_fallback, is_unknown_fused, ignores_merges;
+    bool is_word_piece;     /* no merges: the longest pieces, of the left one first */
+    char *continuing;       /* WordPiece: what the vocabulary has before a piece inside a word */
+    size_t longest;         /* WordPiece: bytes of the longest piece */
+    int64_t max_characters; /* WordPiece: a longer word is unknown */
+    int64_t mark[WRK_MARK_COUNT];
     wrk_step_t steps[TOKENIZER_MAX_STEPS];
     int n_steps;
     wrk_rewrite_t rewrites[TOKENIZER_MAX_STEPS];
@@ -84,6 +101,8 @@ struct wrk_tokenizer {
     bool decode_first_is_bare;     /* Metaspace: the first token loses decode_from */
     int decode_strip;              /* spaces taken from the start of a decoded text */
     bool decodes_bytes;            /* <0x0A> is a byte */
+    bool decodes_words;            /* a space before each token that doesn't begin with decode_from, which is cut off */
+    bool decodes_cleanly;          /* and no space before punctuation and shortened English words */
 };
 
 /* ---- tokenizer_table.c ---- */
@@ -99,8 +118,19 @@ status_t wrk_merges_reserve(wrk_tokenizer_t *tokenizer, int64_t n);
 void wrk_merges_add(wrk_tokenizer_t *tokenizer, int32_t left, int32_t right, uint32_t rank, int32_t id);
 /* Sorts the tokens and fills first. */
 void wrk_added_sort(wrk_added_set_t *set);
+/* tokenizer_steps.c. Normalizer, pre_tokenizer; decoder, post_processor and padding, which are read behind the model.
+ */
+status_t wrk_tokenizer_read_before(wrk_tokenizer_t *tokenizer, const json_t *root);
+status_t wrk_tokenizer_read_behind(wrk_tokenizer_t *tokenizer, const json_t *root);
+/* Members of the file. The text, or "". Whether it is true, else fallback. Missing, null, false, "" or 0. */
+const char *wrk_json_text(const json_t *object, const char *key);
+bool wrk_json_is_true(const json_t *object, const char *key, bool fallback);
+bool wrk_json_is_absent(const json_t *object, const char *key);
+status_t wrk_text_copy(const char *text, char **copy_p);
 /* tokenizer.c. What the normaliser makes of text[length], appended. */
 status_t wrk_tokenizer_normalize(const wrk_tokenizer_t *tokenizer, const char *text, size_t length, strbuf_t *out);
+/* Appends text[length] with `to` in the place of every `wanted`. */
+void wrk_text_replace(const char *text, size_t length, const char *wanted, const char *to, strbuf_t *out);
 /* Byte of a character of GPT-2's printable alphabet, -1: not in it. *bytes_p is moved behind the character. */
 int wrk_alphabet_byte(const char **bytes_p);
 
