@@ -387,8 +387,8 @@ const spec_rule_t spec_rules[] = {
      .help = "Outputs [N, C]: the labels' above the others by 1; targets are values, labels ended by -1."},
     {"Loss.multilabel_soft_margin", .help = "Binary cross-entropy of logits [N, C], targets 0 and 1 for each label."},
     {"Loss.ctc",
-     .help = "Outputs [N, T, V], logits: all ways to read the target's labels off T steps. Means are over labels, then "
-             "samples."},
+     .help = "Outputs [N, T, V], logits: all ways to read the target's labels off T steps, or a sample's own number of "
+             "them (lengths). Means are over labels, then samples."},
     {"Loss.sum", .help = "Several losses, weighted; or the list of its parts alone."},
     {"Loss.Part.weight", AT_LEAST(0), .help = "Its factor."},
     {"Loss.*.weight", AT_LEAST(0), .n_min = 1, .n_max = MAX_SIDE, .default_text = "1 for each",
@@ -407,6 +407,13 @@ const spec_rule_t spec_rules[] = {
     {"Loss.Ctc.blank", AT_LEAST(0), .help = "The output that stands for no label."},
     {"Loss.Ctc.zero_infinity", .help = "Whether targets too long for T count 0, instead of being an error."},
     {"Loss.Ctc.padding", AT_LEAST(-1), .help = "What ends a target's labels; it may be the blank."},
+    {"Loss.Ctc.lengths",
+     .help = "How many steps of a sample's outputs count: whole, all of them; tokens, those up to its last token that "
+             "model.padding isn't; given, as many as its target's first number says, whose second number is how many "
+             "labels follow."},
+    {"Loss.Ctc.reduction",
+     .help = "mean: each loss is divided by its labels, then averaged over the samples, as PyTorch does; batch_mean: "
+             "averaged over the samples; sum: that times training.batch, the sum over a step's samples."},
     {"Loss.SmoothL1.beta", AT_LEAST(0), .help = "Where squares end."},
     {"Loss.Huber.delta", .flags = SPEC_HAS_MIN | SPEC_MIN_OPEN, .min = 0, .help = "Where squares end."},
     {"Loss.BceWithLogits.pos_weight", AT_LEAST(0), .n_min = 1, .n_max = MAX_SIDE, .default_text = "1 for each",

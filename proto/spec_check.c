@@ -649,6 +649,18 @@ static void check_loss_part(checker_t *checker, size_t index, const Gradd__V1__L
     }
 }
 
+/* One loss, alone or a sum's part. */
+static void check_loss_kind(checker_t *checker, const char *path, const Gradd__V1__Loss *loss)
+{
+    const Gradd__V1__Model *model = checker->job->model;
+    char field[128];
+    if (loss->kind_case == GRADD__V1__LOSS__KIND_CTC && loss->ctc != NULL &&
+        loss->ctc->lengths == GRADD__V1__LOSS__CTC__LENGTHS__tokens && (model == NULL || model->padding < 0)) {
+        (void)snprintf(field, sizeof(field), "%s.ctc.lengths", path);
+        complain(checker, field, "tokens: needs model.padding, the token that a sample is filled up with");
+    }
+}
+
 static void check_loss(checker_t *checker, const Gradd__V1__Training *training)
 {
     const Gradd__V1__Loss *loss = training->loss;
@@ -658,6 +670,14 @@ static void check_loss(checker_t *checker, const Gradd__V1__Training *training)
         const Gradd__V1__Loss__Part *part = loss->sum->parts[i];
         check_loss_part(checker, i, part);
         has_smoothing |= part->loss != NULL && part->loss->kind_case == GRADD__V1__LOSS__KIND_CROSS_ENTROPY;
+        if (part->loss != NULL) {
+            char path[96];
+            (void)snprintf(path, sizeof(path), "training.loss.sum.parts[%zu].loss", i);
+            check_loss_kind(checker, path, part->loss);
+        }
+    }
+    if (loss != NULL && !is_sum) {
+        check_loss_kind(checker, "training.loss", loss);
     }
     if (training->label_smoothing > 0 && !has_smoothing) {
         complain(checker, "training.label_smoothing", "only with the loss cross_entropy");

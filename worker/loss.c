@@ -179,6 +179,9 @@ static status_t term_add(wrk_loss_t *loss, const Gradd__V1__Training *training, 
         term->class_weight = spec->bce_with_logits->weight;
         term->n_class_weight = spec->bce_with_logits->n_weight;
     }
+    if (spec->kind_case == GRADD__V1__LOSS__KIND_CTC && spec->ctc->reduction == GRADD__V1__LOSS__CTC__REDUCTION__sum) {
+        term->share *= training->batch; /* of the mean over the samples */
+    }
     loss->is_counted |= term->is_counted;
     status_t status = list_take(term->n_class_weight, term->class_weight, &term->weight);
     if (status == ST_OK && spec->kind_case == GRADD__V1__LOSS__KIND_BCE_WITH_LOGITS) {
@@ -187,9 +190,10 @@ static status_t term_add(wrk_loss_t *loss, const Gradd__V1__Training *training, 
     return status;
 }
 
-status_t wrk_loss_open(const Gradd__V1__Training *training, bool has_labels, wrk_loss_t *loss_p)
+status_t wrk_loss_open(const spec_job_t *job, bool has_labels, wrk_loss_t *loss_p)
 {
-    wrk_loss_t loss = {.accuracy_term = -1};
+    const Gradd__V1__Training *training = job->training;
+    wrk_loss_t loss = {.accuracy_term = -1, .padding = job->model != NULL ? job->model->padding : -1};
     const Gradd__V1__Loss *spec = training->loss;
     status_t status = ST_OK;
     if (spec != NULL && spec->kind_case == GRADD__V1__LOSS__KIND_SUM) {
@@ -515,9 +519,11 @@ static void hits_count(const wrk_loss_term_t *term, const gd_tensor_t *x, const 
 
 /* ---- terms ---- */
 
-static status_t term_compute(const wrk_loss_term_t *term, gd_tensor_t *x, gd_tensor_t *y, double factor, bool smooths,
+static status_t term_compute(const wrk_loss_term_t *term, const wrk_samples_t *of, double factor, bool smooths,
                              gd_tensor_t **loss_p, int64_t *n_correct_p)
 {
+    gd_tensor_t *x = of->x;
+    gd_tensor_t *y = of->y;
     const kind_row_t *row = &kinds[term->kind];
     switch (row->family) {
     case FAMILY_CLASSES:
@@ -527,7 +533,7 @@ static status_t term_compute(const wrk_loss_term_t *term, gd_tensor_t *x, gd_ten
     case FAMILY_DICE:
         return dice_loss(term, x, y, factor, loss_p);
     case FAMILY_PAIRS:
-        return wrk_loss_of_samples(term->spec, x, y, factor, loss_p);
+        return wrk_loss_of_samples(of, factor, loss_p);
     case FAMILY_POINTWISE:
         break;
     }
@@ -588,8 +594,8 @@ static status_t sum_add(gd_tensor_t **sum_p, gd_tensor_t *term)
     return status;
 }
 
-status_t wrk_loss_compute(const wrk_loss_t *loss, gd_tensor_t *outputs, gd_tensor_t *y, const double *factors,
-                          bool smooths, gd_tensor_t **loss_p, wrk_record_t *record)
+status_t wrk_loss_compute(const wrk_loss_t *loss, gd_tensor_t *inputs, gd_tensor_t *outputs, gd_tensor_t *y,
+                          const double *factors, bool smooths, gd_tensor_t **loss_p, wrk_record_t *record)
 {
     gd_tensor_t *sum = NULL;
     status_t status = ST_OK;
@@ -603,7 +609,8 @@ status_t wrk_loss_compute(const wrk_loss_t *loss, gd_tensor_t *outputs, gd_tenso
         int64_t n_correct = -1;
         status = term_take(term, outputs, y, &x, &targets);
         if (status == ST_OK) {
-            status = term_compute(term, x, targets, factors[i] * term->share, smooths, &one, &n_correct);
+            const wrk_samples_t of = {term->spec, x, targets, inputs, loss->padding};
+            status = term_compute(term, &of, factors[i] * term->share, smooths, &one, &n_correct);
         }
         if (status == ST_OK) {
             status = gd_tensor_item(one, &record->loss[i]);
@@ -659,7 +666,8 @@ void wrk_loss_weigh(const wrk_loss_t *loss, const gd_tensor_t *y, int64_t n_samp
     }
 }
 
-status_t wrk_loss_check(const wrk_loss_t *loss, gd_tensor_t *outputs, gd_tensor_t *y, int64_t n_micro)
+status_t wrk_loss_check(const wrk_loss_t *loss, gd_tensor_t *inputs, gd_tensor_t *outputs, gd_tensor_t *y,
+                        int64_t n_micro)
 {
     double factors[WRK_MAX_LOSS_TERMS];
     wrk_record_t record;
@@ -680,7 +688,7 @@ status_t wrk_loss_check(const wrk_loss_t *loss, gd_tensor_t *outputs, gd_tensor_
         }
         factors[i] = 1;
     }
-    status_t status = wrk_loss_compute(loss, outputs, y, factors, true, &value, &record);
+    status_t status = wrk_loss_compute(loss, inputs, outputs, y, factors, true, &value, &record);
     (void)gd_tensor_unref(value);
     return status;
 }
@@ -764,7 +772,7 @@ status_t wrk_session_loss(const wrk_session_t *session, gd_tensor_t *x, gd_tenso
         status = gd_module_forward(session->model, x, &outputs);
     }
     if (status == ST_OK && !session->loss.is_fused) {
-        status = wrk_loss_compute(&session->loss, outputs, y, factors, smooths, loss_p, record);
+        status = wrk_loss_compute(&session->loss, x, outputs, y, factors, smooths, loss_p, record);
     }
     (void)gd_tensor_unref(outputs);
     wrk_loss_weigh(&session->loss, y, gd_tensor_dim(x, 0), record->weight);

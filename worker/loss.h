@@ -37,6 +37,7 @@ typedef struct wrk_loss {
     int n_terms;
     int accuracy_term; /* whose hits are counted; -1: none */
     bool is_counted;   /* one of them is */
+    int64_t padding;   /* model.padding; -1: none */
     bool is_fused;     /* with the model's last layer, a linear one: see wrk_loss_fuse */
 } wrk_loss_t;
 
@@ -48,13 +49,14 @@ typedef struct wrk_record {
     int64_t n_targets; /* that could be hit */
 } wrk_record_t;
 
-/* has_labels: the data's targets are classes. spec is borrowed. */
-status_t wrk_loss_open(const Gradd__V1__Training *training, bool has_labels, wrk_loss_t *loss_p);
+/* The loss of a job that has `training`. has_labels: the data's targets are classes. The job is borrowed. */
+status_t wrk_loss_open(const spec_job_t *job, bool has_labels, wrk_loss_t *loss_p);
 void wrk_loss_release(wrk_loss_t *loss);
 
-/* Whether the terms fit outputs and targets of one sample, microbatches of n_micro samples, and their class weights the
- * outputs' width; the message names the term. */
-status_t wrk_loss_check(const wrk_loss_t *loss, gd_tensor_t *outputs, gd_tensor_t *y, int64_t n_micro);
+/* Whether the terms fit inputs, outputs and targets of one sample, microbatches of n_micro samples, and their class
+ * weights the outputs' width; the message names the term. */
+status_t wrk_loss_check(const wrk_loss_t *loss, gd_tensor_t *inputs, gd_tensor_t *outputs, gd_tensor_t *y,
+                        int64_t n_micro);
 /* Decides on training.fused_loss: whether the last layer's outputs, [n_rows, n_outputs] of a microbatch, are made in
  * pieces within the loss. ST_ERR_INVAL: `on`, and the model or the loss isn't so. */
 status_t wrk_loss_fuse(wrk_loss_t *loss, const Gradd__V1__Training *training, const gd_module_t *model, bool has_labels,
@@ -62,10 +64,11 @@ status_t wrk_loss_fuse(wrk_loss_t *loss, const Gradd__V1__Training *training, co
 /* Each term's weight in these targets, weights_p[n_terms], of n samples. */
 void wrk_loss_weigh(const wrk_loss_t *loss, const gd_tensor_t *y, int64_t n_samples, double *weights_p);
 /*
- * The sum over the terms of factors[i] · share · (sum over the targets). loss_p: a new reference, 0-d. Fills the record
- * but its weights. smooths: labels are smoothed (not in evaluation).
+ * The sum over the terms of factors[i] · share · (sum over the targets). inputs: the model's, NULL where no term counts
+ * their tokens. loss_p: a new reference, 0-d. Fills the record but its weights. smooths: labels are smoothed (not in
+ * evaluation).
  */
-status_t wrk_loss_compute(const wrk_loss_t *loss, gd_tensor_t *outputs, gd_tensor_t *y, const double *factors,
-                          bool smooths, gd_tensor_t **loss_p, wrk_record_t *record);
+status_t wrk_loss_compute(const wrk_loss_t *loss, gd_tensor_t *inputs, gd_tensor_t *outputs, gd_tensor_t *y,
+                          const double *factors, bool smooths, gd_tensor_t **loss_p, wrk_record_t *record);
 
 #endif

@@ -94,16 +94,17 @@ static status_t signs_new(gd_tensor_t *y, int64_t n, gd_tensor_t **signs_p)
 
 /* ---- pairs and triplets ---- */
 
-static status_t cosine_loss(const Gradd__V1__Loss *spec, gd_tensor_t *x, gd_tensor_t *y, gd_tensor_t **sum_p)
+static status_t cosine_loss(const wrk_samples_t *of, gd_tensor_t **sum_p)
 {
+    gd_tensor_t *x = of->x;
     gd_tensor_t *members[MAX_MEMBERS] = {NULL};
     gd_tensor_t *signs = NULL;
     status_t status = members_take(x, 2, "[samples, 2, width]", members);
     if (status == ST_OK) {
-        status = signs_new(y, gd_tensor_dim(x, 0), &signs);
+        status = signs_new(of->y, gd_tensor_dim(x, 0), &signs);
     }
     if (status == ST_OK) {
-        status = gd_cosine_embedding_loss(members[0], members[1], signs, spec->cosine_embedding->margin,
+        status = gd_cosine_embedding_loss(members[0], members[1], signs, of->spec->cosine_embedding->margin,
                                           GD_REDUCTION_SUM, sum_p);
     }
     (void)gd_tensor_unref(signs);
@@ -111,8 +112,9 @@ static status_t cosine_loss(const Gradd__V1__Loss *spec, gd_tensor_t *x, gd_tens
     return status;
 }
 
-static status_t ranking_loss(const Gradd__V1__Loss *spec, gd_tensor_t *x, gd_tensor_t *y, gd_tensor_t **sum_p)
+static status_t ranking_loss(const wrk_samples_t *of, gd_tensor_t **sum_p)
 {
+    gd_tensor_t *x = of->x;
     const int n_dims = gd_tensor_n_dims(x);
     if (n_dims < 2 || n_dims > 3 || gd_tensor_dim(x, 1) != 2 || (n_dims == 3 && gd_tensor_dim(x, 2) != 1)) {
         return outputs_refuse(x, "[samples, 2]");
@@ -127,14 +129,14 @@ static status_t ranking_loss(const Gradd__V1__Loss *spec, gd_tensor_t *x, gd_ten
         status = members_take(scores, 2, "[samples, 2]", members);
     }
     if (status == ST_OK) {
-        status = signs_new(y, n, &signs);
+        status = signs_new(of->y, n, &signs);
     }
     if (status == ST_OK) {
         status = gd_reshape(signs, 2, (const int64_t[2]){n, 1}, &columns);
     }
     if (status == ST_OK) {
-        status = gd_margin_ranking_loss(members[0], members[1], columns, spec->margin_ranking->margin, GD_REDUCTION_SUM,
-                                        sum_p);
+        status = gd_margin_ranking_loss(members[0], members[1], columns, of->spec->margin_ranking->margin,
+                                        GD_REDUCTION_SUM, sum_p);
     }
     (void)gd_tensor_unref(columns);
     (void)gd_tensor_unref(signs);
@@ -143,13 +145,13 @@ static status_t ranking_loss(const Gradd__V1__Loss *spec, gd_tensor_t *x, gd_ten
     return status;
 }
 
-static status_t triplet_loss(const Gradd__V1__Loss *spec, gd_tensor_t *x, gd_tensor_t *y, gd_tensor_t **sum_p)
+static status_t triplet_loss(const wrk_samples_t *of, gd_tensor_t **sum_p)
 {
-    (void)y;
-    const gd_triplet_options_t options = {.margin = spec->triplet_margin->margin,
-                                          .p = spec->triplet_margin->p,
-                                          .epsilon = spec->triplet_margin->epsilon,
-                                          .has_swap = spec->triplet_margin->swap};
+    gd_tensor_t *x = of->x;
+    const gd_triplet_options_t options = {.margin = of->spec->triplet_margin->margin,
+                                          .p = of->spec->triplet_margin->p,
+                                          .epsilon = of->spec->triplet_margin->epsilon,
+                                          .has_swap = of->spec->triplet_margin->swap};
     gd_tensor_t *members[MAX_MEMBERS] = {NULL};
     status_t status = members_take(x, 3, "[samples, 3, width]", members);
     if (status == ST_OK) {
@@ -159,13 +161,13 @@ static status_t triplet_loss(const Gradd__V1__Loss *spec, gd_tensor_t *x, gd_ten
     return status;
 }
 
-static status_t info_nce_loss(const Gradd__V1__Loss *spec, gd_tensor_t *x, gd_tensor_t *y, gd_tensor_t **sum_p)
+static status_t info_nce_loss(const wrk_samples_t *of, gd_tensor_t **sum_p)
 {
-    (void)y;
+    gd_tensor_t *x = of->x;
     gd_tensor_t *members[MAX_MEMBERS] = {NULL};
     status_t status = members_take(x, 2, "[samples, 2, width]", members);
     if (status == ST_OK) {
-        status = gd_info_nce_loss(members[0], members[1], spec->info_nce->temperature, GD_REDUCTION_SUM, sum_p);
+        status = gd_info_nce_loss(members[0], members[1], of->spec->info_nce->temperature, GD_REDUCTION_SUM, sum_p);
     }
     members_release(members);
     return status;
@@ -194,9 +196,9 @@ static status_t set_copy(const int64_t *labels, int64_t width, int64_t row, int6
     return ST_OK;
 }
 
-static status_t set_loss(const Gradd__V1__Loss *spec, gd_tensor_t *x, gd_tensor_t *y, gd_tensor_t **sum_p)
+static status_t set_loss(const wrk_samples_t *of, gd_tensor_t **sum_p)
 {
-    (void)spec;
+    gd_tensor_t *x = of->x;
     if (gd_tensor_n_dims(x) != 2) {
         return outputs_refuse(x, "[samples, classes]");
     }
@@ -205,7 +207,7 @@ static status_t set_loss(const Gradd__V1__Loss *spec, gd_tensor_t *x, gd_tensor_
     gd_tensor_t *labels = NULL;
     gd_tensor_t *sets = NULL;
     int64_t width = 0;
-    status_t status = labels_take(y, n, &width, &labels);
+    status_t status = labels_take(of->y, n, &width, &labels);
     if (status == ST_OK) {
         status = gd_tensor_new(GD_DTYPE_I64, 2, gd_tensor_shape(x), &sets);
     }
@@ -223,16 +225,71 @@ static status_t set_loss(const Gradd__V1__Loss *spec, gd_tensor_t *x, gd_tensor_
 
 /* ---- sequences ---- */
 
-/* A target's labels before the padding; whether they are labels, and n_steps enough to read them. */
-static status_t length_find(const Gradd__V1__Loss__Ctc *ctc, const int64_t *labels, int64_t width, int64_t row,
-                            const gd_tensor_t *x, int64_t *length_p)
+/* One sample's target. */
+typedef struct ctc_row {
+    const int64_t *labels;
+    int64_t room;     /* as many at most */
+    int64_t n_labels; /* -1: up to the padding */
+    int64_t n_steps;
+} ctc_row_t;
+
+/* A target that begins with its lengths. */
+static status_t given_take(const gd_tensor_t *x, int64_t row, ctc_row_t *target)
 {
-    const int64_t n_steps = gd_tensor_dim(x, 1);
-    const int64_t n_classes = gd_tensor_dim(x, 2);
+    const int64_t n_steps = target->labels[0];
+    const int64_t n_labels = target->room > 1 ? target->labels[1] : -1;
+    if (target->room < 2) {
+        return ST_FAIL(ST_ERR_SHAPE, "lengths: given: 1 number a target: the lengths of steps and labels come first");
+    }
+    if (n_steps < 0 || n_steps > gd_tensor_dim(x, 1)) {
+        return ST_FAIL(ST_ERR_DATA, "the target of sample %lld gives it %lld steps; the outputs have 0 … %lld",
+                       (long long)row, (long long)n_steps, (long long)gd_tensor_dim(x, 1));
+    }
+    if (n_labels < 0 || n_labels > target->room - 2) {
+        return ST_FAIL(ST_ERR_DATA, "the target of sample %lld gives it %lld labels; it has room for 0 … %lld",
+                       (long long)row, (long long)n_labels, (long long)target->room - 2);
+    }
+    *target = (ctc_row_t){target->labels + 2, target->room - 2, n_labels, n_steps};
+    return ST_OK;
+}
+
+/* Steps up to the last token that isn't padding. */
+static int64_t tokens_count(const wrk_samples_t *of, int64_t row)
+{
+    int64_t n = gd_tensor_dim(of->inputs, 1);
+    const int64_t *token = (const int64_t *)gd_tensor_data(of->inputs) + row * n;
+    while (n > 0 && token[n - 1] == of->padding) {
+        n--;
+    }
+    return n;
+}
+
+static status_t tokens_check(const wrk_samples_t *of)
+{
+    if (of->padding < 0) {
+        return ST_FAIL(ST_ERR_INVAL, "lengths: tokens: the model names no padding token (model.padding)");
+    }
+    if (of->inputs == NULL || gd_tensor_dtype(of->inputs) != GD_DTYPE_I64 || gd_tensor_n_dims(of->inputs) != 2 ||
+        gd_tensor_dim(of->inputs, 1) != gd_tensor_dim(of->x, 1)) {
+        return outputs_refuse(of->x, "a step for each token of the input (lengths: tokens)");
+    }
+    return ST_OK;
+}
+
+/* Counts the labels and looks whether they are some, and the steps enough to read them. */
+static status_t row_check(const Gradd__V1__Loss__Ctc *ctc, int64_t n_classes, int64_t row, ctc_row_t *target)
+{
+    const int64_t *labels = target->labels;
+    const bool is_counted = target->n_labels >= 0;
     int64_t n = 0;
     int64_t n_repeats = 0; /* a blank is between equal ones */
-    for (; n < width && labels[n] != ctc->padding; n++) {
-        if (labels[n] < 0 || labels[n] >= n_classes) {
+    for (; is_counted ? n < target->n_labels : n < target->room && labels[n] != ctc->padding; n++) {
+        const bool is_label = labels[n] >= 0 && labels[n] < n_classes;
+        if (!is_label && is_counted) {
+            return ST_FAIL(ST_ERR_DATA, "label %lld of sample %lld is outside 0 … %lld", (long long)labels[n],
+                           (long long)row, (long long)(n_classes - 1));
+        }
+        if (!is_label) {
             return ST_FAIL(ST_ERR_DATA, "label %lld of sample %lld is outside 0 … %lld, and not the padding, %lld",
                            (long long)labels[n], (long long)row, (long long)(n_classes - 1), (long long)ctc->padding);
         }
@@ -242,22 +299,22 @@ static status_t length_find(const Gradd__V1__Loss__Ctc *ctc, const int64_t *labe
         }
         n_repeats += n > 0 && labels[n] == labels[n - 1];
     }
-    if (n + n_repeats > n_steps && !ctc->zero_infinity) {
+    if (n + n_repeats > target->n_steps && !ctc->zero_infinity) {
         return ST_FAIL(
             ST_ERR_DATA,
             "the target of sample %lld has %lld labels and %lld repeats; the outputs have %lld steps: longer "
             "outputs, or zero_infinity, are needed",
-            (long long)row, (long long)n, (long long)n_repeats, (long long)n_steps);
+            (long long)row, (long long)n, (long long)n_repeats, (long long)target->n_steps);
     }
-    *length_p = n;
+    target->n_labels = n;
     return ST_OK;
 }
 
 typedef struct ctc_targets {
-    gd_tensor_t *labels;  /* [N, S] */
+    gd_tensor_t *labels;  /* [N, S], or with the room of lengths that are given */
     gd_tensor_t *lengths; /* [N], of the labels */
-    gd_tensor_t *steps;   /* [N], all T */
-    gd_tensor_t *shares;  /* [N], 1 / lengths */
+    gd_tensor_t *steps;   /* [N], of the outputs */
+    gd_tensor_t *shares;  /* [N], of each loss in the sum: 1 / lengths, or 1 */
 } ctc_targets_t;
 
 static void ctc_targets_release(ctc_targets_t *targets)
@@ -268,43 +325,69 @@ static void ctc_targets_release(ctc_targets_t *targets)
     (void)gd_tensor_unref(targets->labels);
 }
 
-static status_t ctc_targets_make(const Gradd__V1__Loss__Ctc *ctc, gd_tensor_t *x, gd_tensor_t *y,
-                                 ctc_targets_t *targets)
+static status_t ctc_targets_new(int64_t n, int64_t width, ctc_targets_t *targets)
 {
-    const int64_t n = gd_tensor_dim(x, 0);
-    gd_tensor_t *all = NULL;
-    int64_t width = 0;
-    status_t status = labels_take(y, n, &width, &all);
-    if (status == ST_OK) {
-        status = gd_tensor_new(GD_DTYPE_I64, 2, (const int64_t[2]){n, width}, &targets->labels);
-    }
+    status_t status = gd_tensor_new(GD_DTYPE_I64, 2, (const int64_t[2]){n, width}, &targets->labels);
     if (status == ST_OK) {
         status = gd_tensor_new(GD_DTYPE_I64, 1, &n, &targets->lengths);
     }
     if (status == ST_OK) {
         status = gd_tensor_new(GD_DTYPE_I64, 1, &n, &targets->steps);
     }
+    return status == ST_OK ? gd_tensor_new(GD_DTYPE_F32, 1, &n, &targets->shares) : status;
+}
+
+static status_t ctc_row_fill(const wrk_samples_t *of, const gd_tensor_t *all, int64_t width, int64_t row,
+                             ctc_targets_t *targets)
+{
+    const Gradd__V1__Loss__Ctc *ctc = of->spec->ctc;
+    const bool is_mean = ctc->reduction == GRADD__V1__LOSS__CTC__REDUCTION__mean;
+    int64_t *labels = (int64_t *)gd_tensor_data(targets->labels) + row * width;
+    ctc_row_t target = {(const int64_t *)gd_tensor_data(all) + row * width, width, -1, gd_tensor_dim(of->x, 1)};
+    status_t status = ST_OK;
+    if (ctc->lengths == GRADD__V1__LOSS__CTC__LENGTHS__given) {
+        status = given_take(of->x, row, &target);
+    } else if (ctc->lengths == GRADD__V1__LOSS__CTC__LENGTHS__tokens) {
+        target.n_steps = tokens_count(of, row);
+    }
     if (status == ST_OK) {
-        status = gd_tensor_new(GD_DTYPE_F32, 1, &n, &targets->shares);
+        status = row_check(ctc, gd_tensor_dim(of->x, 2), row, &target);
+    }
+    if (status != ST_OK) {
+        return status;
+    }
+    for (int64_t i = 0; i < width; i++) {
+        labels[i] = i < target.n_labels ? target.labels[i] : 0; /* what is beyond isn't read */
+    }
+    ((int64_t *)gd_tensor_data(targets->lengths))[row] = target.n_labels;
+    ((int64_t *)gd_tensor_data(targets->steps))[row] = target.n_steps;
+    ((float *)gd_tensor_data(targets->shares))[row] =
+        is_mean ? (float)(1.0 / (double)(target.n_labels > 1 ? target.n_labels : 1)) : 1.0F;
+    return ST_OK;
+}
+
+static status_t ctc_targets_make(const wrk_samples_t *of, ctc_targets_t *targets)
+{
+    const int64_t n = gd_tensor_dim(of->x, 0);
+    gd_tensor_t *all = NULL;
+    int64_t width = 0;
+    status_t status = of->spec->ctc->lengths == GRADD__V1__LOSS__CTC__LENGTHS__tokens ? tokens_check(of) : ST_OK;
+    if (status == ST_OK) {
+        status = labels_take(of->y, n, &width, &all);
+    }
+    if (status == ST_OK) {
+        status = ctc_targets_new(n, width, targets);
     }
     for (int64_t row = 0; row < n && status == ST_OK; row++) {
-        const int64_t *from = (const int64_t *)gd_tensor_data(all) + row * width;
-        int64_t *labels = (int64_t *)gd_tensor_data(targets->labels) + row * width;
-        int64_t length = 0;
-        status = length_find(ctc, from, width, row, x, &length);
-        for (int64_t i = 0; i < width; i++) {
-            labels[i] = i < length ? from[i] : 0; /* what is beyond isn't read */
-        }
-        ((int64_t *)gd_tensor_data(targets->lengths))[row] = length;
-        ((int64_t *)gd_tensor_data(targets->steps))[row] = gd_tensor_dim(x, 1);
-        ((float *)gd_tensor_data(targets->shares))[row] = (float)(1.0 / (double)(length > 1 ? length : 1));
+        status = ctc_row_fill(of, all, width, row, targets);
     }
     (void)gd_tensor_unref(all);
     return status;
 }
 
-static status_t ctc_loss(const Gradd__V1__Loss *spec, gd_tensor_t *x, gd_tensor_t *y, gd_tensor_t **sum_p)
+static status_t ctc_loss(const wrk_samples_t *of, gd_tensor_t **sum_p)
 {
+    gd_tensor_t *x = of->x;
     if (gd_tensor_n_dims(x) != 3) {
         return outputs_refuse(x, "[samples, steps, labels and blank]");
     }
@@ -313,7 +396,7 @@ static status_t ctc_loss(const Gradd__V1__Loss *spec, gd_tensor_t *x, gd_tensor_
     gd_tensor_t *steps_first = NULL;
     gd_tensor_t *each = NULL;
     gd_tensor_t *shared = NULL;
-    status_t status = ctc_targets_make(spec->ctc, x, y, &targets);
+    status_t status = ctc_targets_make(of, &targets);
     if (status == ST_OK) {
         status = gd_log_softmax(x, -1, &log_p);
     }
@@ -321,8 +404,8 @@ static status_t ctc_loss(const Gradd__V1__Loss *spec, gd_tensor_t *x, gd_tensor_
         status = gd_transpose(log_p, 0, 1, &steps_first);
     }
     if (status == ST_OK) {
-        status = gd_ctc_loss(steps_first, targets.labels, targets.steps, targets.lengths, spec->ctc->blank,
-                             spec->ctc->zero_infinity, GD_REDUCTION_NONE, &each);
+        status = gd_ctc_loss(steps_first, targets.labels, targets.steps, targets.lengths, of->spec->ctc->blank,
+                             of->spec->ctc->zero_infinity, GD_REDUCTION_NONE, &each);
     }
     if (status == ST_OK) {
         status = gd_mul(each, targets.shares, &shared);
@@ -343,7 +426,7 @@ static status_t ctc_loss(const Gradd__V1__Loss *spec, gd_tensor_t *x, gd_tensor_
 static const struct {
     Gradd__V1__Loss__KindCase kind_case;
     bool reads_labels;
-    status_t (*sum)(const Gradd__V1__Loss *spec, gd_tensor_t *x, gd_tensor_t *y, gd_tensor_t **sum_p);
+    status_t (*sum)(const wrk_samples_t *of, gd_tensor_t **sum_p);
 } kinds[] = {
     {GRADD__V1__LOSS__KIND_COSINE_EMBEDDING, false, cosine_loss},
     {GRADD__V1__LOSS__KIND_MARGIN_RANKING, false, ranking_loss},
@@ -356,19 +439,21 @@ static const struct {
 bool wrk_loss_reads_labels(const Gradd__V1__Loss *spec)
 {
     bool reads = false;
+    if (spec->kind_case == GRADD__V1__LOSS__KIND_CTC && spec->ctc->lengths == GRADD__V1__LOSS__CTC__LENGTHS__given) {
+        return false; /* lengths stand among them: the loss looks at each label */
+    }
     for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
         reads |= kinds[i].kind_case == spec->kind_case && kinds[i].reads_labels;
     }
     return reads;
 }
 
-status_t wrk_loss_of_samples(const Gradd__V1__Loss *spec, gd_tensor_t *x, gd_tensor_t *y, double factor,
-                             gd_tensor_t **loss_p)
+status_t wrk_loss_of_samples(const wrk_samples_t *of, double factor, gd_tensor_t **loss_p)
 {
     for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
-        if (kinds[i].kind_case == spec->kind_case) {
+        if (kinds[i].kind_case == of->spec->kind_case) {
             gd_tensor_t *sum = NULL;
-            status_t status = kinds[i].sum(spec, x, y, &sum);
+            status_t status = kinds[i].sum(of, &sum);
             if (status == ST_OK) {
                 status = gd_scale(sum, factor, 0, loss_p);
             }

@@ -122,7 +122,7 @@ static status_t data_open(wrk_session_t *session)
     session->is_text = wrk_dataset_is_text(session->train);
     session->is_stream = wrk_dataset_is_stream(session->train);
     session->n_targets = wrk_dataset_n_targets(session->train);
-    status = wrk_loss_open(session->job->training, wrk_dataset_n_classes(session->train) > 0, &session->loss);
+    status = wrk_loss_open(session->job, wrk_dataset_n_classes(session->train) > 0, &session->loss);
     if (status != ST_OK) {
         return status;
     }
@@ -171,7 +171,7 @@ static int64_t eval_micro_choose(const wrk_session_t *session)
 }
 
 /* Whether every label, or as many values as a target has, fit what the loss takes of the outputs. */
-static status_t targets_check(const wrk_session_t *session, gd_tensor_t *outputs, gd_tensor_t *y)
+static status_t targets_check(const wrk_session_t *session, gd_tensor_t *x, gd_tensor_t *outputs, gd_tensor_t *y)
 {
     const wrk_loss_t *loss = &session->loss;
     const bool is_plain = loss->n_terms == 1 && loss->terms[0].spec->kind_case != GRADD__V1__LOSS__KIND_GAUSSIAN_NLL;
@@ -194,7 +194,7 @@ static status_t targets_check(const wrk_session_t *session, gd_tensor_t *outputs
             }
         }
     }
-    return status == ST_OK ? wrk_loss_check(loss, outputs, y, session->micro) : status;
+    return status == ST_OK ? wrk_loss_check(loss, x, outputs, y, session->micro) : status;
 }
 
 /* Whether a target belongs to each row of the outputs. */
@@ -240,7 +240,7 @@ static status_t outputs_check(wrk_session_t *session)
         }
     }
     if (status == ST_OK) {
-        status = targets_check(session, outputs, y);
+        status = targets_check(session, x, outputs, y);
     }
     if (status == ST_OK) {
         const bool has_labels = wrk_dataset_target(session->train)->dtype != GD_DTYPE_F32;

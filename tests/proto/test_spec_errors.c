@@ -305,6 +305,10 @@ static void losses_are_checked_with_their_parameters(void **state)
                     "the second\n"
                     "job.yaml:4:46: missing key \"loss\" in training.loss.sum.parts[1]\n"
                     "job.yaml:4:66: training.loss.sum.parts[2].loss: a sum in a sum: put its parts here\n");
+    assert_problems(MODEL DATA
+                    "training: {steps: 9, batch: 6, optimizer: {sgd: {lr: 1}}, loss: {ctc: {lengths: tokens}}}\n",
+                    "job.yaml:3:81: training.loss.ctc.lengths: tokens: needs model.padding, the token that a sample is "
+                    "filled up with\n");
 }
 
 static void data_that_is_not_there_is_missed_at_submit(void **state)

@@ -26,14 +26,15 @@ static float targets[N * MAX_WIDTH];
 static spec_job_t *array_job(const char *model, const char *loss, const char *set)
 {
     const spec_pair_t pair = {"training.microbatches", set};
+    const char *tokens = strstr(model, "embedding") != NULL ? "true" : "false";
     strbuf_t yaml = {0};
     strbuf_appendf(&yaml,
                    "name: test\nseed: 7\nmodel: {layers: %s}\n"
-                   "data:\n  train: {npy: {inputs: x.npy, targets: y.npy, part: [0, 0.75]}}\n"
-                   "  validation: {npy: {inputs: x.npy, targets: y.npy, part: [0.75, 1]}}\n"
+                   "data:\n  train: {npy: {inputs: x.npy, targets: y.npy, part: [0, 0.75], tokens: %s}}\n"
+                   "  validation: {npy: {inputs: x.npy, targets: y.npy, part: [0.75, 1], tokens: %s}}\n"
                    "training: {steps: 30, batch: 16, microbatches: 4, optimizer: {adamw: {lr: 0.03}}, loss: %s}\n"
                    "evaluation: {every: 10}\ncheckpoint: {every: 30}\n",
-                   model, loss);
+                   model, tokens, tokens, loss);
     const spec_source_t source = {.text = strbuf_text(&yaml),
                                   .text_length = yaml.length,
                                   .directory = fixture_folder(),
@@ -178,6 +179,51 @@ static void padded_sequences_write(void)
     sequences_make(GD_DTYPE_I64, 0);
 }
 
+/* The same with i % 3 + 5 steps a sample, behind which everything is noise, and as many labels as its target says. */
+static void given_sequences_write(void)
+{
+    static float rows[N * 5];
+    uint32_t seed = 8;
+    sequences_make(GD_DTYPE_F32, 1);
+    for (int i = 0; i < N; i++) {
+        rows[i * 5] = 5 + (float)(i % 3);
+        rows[i * 5 + 1] = 1 + (float)(i % 3);
+        memcpy(rows + i * 5 + 2, targets + i * 3, 3 * sizeof(float));
+        for (int t = 5 + i % 3; t < 7; t++) {
+            for (int k = 0; k < 4; k++) {
+                values[(i * 7 + t) * 4 + k] = 3 * noise(&seed);
+            }
+        }
+    }
+    array_write("x.npy", GD_DTYPE_F32, 3, (int64_t[]){N, 7, 4}, values);
+    array_write("y.npy", GD_DTYPE_I64, 2, (int64_t[]){N, 5}, rows);
+}
+
+/* Tokens, each twice, and padding behind them; the labels are the tokens without those that stand twice. */
+static void token_sequences_write(void)
+{
+    uint32_t seed = 6;
+    for (int i = 0; i < N; i++) {
+        for (int t = 0; t < 8; t++) {
+            values[i * 8 + t] = t >= 2 * (2 + i % 3) ? 0
+                                : t % 2 == 1         ? values[i * 8 + t - 1]
+                                                     : 1 + floorf((noise(&seed) + 1) * 2.4999F);
+        }
+        int n = 0;
+        for (int t = 0; t < 8; t++) {
+            const float token = values[i * 8 + t];
+            if (token > 0 && (t == 0 || token != values[i * 8 + t - 1])) {
+                targets[i * 4 + n++] = token;
+            }
+        }
+        for (; n < 4; n++) {
+            targets[i * 4 + n] = 0;
+        }
+    }
+    array_write("x.npy", GD_DTYPE_I64, 2, (int64_t[]){N, 8}, values);
+    array_write("y.npy", GD_DTYPE_I64, 2, (int64_t[]){N, 4}, targets);
+}
+
 static void losses_of_samples_fall_on_any_number_of_ranks(void **state)
 {
     (void)state;
@@ -198,6 +244,9 @@ static void losses_of_samples_fall_on_any_number_of_ranks(void **state)
         {sets_write, "[{linear: {out: 3}}]", "{multilabel_soft_margin: {weight: [1, 2, 1]}}"},
         {sequences_write, "[{linear: {out: 4}}]", "ctc"},
         {padded_sequences_write, "[{linear: {out: 4}}]", "{ctc: {padding: 0, zero_infinity: true}}"},
+        {given_sequences_write, "[{linear: {out: 4}}]", "{ctc: {lengths: given, reduction: batch_mean}}"},
+        {token_sequences_write, "[{embedding: {count: 6, width: 8}}, {linear: {out: 6}}], padding: 0",
+         "{ctc: {lengths: tokens, padding: 0}}"},
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         char hash[HASH_SHA256_HEX_SIZE];
@@ -265,17 +314,18 @@ static void what_does_not_fit_is_named_at_the_start(void **state)
 
 /* ---- values and gradients ---- */
 
-/* The loss that a job names, over x's samples and divided by them; the gradient of x, if it wants one. */
-static status_t loss_compute(const char *yaml, gd_tensor_t *x, gd_tensor_t *y, double *loss_p)
+/* The loss that a job names, over x's samples and divided by them; the gradient of x, if it wants one. tokens: the
+ * model's input, of which 0 is padding; NULL: none. */
+static status_t loss_of_inputs(const char *yaml, gd_tensor_t *tokens, gd_tensor_t *x, gd_tensor_t *y, double *loss_p)
 {
     pairs_write(); /* the job names them */
-    spec_job_t *job = array_job("[flatten]", yaml, NULL);
+    spec_job_t *job = array_job("[flatten], padding: 0", yaml, NULL);
     const double factor = 1.0 / (double)gd_tensor_dim(x, 0);
     wrk_loss_t loss = {0};
     wrk_record_t record = {0};
     gd_tensor_t *value = NULL;
-    assert_ok(wrk_loss_open(job->training, false, &loss));
-    status_t status = wrk_loss_compute(&loss, x, y, &factor, true, &value, &record);
+    assert_ok(wrk_loss_open(job, false, &loss));
+    status_t status = wrk_loss_compute(&loss, tokens, x, y, &factor, true, &value, &record);
     if (status == ST_OK) {
         *loss_p = record.loss[0];
         if (gd_tensor_requires_grad(x)) {
@@ -286,6 +336,11 @@ static status_t loss_compute(const char *yaml, gd_tensor_t *x, gd_tensor_t *y, d
     wrk_loss_release(&loss);
     spec_job_free(job);
     return status;
+}
+
+static status_t loss_compute(const char *yaml, gd_tensor_t *x, gd_tensor_t *y, double *loss_p)
+{
+    return loss_of_inputs(yaml, NULL, x, y, loss_p);
 }
 
 static const gd_safetensors_entry_t *entry_get(const gd_safetensors_t *golden, const char *name, const char *what)
@@ -436,6 +491,125 @@ static void ctc_agrees_with_pytorch_and_ends_targets_at_the_padding(void **state
     gd_safetensors_close(golden);
 }
 
+/* A golden tensor [T, N, V] as [N, T, V], times a factor. */
+static gd_tensor_t *samples_first(const gd_safetensors_t *golden, const char *name, const char *what, double factor)
+{
+    gd_tensor_t *raw = entry_tensor(golden, name, what);
+    gd_tensor_t *turned = NULL;
+    gd_tensor_t *scaled = NULL;
+    gd_tensor_t *t = NULL;
+    assert_ok(gd_transpose(raw, 0, 1, &turned));
+    assert_ok(gd_scale(turned, factor, 0, &scaled));
+    assert_ok(gd_contiguous(scaled, &t));
+    (void)gd_tensor_unref(scaled);
+    (void)gd_tensor_unref(turned);
+    (void)gd_tensor_unref(raw);
+    return t;
+}
+
+/* Targets that begin with the golden lengths, labels beyond them, and tokens as long as the inputs. */
+static void given_make(const gd_safetensors_t *golden, const char *name, gd_dtype_t dtype, gd_tensor_t **y_p,
+                       gd_tensor_t **tokens_p)
+{
+    gd_tensor_t *labels = entry_tensor(golden, name, "1");
+    gd_tensor_t *lengths[2] = {entry_tensor(golden, name, "2"), entry_tensor(golden, name, "3")};
+    gd_tensor_t *raw = NULL;
+    float rows[4][6];
+    int64_t tokens[4][9];
+    for (int n = 0; n < 4; n++) {
+        for (int k = 0; k < 2; k++) {
+            rows[n][k] = (float)((const int64_t *)gd_tensor_data(lengths[k]))[n];
+        }
+        for (int s = 0; s < 4; s++) {
+            rows[n][2 + s] = (float)((const int64_t *)gd_tensor_data(labels))[n * 4 + s];
+        }
+        for (int t = 0; t < 9; t++) { /* padding within a sample counts */
+            tokens[n][t] = t + 1 == (int)rows[n][0] || (t < (int)rows[n][0] && t % 2 == 0);
+        }
+    }
+    assert_ok(gd_tensor_from_data(GD_DTYPE_F32, 2, (int64_t[]){4, 6}, rows, &raw));
+    assert_ok(gd_cast(raw, dtype, y_p));
+    assert_ok(gd_tensor_from_data(GD_DTYPE_I64, 2, (int64_t[]){4, 9}, tokens, tokens_p));
+    (void)gd_tensor_unref(raw);
+    (void)gd_tensor_unref(lengths[1]);
+    (void)gd_tensor_unref(lengths[0]);
+    (void)gd_tensor_unref(labels);
+}
+
+/* What the targets above are where their labels are ended by padding. */
+static gd_tensor_t *ended_make(gd_tensor_t *given)
+{
+    gd_tensor_t *ended = NULL;
+    float rows[4][4];
+    for (int n = 0; n < 4; n++) {
+        const int64_t *row = (const int64_t *)gd_tensor_data(given) + (ptrdiff_t)n * 6;
+        for (int s = 0; s < 4; s++) {
+            rows[n][s] = s < row[1] ? (float)row[2 + s] : -1;
+        }
+    }
+    assert_ok(gd_tensor_from_data(GD_DTYPE_F32, 2, (int64_t[]){4, 4}, rows, &ended));
+    return ended;
+}
+
+/* nn.CTCLoss with input_lengths and target_lengths of each sample: its reductions and their gradients. */
+static void ctc_with_lengths_agrees_with_pytorch(void **state)
+{
+    (void)state;
+    enum { BATCH = 16 }; /* of the job; the golden one is 4 */
+    static const struct {
+        const char *name, *loss, *reduction;
+        double factor; /* of PyTorch's reduction */
+        bool has_tokens;
+    } cases[] = {
+        {"ctc", "{ctc: {lengths: given}}", "mean", 1, false},
+        {"ctc", "{ctc: {lengths: given, reduction: batch_mean}}", "sum", 0.25, false},
+        {"ctc", "{ctc: {lengths: given, reduction: sum}}", "sum", BATCH / 4, false},
+        {"ctc", "{ctc: {lengths: tokens}}", "mean", 1, true},
+        {"ctc_zero_infinity", "{ctc: {lengths: given, zero_infinity: true}}", "mean", 1, false},
+        {"ctc_zero_infinity", "{ctc: {lengths: given, zero_infinity: true, reduction: sum}}", "sum", BATCH / 4, false},
+        {"ctc_zero_infinity", "{ctc: {lengths: tokens, zero_infinity: true, reduction: batch_mean}}", "sum", 0.25,
+         true},
+        {"ctc", "{sum: [{loss: {ctc: {lengths: given, reduction: sum}}, weight: 0.5}]}", "sum", BATCH / 8, false},
+    };
+    gd_safetensors_t *golden = NULL;
+    assert_ok(gd_safetensors_open(fixture_golden("losses.safetensors"), &golden));
+    for (size_t i = 0; i < 2 * sizeof(cases) / sizeof(cases[0]); i++) {
+        const size_t c = i / 2;
+        char what[32];
+        gd_tensor_t *y = NULL;
+        gd_tensor_t *tokens = NULL;
+        double loss = 0;
+        double wanted = 0;
+        given_make(golden, cases[c].name, i % 2 == 0 || cases[c].has_tokens ? GD_DTYPE_I64 : GD_DTYPE_F32, &y, &tokens);
+        if (cases[c].has_tokens) {
+            gd_tensor_t *ended = ended_make(y);
+            (void)gd_tensor_unref(y);
+            y = ended;
+        }
+        gd_tensor_t *x = samples_first(golden, cases[c].name, "0", 1);
+        (void)snprintf(what, sizeof(what), "%s.grad0", cases[c].reduction);
+        gd_tensor_t *dx = samples_first(golden, cases[c].name, what, cases[c].factor);
+        (void)snprintf(what, sizeof(what), "%s.loss", cases[c].reduction);
+        gd_tensor_t *theirs = entry_tensor(golden, cases[c].name, what);
+        assert_ok(gd_tensor_item(theirs, &wanted));
+        assert_ok(gd_tensor_set_requires_grad(x, true));
+
+        assert_ok(loss_of_inputs(cases[c].loss, tokens, x, y, &loss));
+
+        wanted *= cases[c].factor;
+        if (!(fabs(loss - wanted) <= 1e-5 * fabs(wanted))) {
+            fail_msg("%s: %.9g, PyTorch has %.9g", cases[c].loss, loss, wanted);
+        }
+        same_values(cases[c].loss, gd_tensor_grad(x), dx);
+        (void)gd_tensor_unref(theirs);
+        (void)gd_tensor_unref(dx);
+        (void)gd_tensor_unref(x);
+        (void)gd_tensor_unref(tokens);
+        (void)gd_tensor_unref(y);
+    }
+    gd_safetensors_close(golden);
+}
+
 static void bad_targets_are_named(void **state)
 {
     (void)state;
@@ -456,6 +630,33 @@ static void bad_targets_are_named(void **state)
          ST_ERR_DATA,
          "the target of sample 0 has 4 labels and 1 repeats; the outputs have 3 steps"},
         {"ctc", {2, 5, 4}, {1, 2, 4, -1}, 4, ST_ERR_DATA, "label 4 of sample 1 is outside 0 … 3, and not the padding"},
+        {"{ctc: {lengths: given}}",
+         {2, 3, 4},
+         {3, 1, 2, 4, 1, 2},
+         6,
+         ST_ERR_DATA,
+         "the target of sample 1 gives it 4 steps; the outputs have 0 … 3"},
+        {"{ctc: {lengths: given}}",
+         {2, 3, 4},
+         {3, 1, 2, 3, 2, 2},
+         6,
+         ST_ERR_DATA,
+         "the target of sample 1 gives it 2 labels; it has room for 0 … 1"},
+        {"{ctc: {lengths: given}}", {2, 3, 4}, {3, -1, 2, 3, 1, 2}, 6, ST_ERR_DATA, "sample 0 gives it -1 labels"},
+        {"{ctc: {lengths: given}}",
+         {2, 3, 4},
+         {1, 1, 2, 9, 0, 1, 1, 9},
+         8,
+         ST_ERR_DATA,
+         "sample 1 has 1 labels and 0 repeats; the outputs have 0 steps"},
+        {"{ctc: {lengths: given}}", {2, 3, 4}, {3, 1, 2, 3, 1, 7}, 6, ST_ERR_DATA, "label 7 of sample 1 is outside 0"},
+        {"{ctc: {lengths: given}}", {2, 3, 4}, {3, 3}, 2, ST_ERR_SHAPE, "lengths: given: 1 number a target"},
+        {"{ctc: {lengths: tokens}}",
+         {2, 3, 4},
+         {1, 2},
+         2,
+         ST_ERR_SHAPE,
+         "are [2, 3, 4]; a step for each token of the input (lengths: tokens) is needed"},
         {"multilabel_margin", {2, 3, 0}, {1, 2, 3, -1}, 4, ST_ERR_DATA, "label 3 of sample 1 is outside 0 … 2"},
         {"multilabel_margin",
          {2, 3, 0},
@@ -485,6 +686,7 @@ int main(void)
         TEST(what_does_not_fit_is_named_at_the_start),
         TEST(means_agree_with_pytorch),
         TEST(ctc_agrees_with_pytorch_and_ends_targets_at_the_padding),
+        TEST(ctc_with_lengths_agrees_with_pytorch),
         TEST(bad_targets_are_named),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
