@@ -1,12 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* layers: modules with parameters: linear, convolution, norms, embeddings. */
+/* layers: modules with parameters: linear, convolution, embeddings. */
 #include <math.h>
 
-#include "gradd/context.h"
 #include "gradd/modules.h"
-
-static const gd_init_t init_zeros = {.kind = GD_INIT_ZEROS};
-static const gd_init_t init_ones = {.kind = GD_INIT_ONES};
 
 /* The own tensor at `index`, NULL past the end: an absent bias. */
 static gd_tensor_t *tensor_at(const gd_module_t *module, int index)
@@ -162,111 +158,6 @@ status_t gd_conv2d_new(int64_t c_in, int64_t c_out, const int kernel[2], const g
     status = gd_module_add_parameter(module, "weight", 4, shape, init_weight(), NULL);
     if (status == ST_OK && has_bias) {
         status = gd_module_add_parameter(module, "bias", 1, &c_out, init_bias(shape[1] * shape[2] * shape[3]), NULL);
-    }
-    if (status != ST_OK) {
-        (void)gd_module_unref(module);
-        return status;
-    }
-    *module_p = module;
-    return ST_OK;
-}
-
-/* ---- norms ---- */
-
-typedef struct norm {
-    gd_module_t base;
-    double epsilon;
-} norm_t;
-
-enum { NORM_WEIGHT, NORM_BIAS };
-
-static status_t batch_norm_forward(gd_module_t *self, gd_tensor_t *x, gd_tensor_t **y_p)
-{
-    const bool is_training = gd_training_is_on();
-    const int running = self->n_parameters - 2; /* the mean, then the variance; before them weight and bias, or none */
-    gd_tensor_t *mean = NULL;
-    gd_tensor_t *var = NULL;
-    status_t status = gd_batch_norm(x, running > NORM_WEIGHT ? tensor_at(self, NORM_WEIGHT) : NULL,
-                                    running > NORM_BIAS ? tensor_at(self, NORM_BIAS) : NULL, tensor_at(self, running),
-                                    tensor_at(self, running + 1), is_training, ((norm_t *)self)->epsilon, y_p,
-                                    is_training ? &mean : NULL, is_training ? &var : NULL);
-    if (status != ST_OK || !is_training) {
-        return status;
-    }
-    gd_module_statistics_keep(self, mean, var, gd_tensor_numel(x) / self->statistics_channels);
-    return ST_OK;
-}
-
-static void norm_describe(const gd_module_t *self, strbuf_t *text)
-{
-    strbuf_appendf(text, "%lld, epsilon %g", (long long)gd_tensor_dim(tensor_at(self, NORM_WEIGHT), 0),
-                   ((const norm_t *)self)->epsilon);
-}
-
-static const gd_module_ops_t batch_norm_ops[] = {
-    {.kind = "batch_norm1d", .forward = batch_norm_forward, .describe = norm_describe},
-    {.kind = "batch_norm2d", .forward = batch_norm_forward, .describe = norm_describe},
-    {.kind = "batch_norm3d", .forward = batch_norm_forward, .describe = norm_describe},
-};
-
-status_t gd_batch_norm2d_new(int64_t channels, double epsilon, double momentum, gd_module_t **module_p)
-{
-    return gd_batch_norm_new(2, channels, epsilon, momentum, true, module_p);
-}
-
-status_t gd_batch_norm_new(int n_axes, int64_t channels, double epsilon, double momentum, bool is_affine,
-                           gd_module_t **module_p)
-{
-    if (channels < 1 || n_axes < 1 || n_axes > 3) {
-        return ST_FAIL(ST_ERR_RANGE, "batch_norm%dd: %lld channels", n_axes, (long long)channels);
-    }
-    gd_module_t *module = NULL;
-    status_t status = gd_module_new(&batch_norm_ops[n_axes - 1], sizeof(norm_t), &module);
-    if (status != ST_OK) {
-        return status;
-    }
-    ((norm_t *)module)->epsilon = epsilon;
-    module->momentum = momentum;
-    module->statistics_channels = channels;
-    if (is_affine) {
-        status = gd_module_add_parameter(module, "weight", 1, &channels, init_ones, NULL);
-    }
-    if (status == ST_OK && is_affine) {
-        status = gd_module_add_parameter(module, "bias", 1, &channels, init_zeros, NULL);
-    }
-    if (status == ST_OK) {
-        status = gd_module_add_buffer(module, "running_mean", 1, &channels, 0, NULL);
-    }
-    if (status == ST_OK) {
-        status = gd_module_add_buffer(module, "running_var", 1, &channels, 1, NULL);
-    }
-    if (status != ST_OK) {
-        (void)gd_module_unref(module);
-        return status;
-    }
-    *module_p = module;
-    return ST_OK;
-}
-
-static status_t layer_norm_forward(gd_module_t *self, gd_tensor_t *x, gd_tensor_t **y_p)
-{
-    return gd_layer_norm(x, tensor_at(self, NORM_WEIGHT), tensor_at(self, NORM_BIAS), ((norm_t *)self)->epsilon, y_p);
-}
-
-static const gd_module_ops_t layer_norm_ops = {
-    .kind = "layer_norm", .forward = layer_norm_forward, .describe = norm_describe};
-
-status_t gd_layer_norm_new(int64_t width, double epsilon, bool has_bias, gd_module_t **module_p)
-{
-    gd_module_t *module = NULL;
-    status_t status = gd_module_new(&layer_norm_ops, sizeof(norm_t), &module);
-    if (status != ST_OK) {
-        return status;
-    }
-    ((norm_t *)module)->epsilon = epsilon;
-    status = gd_module_add_parameter(module, "weight", 1, &width, init_ones, NULL);
-    if (status == ST_OK && has_bias) {
-        status = gd_module_add_parameter(module, "bias", 1, &width, init_zeros, NULL);
     }
     if (status != ST_OK) {
         (void)gd_module_unref(module);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* norms: rms_norm, layer_norm over several axes, group_norm and instance_norm (with running statistics) as modules. */
+/* norms: layer_norm, rms_norm, batch_norm, group_norm, instance_norm as modules. */
 #include "gradd/context.h"
 #include "gradd/modules.h"
 
@@ -25,6 +25,13 @@ static void norms_describe(const gd_module_t *self, strbuf_t *text)
         strbuf_appendf(text, "%lld groups, ", (long long)norm->n_groups);
     }
     strbuf_appendf(text, "epsilon %g", norm->epsilon);
+}
+
+/* What layer_norm of one axis and batch_norm say. */
+static void width_describe(const gd_module_t *self, strbuf_t *text)
+{
+    strbuf_appendf(text, "%lld, epsilon %g", (long long)gd_tensor_dim(tensor_at(self, 0), 0),
+                   ((const norms_t *)self)->epsilon);
 }
 
 static const gd_init_t init_zeros = {.kind = GD_INIT_ZEROS};
@@ -54,6 +61,21 @@ static status_t norms_new(const gd_module_ops_t *ops, int n_dims, const int64_t 
     }
     *module_p = module;
     return ST_OK;
+}
+
+/* ---- layer_norm ---- */
+
+static status_t layer_norm_forward(gd_module_t *self, gd_tensor_t *x, gd_tensor_t **y_p)
+{
+    return gd_layer_norm(x, tensor_at(self, 0), tensor_at(self, 1), ((const norms_t *)self)->epsilon, y_p);
+}
+
+static const gd_module_ops_t layer_norm_ops = {
+    .kind = "layer_norm", .forward = layer_norm_forward, .describe = width_describe};
+
+status_t gd_layer_norm_new(int64_t width, double epsilon, bool has_bias, gd_module_t **module_p)
+{
+    return norms_new(&layer_norm_ops, 1, &width, has_bias ? 2 : 1, epsilon, module_p);
 }
 
 /* ---- rms_norm ---- */
@@ -161,7 +183,82 @@ status_t gd_instance_norm_new(int64_t channels, double epsilon, bool is_affine, 
     return norms_new(&instance_norm_ops, 1, &channels, is_affine ? 2 : 0, epsilon, module_p);
 }
 
-/* ---- instance_norm with running statistics ---- */
+/* ---- with running statistics: batch_norm, instance_norm ---- */
+
+/* The own tensors: weight and bias, or none, then the running mean and variance. */
+typedef struct running {
+    gd_tensor_t *weight, *bias, *mean, *var;
+} running_t;
+
+static running_t running_get(const gd_module_t *self)
+{
+    const int first = self->n_parameters - 2;
+    return (running_t){.weight = first > 0 ? tensor_at(self, 0) : NULL,
+                       .bias = first > 1 ? tensor_at(self, 1) : NULL,
+                       .mean = tensor_at(self, first),
+                       .var = tensor_at(self, first + 1)};
+}
+
+static status_t running_new(const gd_module_ops_t *ops, int64_t channels, double epsilon, double momentum,
+                            bool is_affine, gd_module_t **module_p)
+{
+    if (channels < 1) {
+        return ST_FAIL(ST_ERR_RANGE, "%s: %lld channels", ops->kind, (long long)channels);
+    }
+    gd_module_t *module = NULL;
+    status_t status = norms_new(ops, 1, &channels, is_affine ? 2 : 0, epsilon, &module);
+    if (status != ST_OK) {
+        return status;
+    }
+    module->momentum = momentum;
+    module->statistics_channels = channels;
+    status = gd_module_add_buffer(module, "running_mean", 1, &channels, 0, NULL);
+    if (status == ST_OK) {
+        status = gd_module_add_buffer(module, "running_var", 1, &channels, 1, NULL);
+    }
+    if (status != ST_OK) {
+        (void)gd_module_unref(module);
+        return status;
+    }
+    *module_p = module;
+    return ST_OK;
+}
+
+static status_t batch_norm_forward(gd_module_t *self, gd_tensor_t *x, gd_tensor_t **y_p)
+{
+    const bool is_training = gd_training_is_on();
+    const running_t running = running_get(self);
+    gd_tensor_t *mean = NULL;
+    gd_tensor_t *var = NULL;
+    status_t status =
+        gd_batch_norm(x, running.weight, running.bias, running.mean, running.var, is_training,
+                      ((norms_t *)self)->epsilon, y_p, is_training ? &mean : NULL, is_training ? &var : NULL);
+    if (status != ST_OK || !is_training) {
+        return status;
+    }
+    gd_module_statistics_keep(self, mean, var, gd_tensor_numel(x) / self->statistics_channels);
+    return ST_OK;
+}
+
+static const gd_module_ops_t batch_norm_ops[] = {
+    {.kind = "batch_norm1d", .forward = batch_norm_forward, .describe = width_describe},
+    {.kind = "batch_norm2d", .forward = batch_norm_forward, .describe = width_describe},
+    {.kind = "batch_norm3d", .forward = batch_norm_forward, .describe = width_describe},
+};
+
+status_t gd_batch_norm_new(int n_axes, int64_t channels, double epsilon, double momentum, bool is_affine,
+                           gd_module_t **module_p)
+{
+    if (n_axes < 1 || n_axes > 3) {
+        return ST_FAIL(ST_ERR_RANGE, "batch_norm: over %d axes", n_axes);
+    }
+    return running_new(&batch_norm_ops[n_axes - 1], channels, epsilon, momentum, is_affine, module_p);
+}
+
+status_t gd_batch_norm2d_new(int64_t channels, double epsilon, double momentum, gd_module_t **module_p)
+{
+    return gd_batch_norm_new(2, channels, epsilon, momentum, true, module_p);
+}
 
 /* Mean over the samples of statistics[B * C]. */
 static status_t samples_mean(gd_tensor_t *statistics, const int64_t shape[2], gd_tensor_t **mean_p)
@@ -211,13 +308,11 @@ static status_t instance_statistics_keep(gd_module_t *self, gd_tensor_t *x)
 
 static status_t instance_norm_running_forward(gd_module_t *self, gd_tensor_t *x, gd_tensor_t **y_p)
 {
-    const int running = self->n_parameters - 2; /* the mean, then the variance; before them weight and bias, or none */
+    const running_t running = running_get(self);
     const double epsilon = ((norms_t *)self)->epsilon;
-    gd_tensor_t *weight = running > 0 ? tensor_at(self, 0) : NULL;
-    gd_tensor_t *bias = running > 0 ? tensor_at(self, 1) : NULL;
     if (!gd_training_is_on()) {
-        return gd_batch_norm(x, weight, bias, tensor_at(self, running), tensor_at(self, running + 1), false, epsilon,
-                             y_p, NULL, NULL);
+        return gd_batch_norm(x, running.weight, running.bias, running.mean, running.var, false, epsilon, y_p, NULL,
+                             NULL);
     }
     gd_tensor_t *y = NULL;
     const int64_t channels = gd_tensor_n_dims(x) > 1 ? gd_tensor_dim(x, 1) : 0;
@@ -229,7 +324,7 @@ static status_t instance_norm_running_forward(gd_module_t *self, gd_tensor_t *x,
         strbuf_release(&text);
         return status;
     }
-    status_t status = gd_group_norm(x, channels, weight, bias, epsilon, &y);
+    status_t status = gd_group_norm(x, channels, running.weight, running.bias, epsilon, &y);
     if (status == ST_OK) {
         status = instance_statistics_keep(self, x);
     }
@@ -247,24 +342,5 @@ static const gd_module_ops_t instance_norm_running_ops = {
 status_t gd_instance_norm_running_new(int64_t channels, double epsilon, double momentum, bool is_affine,
                                       gd_module_t **module_p)
 {
-    if (channels < 1) {
-        return ST_FAIL(ST_ERR_RANGE, "instance_norm: %lld channels", (long long)channels);
-    }
-    gd_module_t *module = NULL;
-    status_t status = norms_new(&instance_norm_running_ops, 1, &channels, is_affine ? 2 : 0, epsilon, &module);
-    if (status != ST_OK) {
-        return status;
-    }
-    module->momentum = momentum;
-    module->statistics_channels = channels;
-    status = gd_module_add_buffer(module, "running_mean", 1, &channels, 0, NULL);
-    if (status == ST_OK) {
-        status = gd_module_add_buffer(module, "running_var", 1, &channels, 1, NULL);
-    }
-    if (status != ST_OK) {
-        (void)gd_module_unref(module);
-        return status;
-    }
-    *module_p = module;
-    return ST_OK;
+    return running_new(&instance_norm_running_ops, channels, epsilon, momentum, is_affine, module_p);
 }
