@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* class_loss: losses over rows of classes, in f64 inside a row; rows are summed in blocks, the blocks in order. */
 #include "cpu/vec/kernels.h"
+#include "cpu/vec/sums.h"
 #include "ops/loss_kinds.h"
 
 enum { ROWS_PER_BLOCK = 16 };
@@ -10,9 +11,9 @@ typedef struct class_loss {
     int32_t target_dtype;
     int64_t n_rows, n_classes, ignore_index;
     const void *x, *targets, *weight;
-    const void *dy; /* a row each, or NULL */
-    void *out;      /* a row each, or NULL; backward: dx */
-    double *sums, *totals;
+    const void *dy;          /* a row each, or NULL */
+    void *out;               /* a row each, or NULL; backward: dx */
+    sums_t sums;             /* of the losses, and of what they are divided by */
     double scale, parameter; /* smoothing or margin */
 } class_loss_t;
 
@@ -78,20 +79,6 @@ static status_t labels_check(const class_loss_t *c)
     return ST_OK;
 }
 
-static void number_put(const gd_view_t *out, double value)
-{
-    if (out->dtype == GD_DTYPE_F32) {
-        *(float *)out->data = (float)value;
-    } else {
-        *(double *)out->data = value;
-    }
-}
-
-static double number_get(const gd_view_t *in)
-{
-    return in->dtype == GD_DTYPE_F32 ? (double)*(const float *)in->data : *(const double *)in->data;
-}
-
 /* in: x[…,C], targets[…] or […,C], weight[C] or none; out: loss[] or [rows], total[]. attrs: see the row. */
 CPU_KERNEL(class_loss)
 {
@@ -105,21 +92,14 @@ CPU_KERNEL(class_loss)
         return status;
     }
     const int64_t reduction = args->attrs->i[1];
-    const int64_t n_blocks = gd_cpu_n_blocks(c.n_rows, ROWS_PER_BLOCK);
     c.out = reduction == GD_CLASS_EACH ? args->out[0].data : NULL;
-    c.sums = gd_cpu_scratch(GD_CPU_SLOT_KERNEL, (size_t)n_blocks * 2 * sizeof(double));
-    if (c.sums == NULL) {
-        return ST_FAIL(ST_ERR_NOMEM, "class_loss: %lld partial sums", (long long)n_blocks);
+    status = sums_run("class_loss", args->n_threads, c.n_rows, ROWS_PER_BLOCK,
+                      dtype == GD_DTYPE_F32 ? forward_body_f32 : forward_body_f64, &c, 2, &c.sums);
+    if (status != ST_OK) {
+        return status;
     }
-    c.totals = c.sums + n_blocks;
-    gd_cpu_parallel(args->n_threads, c.n_rows, ROWS_PER_BLOCK,
-                    dtype == GD_DTYPE_F32 ? forward_body_f32 : forward_body_f64, &c);
-    double loss = 0.0;
-    double total = 0.0;
-    for (int64_t i = 0; i < n_blocks; i++) {
-        loss += c.sums[i];
-        total += c.totals[i];
-    }
+    const double loss = c.sums.total[0];
+    const double total = c.sums.total[1];
     number_put(&args->out[1], total);
     if (reduction != GD_CLASS_EACH) {
         number_put(&args->out[0], c.scale * (reduction == GD_CLASS_MEAN ? loss / total : loss));

@@ -110,8 +110,8 @@ static void NAME(forward_body)(void *arg, int64_t begin, int64_t end)
         loss += value;
         total += weight;
     }
-    c->sums[begin / ROWS_PER_BLOCK] = loss;
-    c->totals[begin / ROWS_PER_BLOCK] = total;
+    c->sums.of_block[0][begin / ROWS_PER_BLOCK] = loss;
+    c->sums.of_block[1][begin / ROWS_PER_BLOCK] = total;
 }
 
 static void NAME(backward_body)(void *arg, int64_t begin, int64_t end)

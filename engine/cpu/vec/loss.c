@@ -8,6 +8,7 @@
 #include "cpu/vec/half.h"
 #include "cpu/vec/kernels.h"
 #include "cpu/vec/simd.h"
+#include "cpu/vec/sums.h"
 #include "cpu/vec/vecmath.h"
 
 enum { ROWS_PER_BLOCK = 16, ELEMENTS_PER_BLOCK = 4096 };
@@ -19,8 +20,7 @@ typedef struct cross_entropy {
     const void *targets;
     void *logsumexp; /* forward writes it, backward reads it */
     void *dlogits;
-    double *loss_of_block;
-    int64_t *n_correct_of_block;
+    sums_t sums;              /* of the losses, and how many are right */
     const void *class_weight; /* slope: NULL: 1 for each */
     double mean_weight;
     double scale; /* backward: of the loss's gradient */
@@ -128,8 +128,8 @@ static void cross_entropy_block_f32(void *arg, int64_t begin, int64_t end)
         }
         n_correct += is_first_f32(x, target, most);
     }
-    c->loss_of_block[begin / ROWS_PER_BLOCK] = loss;
-    c->n_correct_of_block[begin / ROWS_PER_BLOCK] = n_correct;
+    c->sums.of_block[0][begin / ROWS_PER_BLOCK] = loss;
+    c->sums.of_block[1][begin / ROWS_PER_BLOCK] = (double)n_correct;
 }
 
 static void cross_entropy_block_f64(void *arg, int64_t begin, int64_t end)
@@ -157,8 +157,8 @@ static void cross_entropy_block_f64(void *arg, int64_t begin, int64_t end)
         loss += logsumexp - (1.0 - c->smoothing) * x[target] - c->smoothing * sum / (double)n;
         n_correct += is_first_f64(x, target, most);
     }
-    c->loss_of_block[begin / ROWS_PER_BLOCK] = loss;
-    c->n_correct_of_block[begin / ROWS_PER_BLOCK] = n_correct;
+    c->sums.of_block[0][begin / ROWS_PER_BLOCK] = loss;
+    c->sums.of_block[1][begin / ROWS_PER_BLOCK] = (double)n_correct;
 }
 
 static status_t targets_check(const char *op, const cross_entropy_t *c)
@@ -173,64 +173,52 @@ static status_t targets_check(const char *op, const cross_entropy_t *c)
     return ST_OK;
 }
 
-static cross_entropy_t cross_entropy_init(const gd_view_t *logits, const gd_view_t *targets, const gd_attrs_t *attrs)
+/* Checks dtype and targets. */
+static status_t cross_entropy_init(const char *op, const gd_view_t *logits, const gd_view_t *targets,
+                                   const gd_attrs_t *attrs, cross_entropy_t *c)
 {
-    const int64_t n_classes = logits->shape[logits->n_dims - 1];
-    return (cross_entropy_t){
-        .n_rows = gd_view_numel(targets),
-        .n_classes = n_classes,
-        .logits = logits->data,
-        .targets = targets->data,
-        .scale = attrs->f[0],
-        .smoothing = attrs->f[1],
-        .ignore_index = attrs->i[0],
-        .target_dtype = targets->dtype,
-        .dtype = logits->dtype,
-    };
+    if (!gd_dtype_is_float((gd_dtype_t)logits->dtype)) {
+        return gd_cpu_fail_dtype(op, logits->dtype);
+    }
+    c->n_rows = gd_view_numel(targets);
+    c->n_classes = logits->shape[logits->n_dims - 1];
+    c->logits = logits->data;
+    c->targets = targets->data;
+    c->scale = attrs->f[0];
+    c->smoothing = attrs->f[1];
+    c->ignore_index = attrs->i[0];
+    c->target_dtype = targets->dtype;
+    c->dtype = logits->dtype;
+    return targets_check(op, c);
 }
 
 /* Works the rows off block by block, and sums what the blocks leave, in order. */
 static status_t cross_entropy_run(const gd_kernel_args_t *args, cross_entropy_t *c, const char *op,
-                                  void (*block)(void *arg, int64_t begin, int64_t end), gd_view_t *loss_p,
-                                  gd_view_t *n_correct_p)
+                                  gd_cpu_bodies_t blocks, gd_view_t *loss_p, gd_view_t *n_correct_p)
 {
-    const int64_t n_blocks = gd_cpu_n_blocks(c->n_rows, ROWS_PER_BLOCK);
-    c->loss_of_block = gd_cpu_scratch(GD_CPU_SLOT_KERNEL, (size_t)n_blocks * 2 * sizeof(double));
-    if (c->loss_of_block == NULL) {
-        return ST_FAIL(ST_ERR_NOMEM, "%s: %lld partial sums", op, (long long)n_blocks);
+    status_t status = sums_run(op, args->n_threads, c->n_rows, ROWS_PER_BLOCK,
+                               c->dtype == GD_DTYPE_F64 ? blocks.f64 : blocks.f32, c, 2, &c->sums);
+    if (status == ST_OK) {
+        status = cross_entropy_end(c, op);
     }
-    c->n_correct_of_block = (int64_t *)(void *)(c->loss_of_block + n_blocks);
-    gd_cpu_parallel(args->n_threads, c->n_rows, ROWS_PER_BLOCK, block, c);
-    double loss = 0.0;
-    int64_t n_correct = 0;
-    for (int64_t i = 0; i < n_blocks; i++) {
-        loss += c->loss_of_block[i];
-        n_correct += c->n_correct_of_block[i];
+    if (status != ST_OK) {
+        return status;
     }
-    if (c->dtype != GD_DTYPE_F64) {
-        *(float *)loss_p->data = (float)(loss * c->scale);
-    } else {
-        *(double *)loss_p->data = loss * c->scale;
-    }
-    *(int64_t *)n_correct_p->data = n_correct;
-    return cross_entropy_end(c, op);
+    number_put(loss_p, c->sums.total[0] * c->scale);
+    *(int64_t *)n_correct_p->data = (int64_t)c->sums.total[1];
+    return ST_OK;
 }
 
 /* in: logits[…,V], targets[…]; out: loss[], logsumexp[N], n_correct[] (i64). */
 CPU_KERNEL(cross_entropy)
 {
-    const int32_t dtype = args->in[0].dtype;
-    if (!gd_dtype_is_float((gd_dtype_t)dtype)) {
-        return gd_cpu_fail_dtype("cross_entropy", dtype);
-    }
-    cross_entropy_t c = cross_entropy_init(&args->in[0], &args->in[1], args->attrs);
-    status_t status = targets_check("cross_entropy", &c);
+    cross_entropy_t c = {.logsumexp = args->out[1].data};
+    status_t status = cross_entropy_init("cross_entropy", &args->in[0], &args->in[1], args->attrs, &c);
     if (status != ST_OK) {
         return status;
     }
-    c.logsumexp = args->out[1].data;
     return cross_entropy_run(args, &c, "cross_entropy",
-                             dtype == GD_DTYPE_F64 ? cross_entropy_block_f64 : cross_entropy_block_f32, &args->out[0],
+                             (gd_cpu_bodies_t){cross_entropy_block_f32, cross_entropy_block_f64}, &args->out[0],
                              &args->out[2]);
 }
 
@@ -279,21 +267,14 @@ static void cross_entropy_backward_block_f64(void *arg, int64_t begin, int64_t e
 /* in: dloss[], logits[…,V], targets[…], logsumexp[N]; out: dlogits[…,V]. */
 CPU_KERNEL(cross_entropy_backward)
 {
-    const int32_t dtype = args->in[1].dtype;
-    cross_entropy_t c = cross_entropy_init(&args->in[1], &args->in[2], args->attrs);
-    c.logsumexp = args->in[3].data;
-    c.dlogits = args->out[0].data;
-    status_t status = targets_check("cross_entropy_backward", &c);
+    cross_entropy_t c = {.logsumexp = args->in[3].data, .dlogits = args->out[0].data};
+    status_t status = cross_entropy_init("cross_entropy_backward", &args->in[1], &args->in[2], args->attrs, &c);
     if (status != ST_OK) {
         return status;
     }
-    if (!gd_dtype_is_float((gd_dtype_t)dtype)) {
-        return gd_cpu_fail_dtype("cross_entropy_backward", dtype);
-    }
-    const bool is_f64 = dtype == GD_DTYPE_F64;
-    c.scale *= is_f64 ? *(const double *)args->in[0].data : (double)*(const float *)args->in[0].data;
+    c.scale *= number_get(&args->in[0]);
     gd_cpu_parallel(args->n_threads, c.n_rows, ROWS_PER_BLOCK,
-                    is_f64 ? cross_entropy_backward_block_f64 : cross_entropy_backward_block_f32, &c);
+                    c.dtype == GD_DTYPE_F64 ? cross_entropy_backward_block_f64 : cross_entropy_backward_block_f32, &c);
     return cross_entropy_end(&c, "cross_entropy_backward");
 }
 
@@ -370,8 +351,8 @@ static void cross_entropy_slope_block_f32(void *arg, int64_t begin, int64_t end)
         dx[target] -= (float)(c->scale * share.of_target);
         half_row_put(dx, c->dlogits, c->dtype, row * n, n);
     }
-    c->loss_of_block[begin / ROWS_PER_BLOCK] = loss;
-    c->n_correct_of_block[begin / ROWS_PER_BLOCK] = n_correct;
+    c->sums.of_block[0][begin / ROWS_PER_BLOCK] = loss;
+    c->sums.of_block[1][begin / ROWS_PER_BLOCK] = (double)n_correct;
 }
 
 static void cross_entropy_slope_block_f64(void *arg, int64_t begin, int64_t end)
@@ -407,8 +388,8 @@ static void cross_entropy_slope_block_f64(void *arg, int64_t begin, int64_t end)
         }
         dx[target] -= c->scale * share.of_target;
     }
-    c->loss_of_block[begin / ROWS_PER_BLOCK] = loss;
-    c->n_correct_of_block[begin / ROWS_PER_BLOCK] = n_correct;
+    c->sums.of_block[0][begin / ROWS_PER_BLOCK] = loss;
+    c->sums.of_block[1][begin / ROWS_PER_BLOCK] = (double)n_correct;
 }
 
 /* The mean of the classes' weights; 1 where there are none. */
@@ -426,28 +407,24 @@ static double weight_mean(const gd_view_t *weight, int64_t n)
  * n_correct[] (i64). */
 CPU_KERNEL(cross_entropy_slope)
 {
-    const int32_t dtype = args->in[0].dtype;
-    if (!gd_dtype_is_float((gd_dtype_t)dtype)) {
-        return gd_cpu_fail_dtype("cross_entropy_slope", dtype);
-    }
-    cross_entropy_t c = cross_entropy_init(&args->in[0], &args->in[1], args->attrs);
-    status_t status = targets_check("cross_entropy_slope", &c);
+    cross_entropy_t c = {.dlogits = args->out[0].data, .class_weight = args->in[2].data};
+    status_t status = cross_entropy_init("cross_entropy_slope", &args->in[0], &args->in[1], args->attrs, &c);
     if (status != ST_OK) {
         return status;
     }
-    c.dlogits = args->out[0].data;
-    c.class_weight = args->in[2].data;
     c.mean_weight = weight_mean(&args->in[2], c.n_classes);
     return cross_entropy_run(args, &c, "cross_entropy_slope",
-                             dtype == GD_DTYPE_F64 ? cross_entropy_slope_block_f64 : cross_entropy_slope_block_f32,
+                             (gd_cpu_bodies_t){cross_entropy_slope_block_f32, cross_entropy_slope_block_f64},
                              &args->out[1], &args->out[2]);
 }
+
+/* ---- squared error ---- */
 
 typedef struct mse {
     const void *x;
     const void *y;
     void *dx;
-    double *sum_of_block;
+    sums_t sums; /* one: of the squares */
     double factor;
 } mse_t;
 
@@ -462,7 +439,7 @@ static void mse_block_f32(void *arg, int64_t begin, int64_t end)
         const double d = (double)x[i] - (double)y[i];
         sum += d * d;
     }
-    m->sum_of_block[begin / ELEMENTS_PER_BLOCK] = sum;
+    m->sums.of_block[0][begin / ELEMENTS_PER_BLOCK] = sum;
 }
 
 static void mse_block_f64(void *arg, int64_t begin, int64_t end)
@@ -474,7 +451,7 @@ static void mse_block_f64(void *arg, int64_t begin, int64_t end)
     for (int64_t i = begin; i < end; i++) {
         sum += (x[i] - y[i]) * (x[i] - y[i]);
     }
-    m->sum_of_block[begin / ELEMENTS_PER_BLOCK] = sum;
+    m->sums.of_block[0][begin / ELEMENTS_PER_BLOCK] = sum;
 }
 
 /* in: x[…], y[…] of the same shape; out: loss[]. attrs: f0 scale. */
@@ -485,23 +462,13 @@ CPU_KERNEL(mse)
         return gd_cpu_fail_dtype("mse", dtype);
     }
     const int64_t n = gd_view_numel(&args->in[0]);
-    const int64_t n_blocks = gd_cpu_n_blocks(n, ELEMENTS_PER_BLOCK);
     mse_t m = {.x = args->in[0].data, .y = args->in[1].data};
-    m.sum_of_block = gd_cpu_scratch(GD_CPU_SLOT_KERNEL, (size_t)n_blocks * sizeof(double));
-    if (m.sum_of_block == NULL) {
-        return ST_FAIL(ST_ERR_NOMEM, "mse: %lld partial sums", (long long)n_blocks);
+    status_t status = sums_run("mse", args->n_threads, n, ELEMENTS_PER_BLOCK,
+                               dtype == GD_DTYPE_F32 ? mse_block_f32 : mse_block_f64, &m, 1, &m.sums);
+    if (status == ST_OK) {
+        number_put(&args->out[0], m.sums.total[0] * args->attrs->f[0]);
     }
-    gd_cpu_parallel(args->n_threads, n, ELEMENTS_PER_BLOCK, dtype == GD_DTYPE_F32 ? mse_block_f32 : mse_block_f64, &m);
-    double sum = 0.0;
-    for (int64_t i = 0; i < n_blocks; i++) {
-        sum += m.sum_of_block[i];
-    }
-    if (dtype == GD_DTYPE_F32) {
-        *(float *)args->out[0].data = (float)(sum * args->attrs->f[0]);
-    } else {
-        *(double *)args->out[0].data = sum * args->attrs->f[0];
-    }
-    return ST_OK;
+    return status;
 }
 
 static void mse_backward_block_f32(void *arg, int64_t begin, int64_t end)
@@ -529,18 +496,10 @@ static void mse_backward_block_f64(void *arg, int64_t begin, int64_t end)
 CPU_KERNEL(mse_backward)
 {
     const int32_t dtype = args->in[1].dtype;
-    const int64_t n = gd_view_numel(&args->in[1]);
     mse_t m = {.x = args->in[1].data, .y = args->in[2].data, .dx = args->out[0].data};
-    switch (dtype) {
-    case GD_DTYPE_F32:
-        m.factor = 2.0 * args->attrs->f[0] * (double)*(const float *)args->in[0].data;
-        gd_cpu_parallel(args->n_threads, n, ELEMENTS_PER_BLOCK, mse_backward_block_f32, &m);
-        return ST_OK;
-    case GD_DTYPE_F64:
-        m.factor = 2.0 * args->attrs->f[0] * *(const double *)args->in[0].data;
-        gd_cpu_parallel(args->n_threads, n, ELEMENTS_PER_BLOCK, mse_backward_block_f64, &m);
-        return ST_OK;
-    default:
-        return gd_cpu_fail_dtype("mse_backward", dtype);
+    if (dtype == GD_DTYPE_F32 || dtype == GD_DTYPE_F64) {
+        m.factor = 2.0 * args->attrs->f[0] * number_get(&args->in[0]);
     }
+    return gd_cpu_parallel_real("mse_backward", dtype, args->n_threads, gd_view_numel(&args->in[1]), ELEMENTS_PER_BLOCK,
+                                (gd_cpu_bodies_t){mse_backward_block_f32, mse_backward_block_f64}, &m);
 }

@@ -3,6 +3,7 @@
 #include <math.h>
 
 #include "cpu/vec/kernels.h"
+#include "cpu/vec/sums.h"
 #include "gradd/loss.h"
 
 enum { ELEMENTS_PER_BLOCK = 4096 };
@@ -13,7 +14,7 @@ typedef struct pointwise {
     const void *x, *y, *w, *v;
     const void *dy; /* elementwise, or NULL */
     void *out;
-    double *sum_of_block;
+    sums_t sums; /* one: of the values */
     double a, b, factor;
 } pointwise_t;
 
@@ -70,22 +71,12 @@ CPU_KERNEL(pointwise_loss)
                         &p);
         return ST_OK;
     }
-    const int64_t n_blocks = gd_cpu_n_blocks(n, ELEMENTS_PER_BLOCK);
-    p.sum_of_block = gd_cpu_scratch(GD_CPU_SLOT_KERNEL, (size_t)n_blocks * sizeof(double));
-    if (p.sum_of_block == NULL) {
-        return ST_FAIL(ST_ERR_NOMEM, "pointwise_loss: %lld partial sums", (long long)n_blocks);
+    status_t status = sums_run("pointwise_loss", args->n_threads, n, ELEMENTS_PER_BLOCK,
+                               dtype == GD_DTYPE_F32 ? sum_body_f32 : sum_body_f64, &p, 1, &p.sums);
+    if (status == ST_OK) {
+        number_put(&args->out[0], p.sums.total[0] * p.factor);
     }
-    gd_cpu_parallel(args->n_threads, n, ELEMENTS_PER_BLOCK, dtype == GD_DTYPE_F32 ? sum_body_f32 : sum_body_f64, &p);
-    double sum = 0.0;
-    for (int64_t i = 0; i < n_blocks; i++) {
-        sum += p.sum_of_block[i];
-    }
-    if (dtype == GD_DTYPE_F32) {
-        *(float *)args->out[0].data = (float)(sum * p.factor);
-    } else {
-        *(double *)args->out[0].data = sum * p.factor;
-    }
-    return ST_OK;
+    return status;
 }
 
 /* in: dloss[] or […], then as above; out: the derivative by input i3. */
@@ -105,8 +96,7 @@ CPU_KERNEL(pointwise_loss_backward)
     if (args->attrs->i[1] == 0) {
         p.dy = args->in[0].data;
     } else {
-        p.factor *=
-            dtype == GD_DTYPE_F32 ? (double)*(const float *)args->in[0].data : *(const double *)args->in[0].data;
+        p.factor *= number_get(&args->in[0]);
     }
     gd_cpu_parallel(args->n_threads, gd_view_numel(&args->in[1]), ELEMENTS_PER_BLOCK,
                     dtype == GD_DTYPE_F32 ? map_body_f32 : map_body_f64, &p);

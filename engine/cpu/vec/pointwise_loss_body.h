@@ -178,7 +178,7 @@ static void NAME(sum_body)(void *arg, int64_t begin, int64_t end)
             sum += (double)values[j];
         }
     }
-    p->sum_of_block[begin / ELEMENTS_PER_BLOCK] = sum;
+    p->sums.of_block[0][begin / ELEMENTS_PER_BLOCK] = sum;
 }
 
 /* out = factor · f, or factor · dy · f */
