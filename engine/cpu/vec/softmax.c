@@ -9,10 +9,15 @@
 
 enum { LANES = 16, ROWS_GRAIN = 8192 };
 
+/* One row: of x, with b NULL, to y; backward of dy and y to dx. */
+typedef void (*row_f32_func_t)(const float *a, const float *b, float *y, int64_t n);
+typedef void (*row_f64_func_t)(const double *a, const double *b, double *y, int64_t n);
+
 typedef struct rows {
-    const void *a; /* x, or dy */
-    const void *b; /* y, in backward */
+    const void *a, *b;
     void *y;
+    row_f32_func_t row_f32;
+    row_f64_func_t row_f64;
     int64_t width;
     int32_t dtype;
     atomic_bool is_out_of_memory;
@@ -95,8 +100,9 @@ static inline float row_exp(const float *x, float max, float *y, int64_t n)
     return lanes_sum(lane);
 }
 
-static inline void softmax_row(const float *x, float *y, int64_t n)
+static void softmax_f32(const float *x, const float *none, float *y, int64_t n)
 {
+    (void)none;
     const float factor = 1.0f / row_exp(x, row_max(x, n), y, n);
 #pragma omp simd
     for (int64_t i = 0; i < n; i++) {
@@ -104,8 +110,9 @@ static inline void softmax_row(const float *x, float *y, int64_t n)
     }
 }
 
-static inline void log_softmax_row(const float *x, float *y, int64_t n)
+static void log_softmax_f32(const float *x, const float *none, float *y, int64_t n)
 {
+    (void)none;
     const float max = row_max(x, n);
     const float shift = max + logf(row_exp(x, max, NULL, n));
 #pragma omp simd
@@ -146,7 +153,7 @@ static inline float row_sum(const float *a, int64_t n)
     return lanes_sum(lane);
 }
 
-static inline void softmax_backward_row(const float *dy, const float *y, float *dx, int64_t n)
+static void softmax_backward_f32(const float *dy, const float *y, float *dx, int64_t n)
 {
     const float dot = row_dot(dy, y, n);
 #pragma omp simd
@@ -155,7 +162,7 @@ static inline void softmax_backward_row(const float *dy, const float *y, float *
     }
 }
 
-static inline void log_softmax_backward_row(const float *dy, const float *y, float *dx, int64_t n)
+static void log_softmax_backward_f32(const float *dy, const float *y, float *dx, int64_t n)
 {
     const float sum = row_sum(dy, n);
 #pragma omp simd
@@ -164,128 +171,101 @@ static inline void log_softmax_backward_row(const float *dy, const float *y, flo
     }
 }
 
-#define DEFINE_FORWARD(name_x)                                                                                         \
-    static void name_x##_f32(void *arg, int64_t begin, int64_t end)                                                    \
-    {                                                                                                                  \
-        rows_t *rows = arg;                                                                                            \
-        const int64_t n = rows->width;                                                                                 \
-        float *buffer = rows_buffer(rows);                                                                             \
-        for (int64_t row = begin; row < end && buffer != NULL; row++) {                                                \
-            const float *x = half_row(rows->a, rows->dtype, row * n, n, buffer);                                       \
-            float *y = half_row_open(rows->y, rows->dtype, row * n, buffer);                                           \
-            name_x##_row(x, y, n);                                                                                     \
-            half_row_put(y, rows->y, rows->dtype, row *n, n);                                                          \
-        }                                                                                                              \
-    }
-DEFINE_FORWARD(softmax)
-DEFINE_FORWARD(log_softmax)
-
-#define DEFINE_BACKWARD(name_x)                                                                                        \
-    static void name_x##_f32(void *arg, int64_t begin, int64_t end)                                                    \
-    {                                                                                                                  \
-        rows_t *rows = arg;                                                                                            \
-        const int64_t n = rows->width;                                                                                 \
-        float *buffer = rows_buffer(rows);                                                                             \
-        for (int64_t row = begin; row < end && buffer != NULL; row++) {                                                \
-            const float *dy = half_row(rows->a, rows->dtype, row * n, n, buffer);                                      \
-            const float *y = half_row(rows->b, rows->dtype, row * n, n, buffer + n);                                   \
-            float *dx = half_row_open(rows->y, rows->dtype, row * n, buffer);                                          \
-            name_x##_row(dy, y, dx, n);                                                                                \
-            half_row_put(dx, rows->y, rows->dtype, row *n, n);                                                         \
-        }                                                                                                              \
-    }
-DEFINE_BACKWARD(softmax_backward)
-DEFINE_BACKWARD(log_softmax_backward)
-
-static void softmax_f64(void *arg, int64_t begin, int64_t end)
+static double row_max_f64(const double *x, int64_t n)
 {
-    const rows_t *rows = arg;
-    const int64_t n = rows->width;
-    for (int64_t row = begin; row < end; row++) {
-        const double *x = (const double *)rows->a + row * n;
-        double *y = (double *)rows->y + row * n;
-        double max = -INFINITY;
-        double sum = 0;
-        for (int64_t i = 0; i < n; i++) {
-            max = x[i] > max ? x[i] : max;
-        }
-        for (int64_t i = 0; i < n; i++) {
-            y[i] = exp(x[i] - max);
-            sum += y[i];
-        }
-        for (int64_t i = 0; i < n; i++) {
-            y[i] /= sum;
-        }
+    double max = -INFINITY;
+    for (int64_t i = 0; i < n; i++) {
+        max = x[i] > max ? x[i] : max;
+    }
+    return max;
+}
+
+static void softmax_f64(const double *x, const double *none, double *y, int64_t n)
+{
+    (void)none;
+    const double max = row_max_f64(x, n);
+    double sum = 0;
+    for (int64_t i = 0; i < n; i++) {
+        y[i] = exp(x[i] - max);
+        sum += y[i];
+    }
+    for (int64_t i = 0; i < n; i++) {
+        y[i] /= sum;
     }
 }
 
-static void log_softmax_f64(void *arg, int64_t begin, int64_t end)
+static void log_softmax_f64(const double *x, const double *none, double *y, int64_t n)
 {
-    const rows_t *rows = arg;
-    const int64_t n = rows->width;
-    for (int64_t row = begin; row < end; row++) {
-        const double *x = (const double *)rows->a + row * n;
-        double *y = (double *)rows->y + row * n;
-        double max = -INFINITY;
-        double sum = 0;
-        for (int64_t i = 0; i < n; i++) {
-            max = x[i] > max ? x[i] : max;
-        }
-        for (int64_t i = 0; i < n; i++) {
-            sum += exp(x[i] - max);
-        }
-        const double shift = max + log(sum);
-        for (int64_t i = 0; i < n; i++) {
-            y[i] = x[i] - shift;
-        }
+    (void)none;
+    const double max = row_max_f64(x, n);
+    double sum = 0;
+    for (int64_t i = 0; i < n; i++) {
+        sum += exp(x[i] - max);
+    }
+    const double shift = max + log(sum);
+    for (int64_t i = 0; i < n; i++) {
+        y[i] = x[i] - shift;
     }
 }
 
-static void softmax_backward_f64(void *arg, int64_t begin, int64_t end)
+static void softmax_backward_f64(const double *dy, const double *y, double *dx, int64_t n)
 {
-    const rows_t *rows = arg;
-    const int64_t n = rows->width;
-    for (int64_t row = begin; row < end; row++) {
-        const double *dy = (const double *)rows->a + row * n;
-        const double *y = (const double *)rows->b + row * n;
-        double *dx = (double *)rows->y + row * n;
-        double dot = 0;
-        for (int64_t i = 0; i < n; i++) {
-            dot += dy[i] * y[i];
-        }
-        for (int64_t i = 0; i < n; i++) {
-            dx[i] = y[i] * (dy[i] - dot);
-        }
+    double dot = 0;
+    for (int64_t i = 0; i < n; i++) {
+        dot += dy[i] * y[i];
+    }
+    for (int64_t i = 0; i < n; i++) {
+        dx[i] = y[i] * (dy[i] - dot);
     }
 }
 
-static void log_softmax_backward_f64(void *arg, int64_t begin, int64_t end)
+static void log_softmax_backward_f64(const double *dy, const double *y, double *dx, int64_t n)
 {
-    const rows_t *rows = arg;
-    const int64_t n = rows->width;
-    for (int64_t row = begin; row < end; row++) {
-        const double *dy = (const double *)rows->a + row * n;
-        const double *y = (const double *)rows->b + row * n;
-        double *dx = (double *)rows->y + row * n;
-        double sum = 0;
-        for (int64_t i = 0; i < n; i++) {
-            sum += dy[i];
-        }
-        for (int64_t i = 0; i < n; i++) {
-            dx[i] = dy[i] - exp(y[i]) * sum;
-        }
+    double sum = 0;
+    for (int64_t i = 0; i < n; i++) {
+        sum += dy[i];
+    }
+    for (int64_t i = 0; i < n; i++) {
+        dx[i] = dy[i] - exp(y[i]) * sum;
     }
 }
 
-static status_t rows_run(const gd_kernel_args_t *args, const char *name, gd_cpu_body_func_t f32, gd_cpu_body_func_t f64)
+static void rows_f32(void *arg, int64_t begin, int64_t end)
+{
+    rows_t *rows = arg;
+    const int64_t n = rows->width;
+    float *buffer = rows_buffer(rows);
+    for (int64_t row = begin; row < end && buffer != NULL; row++) {
+        const float *a = half_row(rows->a, rows->dtype, row * n, n, buffer);
+        const float *b = rows->b != NULL ? half_row(rows->b, rows->dtype, row * n, n, buffer + n) : NULL;
+        float *y = half_row_open(rows->y, rows->dtype, row * n, buffer);
+        rows->row_f32(a, b, y, n);
+        half_row_put(y, rows->y, rows->dtype, row * n, n);
+    }
+}
+
+static void rows_f64(void *arg, int64_t begin, int64_t end)
+{
+    const rows_t *rows = arg;
+    const int64_t n = rows->width;
+    const double *a = rows->a;
+    const double *b = rows->b;
+    for (int64_t row = begin; row < end; row++) {
+        rows->row_f64(a + row * n, b != NULL ? b + row * n : NULL, (double *)rows->y + row * n, n);
+    }
+}
+
+static status_t rows_run(const gd_kernel_args_t *args, const char *name, row_f32_func_t f32, row_f64_func_t f64)
 {
     const gd_view_t *y = &args->out[0];
     if (!gd_dtype_is_float((gd_dtype_t)y->dtype)) {
         return gd_cpu_fail_dtype(name, y->dtype);
     }
     rows_t rows = {.a = args->in[0].data,
-                   .b = args->in[1].data,
+                   .b = args->n_in > 1 ? args->in[1].data : NULL,
                    .y = y->data,
+                   .row_f32 = f32,
+                   .row_f64 = f64,
                    .width = y->shape[y->n_dims - 1],
                    .dtype = y->dtype};
     const int64_t numel = gd_view_numel(y);
@@ -293,7 +273,7 @@ static status_t rows_run(const gd_kernel_args_t *args, const char *name, gd_cpu_
         return ST_OK;
     }
     const int64_t grain = ROWS_GRAIN / rows.width > 0 ? ROWS_GRAIN / rows.width : 1;
-    gd_cpu_parallel(args->n_threads, numel / rows.width, grain, y->dtype == GD_DTYPE_F64 ? f64 : f32, &rows);
+    gd_cpu_parallel(args->n_threads, numel / rows.width, grain, y->dtype == GD_DTYPE_F64 ? rows_f64 : rows_f32, &rows);
     if (atomic_load(&rows.is_out_of_memory)) {
         return ST_FAIL(ST_ERR_NOMEM, "%s: scratch memory for rows of %lld", name, (long long)rows.width);
     }
