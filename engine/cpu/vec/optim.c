@@ -23,14 +23,16 @@ extern const gd_cpu_optim_t CPU_FN(optim);
  */
 enum { AHEAD_BYTES = 3072 };
 
-static inline void fetch_to_write(const float *x)
+static inline float *fetch_to_write(float *x)
 {
     __builtin_prefetch((const void *)((uintptr_t)x + AHEAD_BYTES), 1, 3); /* NOLINT(performance-no-int-to-ptr) */
+    return x;
 }
 
-static inline void fetch_to_read(const float *x)
+static inline const float *fetch_to_read(const float *x)
 {
     __builtin_prefetch((const void *)((uintptr_t)x + AHEAD_BYTES), 0, 0); /* NOLINT(performance-no-int-to-ptr) */
+    return x;
 }
 
 /* An update as an expression over one element: p[j], d[j], s[j], t[j], r[j] are parameter, gradient and states. */
@@ -39,10 +41,8 @@ static inline void fetch_to_read(const float *x)
     {                                                                                                                  \
         const gd_cpu_update_t a = *args;                                                                               \
         for (int64_t i = first; i < last; i += LANES) {                                                                \
-            float *restrict p = a.parameters + i;                                                                      \
-            const float *restrict d = a.gradients + i;                                                                 \
-            fetch_to_write(p);                                                                                         \
-            fetch_to_read(d);                                                                                          \
+            float *restrict p = fetch_to_write(a.parameters + i);                                                      \
+            const float *restrict d = fetch_to_read(a.gradients + i);                                                  \
             statements_x                                                                                               \
         }                                                                                                              \
     }
@@ -67,12 +67,9 @@ static void sgd_momentum(const gd_cpu_update_t *args, int64_t first, int64_t las
     const float of_gradient = args->is_nesterov ? 1.0F : 0.0F;
     const float of_buffer = args->is_nesterov ? momentum : 1.0F;
     for (int64_t i = first; i < last; i += LANES) {
-        float *restrict p = args->parameters + i;
-        float *restrict buffer = args->state[0] + i;
-        const float *restrict dp = args->gradients + i;
-        fetch_to_write(p);
-        fetch_to_write(buffer);
-        fetch_to_read(dp);
+        float *restrict p = fetch_to_write(args->parameters + i);
+        float *restrict buffer = fetch_to_write(args->state[0] + i);
+        const float *restrict dp = fetch_to_read(args->gradients + i);
         EACH_LANE
         {
             const float g = dp[j] * scale + decay * p[j];
@@ -92,38 +89,44 @@ static void sgd(const gd_cpu_update_t *args, int64_t first, int64_t last)
     }
 }
 
+/* The next state of an element with the gradient g: both moments, and amsgrad's largest square. */
+static inline float mean_next(const gd_cpu_update_t *a, float *m, float g)
+{
+    return *m += a->one_minus_beta1 * (g - *m);
+}
+
+static inline float square_next(const gd_cpu_update_t *a, float *v, float g)
+{
+    return *v = a->beta2 * *v + a->one_minus_beta2 * g * g;
+}
+
+static inline float most_next(float *most, float square)
+{
+    return *most = *most > square ? *most : square; /* NaN stays */
+}
+
 DEFINE_UPDATE(adamw_plain, {
-    float *restrict m = a.state[0] + i;
-    float *restrict v = a.state[1] + i;
-    fetch_to_write(m);
-    fetch_to_write(v);
+    float *restrict m = fetch_to_write(a.state[0] + i);
+    float *restrict v = fetch_to_write(a.state[1] + i);
     EACH_LANE
     {
         const float g = d[j] * a.gradient_scale;
-        const float mean = m[j] + a.one_minus_beta1 * (g - m[j]);
-        const float square = a.beta2 * v[j] + a.one_minus_beta2 * g * g;
-        m[j] = mean;
-        v[j] = square;
+        const float mean = mean_next(&a, &m[j], g);
+        const float square = square_next(&a, &v[j], g);
         p[j] = p[j] * a.keep - a.step_size * (mean / (sqrtf(square) * a.root_scale + a.epsilon));
     }
 })
 
 DEFINE_UPDATE(adamw_amsgrad, {
-    float *restrict m = a.state[0] + i;
-    float *restrict v = a.state[1] + i;
-    float *restrict most = a.state[2] + i;
-    fetch_to_write(m);
-    fetch_to_write(v);
-    fetch_to_write(most);
+    float *restrict m = fetch_to_write(a.state[0] + i);
+    float *restrict v = fetch_to_write(a.state[1] + i);
+    float *restrict most = fetch_to_write(a.state[2] + i);
     EACH_LANE
     {
         const float g = d[j] * a.gradient_scale;
-        const float mean = m[j] + a.one_minus_beta1 * (g - m[j]);
-        const float square = a.beta2 * v[j] + a.one_minus_beta2 * g * g;
-        const float largest = most[j] > square ? most[j] : square; /* NaN stays */
-        m[j] = mean;
-        v[j] = square;
-        most[j] = largest;
+        const float mean = mean_next(&a, &m[j], g);
+        const float square = square_next(&a, &v[j], g);
+        const float largest = most_next(&most[j], square);
         p[j] = p[j] * a.keep - a.step_size * (mean / (sqrtf(largest) * a.root_scale + a.epsilon));
     }
 })
@@ -137,38 +140,28 @@ static void adamw(const gd_cpu_update_t *args, int64_t first, int64_t last)
     }
 }
 
-/* The moments of the family with coupled decay. */
-#define COUPLED_MOMENTS                                                                                                \
-    const float g = d[j] * a.gradient_scale + a.decay * p[j];                                                          \
-    const float mean = m[j] + a.one_minus_beta1 * (g - m[j]);                                                          \
-    const float square = a.beta2 * v[j] + a.one_minus_beta2 * g * g;                                                   \
-    m[j] = mean;                                                                                                       \
-    v[j] = square;
-
 DEFINE_UPDATE(adam_plain, {
-    float *restrict m = a.state[0] + i;
-    float *restrict v = a.state[1] + i;
-    fetch_to_write(m);
-    fetch_to_write(v);
+    float *restrict m = fetch_to_write(a.state[0] + i);
+    float *restrict v = fetch_to_write(a.state[1] + i);
     EACH_LANE
     {
-        COUPLED_MOMENTS
+        const float g = d[j] * a.gradient_scale + a.decay * p[j];
+        const float mean = mean_next(&a, &m[j], g);
+        const float square = square_next(&a, &v[j], g);
         p[j] -= a.step_size * (mean / (sqrtf(square) * a.root_scale + a.epsilon));
     }
 })
 
 DEFINE_UPDATE(adam_amsgrad, {
-    float *restrict m = a.state[0] + i;
-    float *restrict v = a.state[1] + i;
-    float *restrict most = a.state[2] + i;
-    fetch_to_write(m);
-    fetch_to_write(v);
-    fetch_to_write(most);
+    float *restrict m = fetch_to_write(a.state[0] + i);
+    float *restrict v = fetch_to_write(a.state[1] + i);
+    float *restrict most = fetch_to_write(a.state[2] + i);
     EACH_LANE
     {
-        COUPLED_MOMENTS
-        const float largest = most[j] > square ? most[j] : square; /* NaN stays */
-        most[j] = largest;
+        const float g = d[j] * a.gradient_scale + a.decay * p[j];
+        const float mean = mean_next(&a, &m[j], g);
+        const float square = square_next(&a, &v[j], g);
+        const float largest = most_next(&most[j], square);
         p[j] -= a.step_size * (mean / (sqrtf(largest) * a.root_scale + a.epsilon));
     }
 })
@@ -183,37 +176,37 @@ static void adam(const gd_cpu_update_t *args, int64_t first, int64_t last)
 }
 
 DEFINE_UPDATE(nadam, {
-    float *restrict m = a.state[0] + i;
-    float *restrict v = a.state[1] + i;
-    fetch_to_write(m);
-    fetch_to_write(v);
+    float *restrict m = fetch_to_write(a.state[0] + i);
+    float *restrict v = fetch_to_write(a.state[1] + i);
     EACH_LANE
     {
-        COUPLED_MOMENTS
+        const float g = d[j] * a.gradient_scale + a.decay * p[j];
+        const float mean = mean_next(&a, &m[j], g);
+        const float square = square_next(&a, &v[j], g);
         p[j] = p[j] * a.keep - (a.gradient_step * g + a.step_size * mean) / (sqrtf(square) * a.root_scale + a.epsilon);
     }
 })
 
 DEFINE_UPDATE(radam_adaptive, {
-    float *restrict m = a.state[0] + i;
-    float *restrict v = a.state[1] + i;
-    fetch_to_write(m);
-    fetch_to_write(v);
+    float *restrict m = fetch_to_write(a.state[0] + i);
+    float *restrict v = fetch_to_write(a.state[1] + i);
     EACH_LANE
     {
-        COUPLED_MOMENTS
+        const float g = d[j] * a.gradient_scale + a.decay * p[j];
+        const float mean = mean_next(&a, &m[j], g);
+        const float square = square_next(&a, &v[j], g);
         p[j] = p[j] * a.keep - a.step_size * a.root_scale * (mean / (sqrtf(square) + a.epsilon));
     }
 })
 
 DEFINE_UPDATE(radam_plain, {
-    float *restrict m = a.state[0] + i;
-    float *restrict v = a.state[1] + i;
-    fetch_to_write(m);
-    fetch_to_write(v);
+    float *restrict m = fetch_to_write(a.state[0] + i);
+    float *restrict v = fetch_to_write(a.state[1] + i);
     EACH_LANE
     {
-        COUPLED_MOMENTS
+        const float g = d[j] * a.gradient_scale + a.decay * p[j];
+        const float mean = mean_next(&a, &m[j], g);
+        (void)square_next(&a, &v[j], g);
         p[j] = p[j] * a.keep - a.step_size * mean;
     }
 })
@@ -228,8 +221,7 @@ static void radam(const gd_cpu_update_t *args, int64_t first, int64_t last)
 }
 
 DEFINE_UPDATE(adagrad, {
-    float *restrict sum = a.state[0] + i;
-    fetch_to_write(sum);
+    float *restrict sum = fetch_to_write(a.state[0] + i);
     EACH_LANE
     {
         const float g = d[j] * a.gradient_scale + a.decay * p[j];
@@ -240,10 +232,8 @@ DEFINE_UPDATE(adagrad, {
 })
 
 DEFINE_UPDATE(adadelta, {
-    float *restrict squares = a.state[0] + i;
-    float *restrict deltas = a.state[1] + i;
-    fetch_to_write(squares);
-    fetch_to_write(deltas);
+    float *restrict squares = fetch_to_write(a.state[0] + i);
+    float *restrict deltas = fetch_to_write(a.state[1] + i);
     EACH_LANE
     {
         const float g = d[j] * a.gradient_scale + a.decay * p[j];
@@ -256,8 +246,7 @@ DEFINE_UPDATE(adadelta, {
 })
 
 DEFINE_UPDATE(rmsprop, {
-    float *restrict squares = a.state[0] + i;
-    fetch_to_write(squares);
+    float *restrict squares = fetch_to_write(a.state[0] + i);
     float step[LANES];
     float mean_square[LANES];
     EACH_LANE
@@ -269,8 +258,7 @@ DEFINE_UPDATE(rmsprop, {
         step[j] = g;
     }
     if (a.is_centered) {
-        float *restrict means = a.state[2] + i;
-        fetch_to_write(means);
+        float *restrict means = fetch_to_write(a.state[2] + i);
         EACH_LANE
         {
             const float mean = means[j] + a.one_minus_beta2 * (step[j] - means[j]);
@@ -284,8 +272,7 @@ DEFINE_UPDATE(rmsprop, {
         step[j] /= sqrtf(mean_square[j]) + a.epsilon;
     }
     if (a.state[1] != NULL) {
-        float *restrict buffer = a.state[1] + i;
-        fetch_to_write(buffer);
+        float *restrict buffer = fetch_to_write(a.state[1] + i);
         EACH_LANE
         {
             buffer[j] = a.beta1 * buffer[j] + step[j];
@@ -299,8 +286,7 @@ DEFINE_UPDATE(rmsprop, {
 })
 
 DEFINE_UPDATE(lion, {
-    float *restrict m = a.state[0] + i;
-    fetch_to_write(m);
+    float *restrict m = fetch_to_write(a.state[0] + i);
     EACH_LANE
     {
         const float g = d[j] * a.gradient_scale;
@@ -312,8 +298,7 @@ DEFINE_UPDATE(lion, {
 })
 
 DEFINE_UPDATE(lars, {
-    float *restrict buffer = a.state[0] + i;
-    fetch_to_write(buffer);
+    float *restrict buffer = fetch_to_write(a.state[0] + i);
     EACH_LANE
     {
         const float g = d[j] * a.gradient_scale + a.decay * p[j];
@@ -347,10 +332,8 @@ static void lamb_moments(const gd_cpu_update_t *args, int64_t first, int64_t las
         EACH_LANE
         {
             const float g = d[j] * a.gradient_scale;
-            const float mean = m[j] + a.one_minus_beta1 * (g - m[j]);
-            const float square = a.beta2 * v[j] + a.one_minus_beta2 * g * g;
-            m[j] = mean;
-            v[j] = square;
+            const float mean = mean_next(&a, &m[j], g);
+            const float square = square_next(&a, &v[j], g);
             const float u = a.step_size * (mean / (sqrtf(square) * a.root_scale + a.epsilon)) + a.decay * p[j];
             of_parameters[j] += (double)p[j] * (double)p[j];
             of_updates[j] += (double)u * (double)u;
