@@ -10,6 +10,12 @@
 
 enum { GD_CPU_MAP_GRAIN = 8192 /* elements a block */, GD_CPU_GRID_VIEWS = 4 };
 
+/* How many rows or planes of n elements make a block. */
+static inline int64_t gd_cpu_map_planes(int64_t n)
+{
+    return n < GD_CPU_MAP_GRAIN ? GD_CPU_MAP_GRAIN / (n > 0 ? n : 1) : 1;
+}
+
 /* y[i] = f(a[i sa], b[i sb]) for i < n; b is NULL for one input. y may be a or b itself. */
 typedef void (*gd_cpu_run_func_t)(const void *a, int64_t sa, const void *b, int64_t sb, void *y, int64_t n,
                                   const gd_attrs_t *attrs);

@@ -165,17 +165,12 @@ DEFINE_PRELU(prelu_f32, prelu_backward_f32, prelu_reduce_f32, float)
 DEFINE_PRELU(prelu_f64, prelu_backward_f64, prelu_reduce_f64, double)
 
 /* Rows a block: about GD_CPU_MAP_GRAIN elements. */
-static int64_t prelu_grain(const prelu_t *p)
-{
-    return p->n < GD_CPU_MAP_GRAIN ? GD_CPU_MAP_GRAIN / (p->n > 0 ? p->n : 1) : 1;
-}
-
 /* in: x[B,C,…], weight[1 or C]; out: y. */
 CPU_KERNEL(prelu)
 {
     prelu_t p = prelu_init(&args->in[0], &args->in[1]);
     p.y = args->out[0].data;
-    return gd_cpu_parallel_real("prelu", args->in[0].dtype, args->n_threads, p.rows, prelu_grain(&p),
+    return gd_cpu_parallel_real("prelu", args->in[0].dtype, args->n_threads, p.rows, gd_cpu_map_planes(p.n),
                                 (gd_cpu_bodies_t){prelu_f32, prelu_f64}, &p);
 }
 
@@ -193,7 +188,8 @@ CPU_KERNEL(prelu_backward)
     if (p.partial == NULL) {
         return ST_FAIL(ST_ERR_NOMEM, "prelu_backward: partial sums of %lld rows", (long long)p.rows);
     }
-    gd_cpu_parallel(args->n_threads, p.rows, prelu_grain(&p), is_f32 ? prelu_backward_f32 : prelu_backward_f64, &p);
+    gd_cpu_parallel(args->n_threads, p.rows, gd_cpu_map_planes(p.n), is_f32 ? prelu_backward_f32 : prelu_backward_f64,
+                    &p);
     if (is_f32) {
         prelu_reduce_f32(&p, args->out[1].data);
     } else {

@@ -82,11 +82,6 @@ static status_t pool_nd_init(const char *op, const gd_view_t *large, const gd_vi
     return ST_OK;
 }
 
-static int64_t planes_per_block(const pool_nd_t *p)
-{
-    return p->n_in < GD_CPU_MAP_GRAIN ? GD_CPU_MAP_GRAIN / (p->n_in > 0 ? p->n_in : 1) : 1;
-}
-
 /* Runs the statement for each (h, i) of the output and of each its rows of the window: `row` is the offset of that row
  * in the plane, at `out` the first output of the row. */
 #define FOR_OUTPUT_ROWS(p_x)                                                                                           \
@@ -144,7 +139,7 @@ CPU_KERNEL(max_pool)
     p.x = args->in[0].data;
     p.y = args->out[0].data;
     p.index = args->out[1].data;
-    return gd_cpu_parallel_real("max_pool", args->in[0].dtype, args->n_threads, p.n_planes, planes_per_block(&p),
+    return gd_cpu_parallel_real("max_pool", args->in[0].dtype, args->n_threads, p.n_planes, gd_cpu_map_planes(p.n_in),
                                 (gd_cpu_bodies_t){max_f32, max_f64}, &p);
 }
 
@@ -183,7 +178,7 @@ CPU_KERNEL(max_pool_backward)
     if (is_bad != 0) {
         return ST_FAIL(ST_ERR_DATA, "max_pool_backward: a position is outside the %lld of a plane", (long long)p.n_in);
     }
-    return gd_cpu_parallel_real("max_pool_backward", dx->dtype, args->n_threads, p.n_planes, planes_per_block(&p),
+    return gd_cpu_parallel_real("max_pool_backward", dx->dtype, args->n_threads, p.n_planes, gd_cpu_map_planes(p.n_in),
                                 (gd_cpu_bodies_t){max_backward_f32, max_backward_f64}, &p);
 }
 
@@ -243,30 +238,29 @@ CPU_KERNEL(max_pool_backward)
 DEFINE_AVG(avg_f32, avg_backward_f32, float)
 DEFINE_AVG(avg_f64, avg_backward_f64, double)
 
-/* in: x[B,C,…]; out: y[B,C,…]. */
-CPU_KERNEL(avg_pool)
+/* large is x or dx, small y or dy. */
+static status_t avg_run(const char *op, const gd_kernel_args_t *args, const gd_view_t *large, const gd_view_t *small,
+                        gd_cpu_bodies_t bodies)
 {
     pool_nd_t p;
-    status_t status = pool_nd_init("avg_pool", &args->in[0], &args->out[0], args->attrs, &p);
+    status_t status = pool_nd_init(op, large, small, args->attrs, &p);
     if (status != ST_OK) {
         return status;
     }
     p.x = args->in[0].data;
     p.y = args->out[0].data;
-    return gd_cpu_parallel_real("avg_pool", args->in[0].dtype, args->n_threads, p.n_planes, planes_per_block(&p),
-                                (gd_cpu_bodies_t){avg_f32, avg_f64}, &p);
+    return gd_cpu_parallel_real(op, large->dtype, args->n_threads, p.n_planes, gd_cpu_map_planes(p.n_in), bodies, &p);
+}
+
+/* in: x[B,C,…]; out: y[B,C,…]. */
+CPU_KERNEL(avg_pool)
+{
+    return avg_run("avg_pool", args, &args->in[0], &args->out[0], (gd_cpu_bodies_t){avg_f32, avg_f64});
 }
 
 /* in: dy[B,C,…]; out: dx[B,C,…]. */
 CPU_KERNEL(avg_pool_backward)
 {
-    pool_nd_t p;
-    status_t status = pool_nd_init("avg_pool_backward", &args->out[0], &args->in[0], args->attrs, &p);
-    if (status != ST_OK) {
-        return status;
-    }
-    p.x = args->in[0].data;
-    p.y = args->out[0].data;
-    return gd_cpu_parallel_real("avg_pool_backward", args->in[0].dtype, args->n_threads, p.n_planes,
-                                planes_per_block(&p), (gd_cpu_bodies_t){avg_backward_f32, avg_backward_f64}, &p);
+    return avg_run("avg_pool_backward", args, &args->out[0], &args->in[0],
+                   (gd_cpu_bodies_t){avg_backward_f32, avg_backward_f64});
 }

@@ -31,9 +31,25 @@ static sizes_t sizes_get(const gd_view_t *in, const gd_view_t *out, int n_axes)
     return s;
 }
 
-static int64_t planes_per_block(int64_t n)
+/* A row of the larger side: its plane, and its place along depth and height. */
+typedef struct row {
+    int64_t plane, d, h;
+} row_t;
+
+static inline row_t row_get(const sizes_t *s, int64_t row)
 {
-    return n < GD_CPU_MAP_GRAIN ? GD_CPU_MAP_GRAIN / (n > 0 ? n : 1) : 1;
+    return (row_t){.plane = row / (s->out[0] * s->out[1]), .d = row / s->out[1] % s->out[0], .h = row % s->out[1]};
+}
+
+/* The first row of a plane of the larger side; where a row of the smaller side begins. */
+static inline int64_t rows_of(const sizes_t *s, int64_t plane)
+{
+    return plane * s->out[0] * s->out[1];
+}
+
+static inline int64_t offset_in(const sizes_t *s, int64_t plane, int64_t d, int64_t h)
+{
+    return ((plane * s->in[0] + d) * s->in[1] + h) * s->in[2];
 }
 
 /* ---- pad_with ---- */
@@ -92,9 +108,9 @@ static status_t pad_init(const char *op, const gd_view_t *small, const gd_view_t
         const pad_t *p = arg;                                                                                          \
         const int64_t w_in = p->s.in[2], w_out = p->s.out[2], left = p->before[2];                                     \
         const type_x value = (type_x)p->value;                                                                         \
-        for (int64_t row = begin * p->s.out[0] * p->s.out[1]; row < end * p->s.out[0] * p->s.out[1]; row++) {          \
-            const int64_t plane = row / (p->s.out[0] * p->s.out[1]);                                                   \
-            const int64_t d = p->from[0][row / p->s.out[1] % p->s.out[0]], h = p->from[1][row % p->s.out[1]];          \
+        for (int64_t row = rows_of(&p->s, begin); row < rows_of(&p->s, end); row++) {                                  \
+            const row_t at = row_get(&p->s, row);                                                                      \
+            const int64_t d = p->from[0][at.d], h = p->from[1][at.h];                                                  \
             type_x *y = (type_x *)p->y + row * w_out;                                                                  \
             if (d < 0 || h < 0) {                                                                                      \
                 for (int64_t i = 0; i < w_out; i++) {                                                                  \
@@ -102,7 +118,7 @@ static status_t pad_init(const char *op, const gd_view_t *small, const gd_view_t
                 }                                                                                                      \
                 continue;                                                                                              \
             }                                                                                                          \
-            const type_x *x = (const type_x *)p->x + ((plane * p->s.in[0] + d) * p->s.in[1] + h) * w_in;               \
+            const type_x *x = (const type_x *)p->x + offset_in(&p->s, at.plane, d, h);                                 \
             for (int64_t i = 0; i < left; i++) {                                                                       \
                 y[i] = p->from[2][i] < 0 ? value : x[p->from[2][i]];                                                   \
             }                                                                                                          \
@@ -117,14 +133,14 @@ static status_t pad_init(const char *op, const gd_view_t *small, const gd_view_t
         const pad_t *p = arg;                                                                                          \
         const int64_t w_in = p->s.in[2], w_out = p->s.out[2], left = p->before[2];                                     \
         memset((type_x *)p->y + begin * p->s.n_in, 0, (size_t)((end - begin) * p->s.n_in) * sizeof(type_x));           \
-        for (int64_t row = begin * p->s.out[0] * p->s.out[1]; row < end * p->s.out[0] * p->s.out[1]; row++) {          \
-            const int64_t plane = row / (p->s.out[0] * p->s.out[1]);                                                   \
-            const int64_t d = p->from[0][row / p->s.out[1] % p->s.out[0]], h = p->from[1][row % p->s.out[1]];          \
+        for (int64_t row = rows_of(&p->s, begin); row < rows_of(&p->s, end); row++) {                                  \
+            const row_t at = row_get(&p->s, row);                                                                      \
+            const int64_t d = p->from[0][at.d], h = p->from[1][at.h];                                                  \
             if (d < 0 || h < 0) {                                                                                      \
                 continue;                                                                                              \
             }                                                                                                          \
             const type_x *dy = (const type_x *)p->x + row * w_out;                                                     \
-            type_x *dx = (type_x *)p->y + ((plane * p->s.in[0] + d) * p->s.in[1] + h) * w_in;                          \
+            type_x *dx = (type_x *)p->y + offset_in(&p->s, at.plane, d, h);                                            \
             _Pragma("omp simd") for (int64_t i = 0; i < w_in; i++)                                                     \
             {                                                                                                          \
                 dx[i] += dy[left + i];                                                                                 \
@@ -142,32 +158,32 @@ static status_t pad_init(const char *op, const gd_view_t *small, const gd_view_t
 DEFINE_PAD(pad_f32, pad_backward_f32, float)
 DEFINE_PAD(pad_f64, pad_backward_f64, double)
 
-/* in: x[…]; out: y[…]. attrs: i0,1,2 before; i3,4,5 after; i6 mode; i7 axes; f0 value. */
-CPU_KERNEL(pad_with)
+/* small is x or dx, large y or dy. */
+static status_t pad_run(const char *op, const gd_kernel_args_t *args, const gd_view_t *small, const gd_view_t *large,
+                        gd_cpu_bodies_t bodies)
 {
     pad_t p;
-    status_t status = pad_init("pad_with", &args->in[0], &args->out[0], args->attrs, &p);
+    status_t status = pad_init(op, small, large, args->attrs, &p);
     if (status != ST_OK) {
         return status;
     }
     p.x = args->in[0].data;
     p.y = args->out[0].data;
-    return gd_cpu_parallel_real("pad_with", args->in[0].dtype, args->n_threads, p.s.n_planes,
-                                planes_per_block(p.s.n_out), (gd_cpu_bodies_t){pad_f32, pad_f64}, &p);
+    return gd_cpu_parallel_real(op, small->dtype, args->n_threads, p.s.n_planes, gd_cpu_map_planes(p.s.n_out), bodies,
+                                &p);
+}
+
+/* in: x[…]; out: y[…]. attrs: i0,1,2 before; i3,4,5 after; i6 mode; i7 axes; f0 value. */
+CPU_KERNEL(pad_with)
+{
+    return pad_run("pad_with", args, &args->in[0], &args->out[0], (gd_cpu_bodies_t){pad_f32, pad_f64});
 }
 
 /* in: dy[…]; out: dx[…]. */
 CPU_KERNEL(pad_with_backward)
 {
-    pad_t p;
-    status_t status = pad_init("pad_with_backward", &args->out[0], &args->in[0], args->attrs, &p);
-    if (status != ST_OK) {
-        return status;
-    }
-    p.x = args->in[0].data;
-    p.y = args->out[0].data;
-    return gd_cpu_parallel_real("pad_with_backward", args->in[0].dtype, args->n_threads, p.s.n_planes,
-                                planes_per_block(p.s.n_out), (gd_cpu_bodies_t){pad_backward_f32, pad_backward_f64}, &p);
+    return pad_run("pad_with_backward", args, &args->out[0], &args->in[0],
+                   (gd_cpu_bodies_t){pad_backward_f32, pad_backward_f64});
 }
 
 /* ---- upsample ---- */
@@ -260,6 +276,16 @@ static status_t upsample_init(const char *op, const gd_view_t *small, const gd_v
     return ST_OK;
 }
 
+/* Tap t of n_taps² along depth and height for a row of the larger side: its weight, and where its row of the smaller
+ * one begins. */
+static inline double tap_get(const upsample_t *u, const row_t *at, int t, int64_t *from_p)
+{
+    const taps_t *depth = &u->axis[0], *height = &u->axis[1];
+    const int a = t / u->n_taps, b = t % u->n_taps;
+    *from_p = offset_in(&u->s, at->plane, depth->from[a][at->d], height->from[b][at->h]);
+    return depth->weight[a][at->d] * height->weight[b][at->h];
+}
+
 /* One row of the output from the rows of the plane that it is made of, summed first in `sum`[width of x]; backward the
  * other way round. */
 #define DEFINE_UPSAMPLE(forward_x, backward_x, type_x)                                                                 \
@@ -273,20 +299,17 @@ static status_t upsample_init(const char *op, const gd_view_t *small, const gd_v
             atomic_store(&u->is_out_of_memory, true);                                                                  \
             return;                                                                                                    \
         }                                                                                                              \
-        for (int64_t row = begin * u->s.out[0] * u->s.out[1]; row < end * u->s.out[0] * u->s.out[1]; row++) {          \
-            const int64_t plane = row / (u->s.out[0] * u->s.out[1]);                                                   \
-            const int64_t d = row / u->s.out[1] % u->s.out[0], h = row % u->s.out[1];                                  \
+        for (int64_t row = rows_of(&u->s, begin); row < rows_of(&u->s, end); row++) {                                  \
+            const row_t at = row_get(&u->s, row);                                                                      \
             type_x *restrict y = (type_x *)u->y + row * w_out;                                                         \
             memset(sum, 0, (size_t)w_in * sizeof(type_x));                                                             \
             for (int t = 0; t < u->n_taps * u->n_taps; t++) {                                                          \
-                const int a = t / u->n_taps, b = t % u->n_taps;                                                        \
-                const type_x weight = (type_x)(u->axis[0].weight[a][d] * u->axis[1].weight[b][h]);                     \
+                int64_t from = 0;                                                                                      \
+                const type_x weight = (type_x)tap_get(u, &at, t, &from);                                               \
                 if (weight == 0) {                                                                                     \
                     continue;                                                                                          \
                 }                                                                                                      \
-                const type_x *x =                                                                                      \
-                    (const type_x *)u->x +                                                                             \
-                    ((plane * u->s.in[0] + u->axis[0].from[a][d]) * u->s.in[1] + u->axis[1].from[b][h]) * w_in;        \
+                const type_x *x = (const type_x *)u->x + from;                                                         \
                 _Pragma("omp simd") for (int64_t i = 0; i < w_in; i++)                                                 \
                 {                                                                                                      \
                     sum[i] += weight * x[i];                                                                           \
@@ -313,9 +336,8 @@ static status_t upsample_init(const char *op, const gd_view_t *small, const gd_v
             return;                                                                                                    \
         }                                                                                                              \
         memset((type_x *)u->y + begin * u->s.n_in, 0, (size_t)((end - begin) * u->s.n_in) * sizeof(type_x));           \
-        for (int64_t row = begin * u->s.out[0] * u->s.out[1]; row < end * u->s.out[0] * u->s.out[1]; row++) {          \
-            const int64_t plane = row / (u->s.out[0] * u->s.out[1]);                                                   \
-            const int64_t d = row / u->s.out[1] % u->s.out[0], h = row % u->s.out[1];                                  \
+        for (int64_t row = rows_of(&u->s, begin); row < rows_of(&u->s, end); row++) {                                  \
+            const row_t at = row_get(&u->s, row);                                                                      \
             const type_x *dy = (const type_x *)u->x + row * w_out;                                                     \
             memset(sum, 0, (size_t)w_in * sizeof(type_x));                                                             \
             for (int t = 0; t < u->n_taps; t++) {                                                                      \
@@ -324,14 +346,12 @@ static status_t upsample_init(const char *op, const gd_view_t *small, const gd_v
                 }                                                                                                      \
             }                                                                                                          \
             for (int t = 0; t < u->n_taps * u->n_taps; t++) {                                                          \
-                const int a = t / u->n_taps, b = t % u->n_taps;                                                        \
-                const type_x weight = (type_x)(u->axis[0].weight[a][d] * u->axis[1].weight[b][h]);                     \
+                int64_t from = 0;                                                                                      \
+                const type_x weight = (type_x)tap_get(u, &at, t, &from);                                               \
                 if (weight == 0) {                                                                                     \
                     continue;                                                                                          \
                 }                                                                                                      \
-                type_x *dx =                                                                                           \
-                    (type_x *)u->y +                                                                                   \
-                    ((plane * u->s.in[0] + u->axis[0].from[a][d]) * u->s.in[1] + u->axis[1].from[b][h]) * w_in;        \
+                type_x *dx = (type_x *)u->y + from;                                                                    \
                 _Pragma("omp simd") for (int64_t i = 0; i < w_in; i++)                                                 \
                 {                                                                                                      \
                     dx[i] += weight * sum[i];                                                                          \
@@ -342,38 +362,34 @@ static status_t upsample_init(const char *op, const gd_view_t *small, const gd_v
 DEFINE_UPSAMPLE(upsample_f32, upsample_backward_f32, float)
 DEFINE_UPSAMPLE(upsample_f64, upsample_backward_f64, double)
 
-static status_t upsample_end(upsample_t *u, const char *op)
+/* small is x or dx, large y or dy. */
+static status_t upsample_run(const char *op, const gd_kernel_args_t *args, const gd_view_t *small,
+                             const gd_view_t *large, gd_cpu_bodies_t bodies)
 {
-    return !atomic_load(&u->is_out_of_memory) ? ST_OK : ST_FAIL(ST_ERR_NOMEM, "%s: a row of scratch memory", op);
+    upsample_t u;
+    status_t status = upsample_init(op, small, large, args->attrs, &u);
+    if (status != ST_OK) {
+        return status;
+    }
+    u.x = args->in[0].data;
+    u.y = args->out[0].data;
+    status =
+        gd_cpu_parallel_real(op, small->dtype, args->n_threads, u.s.n_planes, gd_cpu_map_planes(u.s.n_out), bodies, &u);
+    if (status == ST_OK && atomic_load(&u.is_out_of_memory)) {
+        return ST_FAIL(ST_ERR_NOMEM, "%s: a row of scratch memory", op);
+    }
+    return status;
 }
 
 /* in: x[B,C,…]; out: y[B,C,…]. attrs: i3 mode; i4 align corners; i5 axes; f0,1,2 factors, 0: from the sizes. */
 CPU_KERNEL(upsample)
 {
-    upsample_t u;
-    status_t status = upsample_init("upsample", &args->in[0], &args->out[0], args->attrs, &u);
-    if (status != ST_OK) {
-        return status;
-    }
-    u.x = args->in[0].data;
-    u.y = args->out[0].data;
-    status = gd_cpu_parallel_real("upsample", args->in[0].dtype, args->n_threads, u.s.n_planes,
-                                  planes_per_block(u.s.n_out), (gd_cpu_bodies_t){upsample_f32, upsample_f64}, &u);
-    return status == ST_OK ? upsample_end(&u, "upsample") : status;
+    return upsample_run("upsample", args, &args->in[0], &args->out[0], (gd_cpu_bodies_t){upsample_f32, upsample_f64});
 }
 
 /* in: dy[B,C,…]; out: dx[B,C,…]. */
 CPU_KERNEL(upsample_backward)
 {
-    upsample_t u;
-    status_t status = upsample_init("upsample_backward", &args->out[0], &args->in[0], args->attrs, &u);
-    if (status != ST_OK) {
-        return status;
-    }
-    u.x = args->in[0].data;
-    u.y = args->out[0].data;
-    status = gd_cpu_parallel_real("upsample_backward", args->in[0].dtype, args->n_threads, u.s.n_planes,
-                                  planes_per_block(u.s.n_out),
-                                  (gd_cpu_bodies_t){upsample_backward_f32, upsample_backward_f64}, &u);
-    return status == ST_OK ? upsample_end(&u, "upsample_backward") : status;
+    return upsample_run("upsample_backward", args, &args->out[0], &args->in[0],
+                        (gd_cpu_bodies_t){upsample_backward_f32, upsample_backward_f64});
 }
