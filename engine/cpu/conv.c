@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* conv: the kernels of conv2d. f32 and bf16 go to oneDNN (bf16 only where the
- * processor multiplies it: see gd_op_t.has_bf16_products); f64, for gradient checks, walks the definition. */
+/* conv: the kernels of conv2d, conv3d and conv_transpose. f32 and bf16 go to cpu/conv_gemm.c or oneDNN (bf16 only where
+ * the processor multiplies it: see gd_op_t.has_bf16_products); f64, for gradient checks, walks the definition. */
 #include <string.h>
 
 #include "cpu/conv_gemm.h"
@@ -18,10 +18,14 @@ static void sizes_get(const gd_view_t *view, int64_t sizes_p[3])
 }
 
 /* x, weight and y of the convolution, whichever of them is computed. attrs of conv2d: i0,1 stride; i2,3 padding;
- * i4,5 dilation; i6 groups. Of conv3d and conv_transpose: three each of depth, height, width; i9 groups. */
-static gd_conv_t conv_init(const gd_view_t *x, const gd_view_t *weight, const gd_view_t *y, const gd_attrs_t *attrs,
-                           bool is_2d_op)
+ * i4,5 dilation; i6 groups. Of conv3d and conv_transpose: three each of depth, height, width; i9 groups. Another dtype
+ * than f32, bf16 and f64 is refused. */
+static status_t conv_init(const char *op, const gd_view_t *x, const gd_view_t *weight, const gd_view_t *y,
+                          const gd_attrs_t *attrs, bool is_2d_op, gd_conv_t *conv_p)
 {
+    if (x->dtype != GD_DTYPE_F32 && x->dtype != GD_DTYPE_F64 && x->dtype != GD_DTYPE_BF16) {
+        return gd_cpu_fail_dtype(op, x->dtype);
+    }
     gd_conv_t conv = {
         .batch = x->shape[0],
         .c_in = x->shape[1],
@@ -43,7 +47,8 @@ static gd_conv_t conv_init(const gd_view_t *x, const gd_view_t *weight, const gd
         conv.padding[2] = attrs->i[3];
         conv.dilation[2] = attrs->i[6];
     }
-    return conv;
+    *conv_p = conv;
+    return ST_OK;
 }
 
 static int64_t depth_of(int64_t size)
@@ -116,9 +121,10 @@ static status_t forward_run(const char *op, const gd_kernel_args_t *args, bool i
 {
     const gd_view_t *x = &args->in[0];
     const gd_view_t *y = &args->out[0];
-    const gd_conv_t conv = conv_init(x, &args->in[1], y, args->attrs, is_2d_op);
-    if (x->dtype != GD_DTYPE_F32 && x->dtype != GD_DTYPE_F64 && x->dtype != GD_DTYPE_BF16) {
-        return gd_cpu_fail_dtype(op, x->dtype);
+    gd_conv_t conv;
+    status_t status = conv_init(op, x, &args->in[1], y, args->attrs, is_2d_op, &conv);
+    if (status != ST_OK) {
+        return status;
     }
     if (gd_view_numel(y) == 0) {
         return ST_OK;
@@ -143,9 +149,10 @@ static status_t input_run(const char *op, const gd_kernel_args_t *args, bool is_
 {
     const gd_view_t *dy = &args->in[0];
     const gd_view_t *dx = &args->out[0];
-    const gd_conv_t conv = conv_init(dx, &args->in[1], dy, args->attrs, is_2d_op);
-    if (dx->dtype != GD_DTYPE_F32 && dx->dtype != GD_DTYPE_F64 && dx->dtype != GD_DTYPE_BF16) {
-        return gd_cpu_fail_dtype(op, dx->dtype);
+    gd_conv_t conv;
+    status_t status = conv_init(op, dx, &args->in[1], dy, args->attrs, is_2d_op, &conv);
+    if (status != ST_OK) {
+        return status;
     }
     if (gd_view_numel(dx) == 0) {
         return ST_OK;
@@ -167,9 +174,10 @@ static status_t weight_run(const char *op, const gd_kernel_args_t *args, bool is
     const gd_view_t *dy = &args->in[0];
     const gd_view_t *x = &args->in[1];
     const gd_view_t *dweight = &args->out[0];
-    const gd_conv_t conv = conv_init(x, dweight, dy, args->attrs, is_2d_op);
-    if (x->dtype != GD_DTYPE_F32 && x->dtype != GD_DTYPE_F64 && x->dtype != GD_DTYPE_BF16) {
-        return gd_cpu_fail_dtype(op, x->dtype);
+    gd_conv_t conv;
+    status_t status = conv_init(op, x, dweight, dy, args->attrs, is_2d_op, &conv);
+    if (status != ST_OK) {
+        return status;
     }
     const size_t size = gd_dtype_size((gd_dtype_t)args->out[1].dtype);
     if (gd_view_numel(dy) == 0 || gd_view_numel(x) == 0) {

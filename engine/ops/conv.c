@@ -1,26 +1,29 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* ops/conv: 2-d convolution with groups, stride, padding and dilation, in PyTorch's layouts. */
-#include "ops/helpers.h"
+#include "ops/conv.h"
 
 #define CONV_ATTRS "i0,1 stride; i2,3 padding; i4,5 dilation; i6 groups"
 
-/* The largest stride, padding or dilation: keeps all sums of sizes far from overflow. */
-enum { MOST_STEP = 1 << 20 };
-
-static status_t attrs_check(const char *op, const gd_attrs_t *attrs)
+status_t gd_conv_check_attrs(const char *op, const gd_attrs_t *attrs, int n)
 {
-    for (int i = 0; i < 6; i++) {
-        const int64_t least = i == 2 || i == 3 ? 0 : 1;
-        if (attrs->i[i] < least || attrs->i[i] > MOST_STEP) {
-            static const char *const names[3] = {"stride", "padding", "dilation"};
-            return ST_FAIL(ST_ERR_RANGE, "%s: %s %lld is outside %lld … %d", op, names[i / 2], (long long)attrs->i[i],
-                           (long long)least, MOST_STEP);
+    static const char *const names[3] = {"stride", "padding", "dilation"};
+    for (int i = 0; i < 3 * n; i++) {
+        const int64_t least = i / n == 1 ? 0 : 1;
+        if (attrs->i[i] < least || attrs->i[i] > CONV_MOST_STEP) {
+            return ST_FAIL(ST_ERR_RANGE, "%s: %s %lld is outside %lld … %d", op, names[i / n], (long long)attrs->i[i],
+                           (long long)least, CONV_MOST_STEP);
         }
     }
-    if (attrs->i[6] < 1) {
-        return ST_FAIL(ST_ERR_RANGE, "%s: %lld groups", op, (long long)attrs->i[6]);
+    if (attrs->i[3 * n] < 1) {
+        return ST_FAIL(ST_ERR_RANGE, "%s: %lld groups", op, (long long)attrs->i[3 * n]);
     }
     return ST_OK;
+}
+
+status_t gd_conv_check_call(const char *op, gd_tensor_t *const *in, int n_in, const gd_attrs_t *attrs, int n)
+{
+    status_t status = gd_conv_check_attrs(op, attrs, n);
+    return status == ST_OK ? gd_op_check_dtypes(op, in, n_in) : status;
 }
 
 /* Output sizes of x[B,C,H,W] under weight[O,C/groups,KH,KW]. */
@@ -45,7 +48,7 @@ static status_t conv2d_infer(gd_tensor_t *const *in, int n_in, const gd_attrs_t 
     const gd_tensor_t *x = in[0];
     const gd_tensor_t *weight = in[1];
     const gd_tensor_t *bias = n_in > 2 ? in[2] : NULL;
-    status_t status = attrs_check("conv2d", attrs);
+    status_t status = gd_conv_check_attrs("conv2d", attrs, 2);
     if (status == ST_OK) {
         status = gd_op_check_mixed(&gd_op_conv2d, in, n_in);
     }
@@ -145,8 +148,8 @@ static status_t output_check(const char *op, const gd_tensor_t *dy, const gd_ten
     }
     for (int i = 0; i < 2; i++) {
         const int64_t room = attrs->i[7 + i] + 2 * attrs->i[2 + i] - attrs->i[4 + i] * (attrs->i[9 + i] - 1) - 1;
-        if (attrs->i[7 + i] < 1 || attrs->i[9 + i] < 1 || attrs->i[7 + i] > INT32_MAX || attrs->i[9 + i] > MOST_STEP ||
-            room < 0 || dy->shape[2 + i] != room / attrs->i[i] + 1) {
+        if (attrs->i[7 + i] < 1 || attrs->i[9 + i] < 1 || attrs->i[7 + i] > INT32_MAX ||
+            attrs->i[9 + i] > CONV_MOST_STEP || room < 0 || dy->shape[2 + i] != room / attrs->i[i] + 1) {
             return gd_op_fail_shapes(ST_ERR_SHAPE, op, dy, other, "dy isn't the size that image and kernel give");
         }
     }
@@ -158,10 +161,7 @@ static status_t conv2d_backward_input_infer(gd_tensor_t *const *in, int n_in, co
     const char *op = "conv2d_backward_input";
     const gd_tensor_t *dy = in[0];
     const gd_tensor_t *weight = in[1];
-    status_t status = attrs_check(op, attrs);
-    if (status == ST_OK) {
-        status = gd_op_check_dtypes(op, in, n_in);
-    }
+    status_t status = gd_conv_check_call(op, in, n_in, attrs, 2);
     if (status == ST_OK) {
         status = output_check(op, dy, weight, attrs);
     }
@@ -208,10 +208,7 @@ static status_t conv2d_backward_weight_infer(gd_tensor_t *const *in, int n_in, c
     const char *op = "conv2d_backward_weight";
     const gd_tensor_t *dy = in[0];
     const gd_tensor_t *x = in[1];
-    status_t status = attrs_check(op, attrs);
-    if (status == ST_OK) {
-        status = gd_op_check_dtypes(op, in, n_in);
-    }
+    status_t status = gd_conv_check_call(op, in, n_in, attrs, 2);
     if (status == ST_OK) {
         status = output_check(op, dy, x, attrs);
     }

@@ -3,28 +3,11 @@
  * ops/conv_nd: 3-d convolution, transposed convolution in 2-d and 3-d (the gradient of a convolution for its input, as
  * an op: Dumoulin and Visin, 2016), and convolution over any number of axes out of these and conv2d.
  */
-#include "ops/helpers.h"
+#include "ops/conv.h"
 
 #define CONV_ATTRS "i0,1,2 stride of depth, height, width; i3,4,5 padding; i6,7,8 dilation; i9 groups"
 
-/* The largest stride, padding or dilation: keeps all sums of sizes far from overflow. */
-enum { MOST_STEP = 1 << 20, STRIDE = 0, PADDING = 3, DILATION = 6, GROUPS = 9, SIZE = 10, NO_BIAS = 13 };
-
-static status_t attrs_check(const char *op, const gd_attrs_t *attrs)
-{
-    static const char *const names[3] = {"stride", "padding", "dilation"};
-    for (int i = 0; i < 9; i++) {
-        const int64_t least = i / 3 == 1 ? 0 : 1;
-        if (attrs->i[i] < least || attrs->i[i] > MOST_STEP) {
-            return ST_FAIL(ST_ERR_RANGE, "%s: %s %lld is outside %lld … %d", op, names[i / 3], (long long)attrs->i[i],
-                           (long long)least, MOST_STEP);
-        }
-    }
-    if (attrs->i[GROUPS] < 1) {
-        return ST_FAIL(ST_ERR_RANGE, "%s: %lld groups", op, (long long)attrs->i[GROUPS]);
-    }
-    return ST_OK;
-}
+enum { STRIDE = 0, PADDING = 3, DILATION = 6, GROUPS = 9, SIZE = 10, NO_BIAS = 13 };
 
 /* Attribute of spatial axis `axis` (of n): the last ones are height and width. */
 static int64_t attr_of(const gd_attrs_t *attrs, int first, int axis, int n)
@@ -59,10 +42,7 @@ static status_t conv3d_infer(gd_tensor_t *const *in, int n_in, const gd_attrs_t 
 {
     const gd_tensor_t *x = in[0];
     const gd_tensor_t *weight = in[1];
-    status_t status = attrs_check("conv3d", attrs);
-    if (status == ST_OK) {
-        status = gd_op_check_dtypes("conv3d", in, n_in);
-    }
+    status_t status = gd_conv_check_call("conv3d", in, n_in, attrs, 3);
     if (status == ST_OK) {
         status = operands_check("conv3d", x, weight, n_in > 2 ? in[2] : NULL, 3, weight->shape[1] * attrs->i[GROUPS],
                                 weight->shape[0]);
@@ -147,10 +127,7 @@ static status_t conv3d_backward_input_infer(gd_tensor_t *const *in, int n_in, co
     const char *op = "conv3d_backward_input";
     const gd_tensor_t *dy = in[0];
     const gd_tensor_t *weight = in[1];
-    status_t status = attrs_check(op, attrs);
-    if (status == ST_OK) {
-        status = gd_op_check_dtypes(op, in, n_in);
-    }
+    status_t status = gd_conv_check_call(op, in, n_in, attrs, 3);
     if (status == ST_OK) {
         status = operands_check(op, dy, weight, NULL, 3, weight->shape[0], 0);
     }
@@ -200,17 +177,14 @@ static status_t conv3d_backward_weight_infer(gd_tensor_t *const *in, int n_in, c
     const char *op = "conv3d_backward_weight";
     const gd_tensor_t *dy = in[0];
     const gd_tensor_t *x = in[1];
-    status_t status = attrs_check(op, attrs);
-    if (status == ST_OK) {
-        status = gd_op_check_dtypes(op, in, n_in);
-    }
+    status_t status = gd_conv_check_call(op, in, n_in, attrs, 3);
     if (status != ST_OK) {
         return status;
     }
     bool is_fit = dy->n_dims == 5 && x->n_dims == 5 && dy->shape[0] == x->shape[0] && x->shape[1] > 0 &&
                   dy->shape[1] > 0 && x->shape[1] % attrs->i[GROUPS] == 0 && dy->shape[1] % attrs->i[GROUPS] == 0;
     for (int d = 0; d < 3 && is_fit; d++) {
-        is_fit = attrs->i[SIZE + d] <= MOST_STEP &&
+        is_fit = attrs->i[SIZE + d] <= CONV_MOST_STEP &&
                  size_out(attrs, d, 3, x->shape[2 + d], attrs->i[SIZE + d]) == dy->shape[2 + d];
     }
     if (!is_fit) {
@@ -251,10 +225,7 @@ static status_t conv_transpose_infer(gd_tensor_t *const *in, int n_in, const gd_
     const gd_tensor_t *x = in[0];
     const gd_tensor_t *weight = in[1];
     const int n = x->n_dims - 2;
-    status_t status = attrs_check(op, attrs);
-    if (status == ST_OK) {
-        status = gd_op_check_dtypes(op, in, n_in);
-    }
+    status_t status = gd_conv_check_call(op, in, n_in, attrs, 3);
     if (status == ST_OK && (n < 2 || n > 3)) {
         status = gd_op_fail_shapes(ST_ERR_SHAPE, op, x, weight, "x[B,C,H,W] or [B,C,D,H,W] is needed");
     }
@@ -280,15 +251,24 @@ static status_t conv_transpose_infer(gd_tensor_t *const *in, int n_in, const gd_
     return ST_OK;
 }
 
-/* As conv2d has them. */
-static gd_attrs_t attrs_2d(const gd_attrs_t *attrs, const gd_meta_t *image, const gd_meta_t *weight)
+/* Strides, paddings, dilations and groups as conv2d has them. */
+static gd_attrs_t attrs_2d(const gd_attrs_t *attrs)
 {
     gd_attrs_t two = {.i = {[6] = attrs->i[GROUPS]}};
     for (int i = 0; i < 2; i++) {
         two.i[i] = attrs->i[STRIDE + 1 + i];
         two.i[2 + i] = attrs->i[PADDING + 1 + i];
         two.i[4 + i] = attrs->i[DILATION + 1 + i];
-        two.i[7 + i] = image->shape[2 + i];
+    }
+    return two;
+}
+
+/* The same for conv2d's gradient for its weight, of an image dy; no dbias is wanted. */
+static gd_attrs_t attrs_2d_weight(const gd_attrs_t *attrs, const gd_tensor_t *dy, const gd_meta_t *weight)
+{
+    gd_attrs_t two = attrs_2d(attrs);
+    for (int i = 0; i < 2; i++) {
+        two.i[7 + i] = dy->shape[2 + i];
         two.i[9 + i] = weight->shape[2 + i];
     }
     two.i[11] = 1;
@@ -299,9 +279,7 @@ static gd_attrs_t attrs_2d(const gd_attrs_t *attrs, const gd_meta_t *image, cons
 static status_t conv_transpose_gradient(gd_node_t *node, gd_tensor_t *dy, gd_tensor_t **dx)
 {
     const bool is_3d = node->in_meta[0].n_dims == 5;
-    gd_meta_t dy_meta;
-    gd_meta_set(&dy_meta, dy->dtype, dy->n_dims, dy->shape);
-    gd_attrs_t attrs = is_3d ? node->attrs : attrs_2d(&node->attrs, &dy_meta, &node->in_meta[1]);
+    gd_attrs_t attrs = is_3d ? node->attrs : attrs_2d_weight(&node->attrs, dy, &node->in_meta[1]);
     status_t status = ST_OK;
     if (node->needs[0]) {
         gd_tensor_t *in[2] = {dy, node->in[1]};
@@ -414,12 +392,7 @@ static status_t conv_apply(gd_tensor_t *x, gd_tensor_t *weight, gd_tensor_t *bia
     if (x->n_dims == 5) {
         return gd_op_apply(GD_OP_CONV3D, in, 3, attrs, y_p);
     }
-    gd_attrs_t two = {.i = {[6] = attrs->i[GROUPS]}};
-    for (int i = 0; i < 2; i++) {
-        two.i[i] = attrs->i[STRIDE + 1 + i];
-        two.i[2 + i] = attrs->i[PADDING + 1 + i];
-        two.i[4 + i] = attrs->i[DILATION + 1 + i];
-    }
+    const gd_attrs_t two = attrs_2d(attrs);
     return gd_op_apply(GD_OP_CONV2D, in, 3, &two, y_p);
 }
 
@@ -463,7 +436,7 @@ status_t gd_conv_transpose(gd_tensor_t *x, gd_tensor_t *weight, gd_tensor_t *bia
     }
     const int n = x->n_dims - 2;
     gd_attrs_t attrs = options_attrs(o, n);
-    status = attrs_check("conv_transpose", &attrs);
+    status = gd_conv_check_attrs("conv_transpose", &attrs, 3);
     if (status != ST_OK) {
         return status;
     }
