@@ -14,8 +14,6 @@
             {.in = {{2, {3, 4}}, {2, {3, 5}}}, .n_in = 2, .expect = ST_ERR_SHAPE},                                     \
     }
 
-enum { DTYPES_NUMBER = OPS_DTYPES_ALL & ~(1 << GD_DTYPE_BOOL) };
-
 /* ---- maximum, minimum: dy to the one that was taken, half to each of equal ones ---- */
 
 static status_t extremum_backward(gd_node_t *node, gd_op_id_t is_taken, gd_tensor_t *dy, gd_tensor_t **dx)
@@ -167,11 +165,11 @@ BINARY_ROW(maximum, "the larger of a and b", OPS_DTYPES_ALL, DTYPE_SAME, GD_SAVE
            maximum_backward, "Max", -2, 2)
 BINARY_ROW(minimum, "the smaller of a and b", OPS_DTYPES_ALL, DTYPE_SAME, GD_SAVE_INPUTS, GD_AUTOCAST_WIDEST,
            minimum_backward, "Min", -2, 2)
-BINARY_ROW(power, "a^b", DTYPES_NUMBER, DTYPE_SAME, GD_SAVE_INPUTS | GD_SAVE_OUTPUTS, GD_AUTOCAST_F32, power_backward,
-           "Pow", 0.5, 3)
-BINARY_ROW(fmod, "a - b trunc(a / b)", DTYPES_NUMBER, DTYPE_SAME, GD_SAVE_INPUTS, GD_AUTOCAST_WIDEST, fmod_backward,
+BINARY_ROW(power, "a^b", OPS_DTYPES_NUMBER, DTYPE_SAME, GD_SAVE_INPUTS | GD_SAVE_OUTPUTS, GD_AUTOCAST_F32,
+           power_backward, "Pow", 0.5, 3)
+BINARY_ROW(fmod, "a - b trunc(a / b)", OPS_DTYPES_NUMBER, DTYPE_SAME, GD_SAVE_INPUTS, GD_AUTOCAST_WIDEST, fmod_backward,
            "Mod", 0.5, 3)
-BINARY_ROW(remainder, "a - b floor(a / b)", DTYPES_NUMBER, DTYPE_SAME, GD_SAVE_INPUTS, GD_AUTOCAST_WIDEST,
+BINARY_ROW(remainder, "a - b floor(a / b)", OPS_DTYPES_NUMBER, DTYPE_SAME, GD_SAVE_INPUTS, GD_AUTOCAST_WIDEST,
            remainder_backward, NULL, 0.5, 3)
 BINARY_ROW(atan2, "the angle of the point (b, a)", OPS_DTYPES_ALL, DTYPE_FLOAT, GD_SAVE_INPUTS, GD_AUTOCAST_F32,
            atan2_backward, NULL, 0.5, 3)

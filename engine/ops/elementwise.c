@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* ops/elementwise: y = f(a, b) with broadcasting, y = f(x). */
+/* ops/elementwise: arithmetic of two tensors with broadcasting; scale and pow by numbers. */
 #include "ops/helpers.h"
 
 #define BINARY_SAMPLES                                                                                                 \
@@ -19,22 +19,31 @@
             {.in = {{2, {3, 4}}}, .n_in = 1, .expect = ST_ERR_INVAL},                                                  \
     }
 
-#define UNARY_SAMPLES(lo_x, hi_x)                                                                                      \
+/* The infer function and the row of an operation of arithmetic. */
+#define ARITHMETIC_INFER(name_x)                                                                                       \
+    static status_t name_x##_infer(gd_tensor_t *const *in, int n_in, const gd_attrs_t *attrs, gd_meta_t *out)          \
     {                                                                                                                  \
-        {.in = {{2, {3, 4}, .lo = (lo_x), .hi = (hi_x)}}, .n_in = 1},                                                  \
-            {.in = {{0, {0}, .lo = (lo_x), .hi = (hi_x)}}, .n_in = 1}, {.in = {{2, {3, 0}}}, .n_in = 1},               \
-            {.in = {{2, {3, 67}, .lo = (lo_x), .hi = (hi_x)}}, .n_in = 1},                                             \
-            {.in = {{1, {3}}, {1, {3}}}, .n_in = 2, .expect = ST_ERR_INVAL},                                           \
+        (void)n_in;                                                                                                    \
+        (void)attrs;                                                                                                   \
+        return gd_meta_broadcast(#name_x, in[0], in[1], out);                                                          \
     }
-
-enum { DTYPES_NUMBER = OPS_DTYPES_ALL & ~(1 << GD_DTYPE_BOOL) };
-
-static status_t add_infer(gd_tensor_t *const *in, int n_in, const gd_attrs_t *attrs, gd_meta_t *out)
-{
-    (void)n_in;
-    (void)attrs;
-    return gd_meta_broadcast("add", in[0], in[1], out);
-}
+#define ARITHMETIC_ROW(name_x, formula_x, dtypes_x, saves_x, onnx_x)                                                   \
+    const gd_op_t gd_op_##name_x = {                                                                                   \
+        .name = #name_x,                                                                                               \
+        .formula = formula_x,                                                                                          \
+        .n_in = 2,                                                                                                     \
+        .n_in_required = 2,                                                                                            \
+        .n_out = 1,                                                                                                    \
+        .dtypes = (dtypes_x),                                                                                          \
+        .promotes = true,                                                                                              \
+        .saves = (saves_x),                                                                                            \
+        .autocast = GD_AUTOCAST_WIDEST,                                                                                \
+        .infer = name_x##_infer,                                                                                       \
+        .is_elementwise = true,                                                                                        \
+        .backward = name_x##_backward,                                                                                 \
+        .onnx = (onnx_x),                                                                                              \
+        .sample = BINARY_SAMPLES,                                                                                      \
+    };
 
 /* da = dy, db = dy */
 static status_t add_backward(gd_node_t *node, gd_tensor_t *dy, gd_tensor_t **dx)
@@ -48,28 +57,8 @@ static status_t add_backward(gd_node_t *node, gd_tensor_t *dy, gd_tensor_t **dx)
     return status;
 }
 
-const gd_op_t gd_op_add = {
-    .name = "add",
-    .formula = "y = a + b",
-    .n_in = 2,
-    .n_in_required = 2,
-    .n_out = 1,
-    .dtypes = OPS_DTYPES_ALL,
-    .promotes = true,
-    .autocast = GD_AUTOCAST_WIDEST,
-    .infer = add_infer,
-    .is_elementwise = true,
-    .backward = add_backward,
-    .onnx = "Add",
-    .sample = BINARY_SAMPLES,
-};
-
-static status_t sub_infer(gd_tensor_t *const *in, int n_in, const gd_attrs_t *attrs, gd_meta_t *out)
-{
-    (void)n_in;
-    (void)attrs;
-    return gd_meta_broadcast("sub", in[0], in[1], out);
-}
+ARITHMETIC_INFER(add)
+ARITHMETIC_ROW(add, "y = a + b", OPS_DTYPES_ALL, GD_SAVE_NONE, "Add")
 
 /* dx[i] = sum over the broadcast axes of a product that was made for it; takes product. */
 static status_t reduce_take(gd_node_t *node, int i, gd_tensor_t *product, gd_tensor_t **dx)
@@ -96,28 +85,8 @@ static status_t sub_backward(gd_node_t *node, gd_tensor_t *dy, gd_tensor_t **dx)
     return status;
 }
 
-const gd_op_t gd_op_sub = {
-    .name = "sub",
-    .formula = "y = a - b",
-    .n_in = 2,
-    .n_in_required = 2,
-    .n_out = 1,
-    .dtypes = DTYPES_NUMBER,
-    .promotes = true,
-    .autocast = GD_AUTOCAST_WIDEST,
-    .infer = sub_infer,
-    .is_elementwise = true,
-    .backward = sub_backward,
-    .onnx = "Sub",
-    .sample = BINARY_SAMPLES,
-};
-
-static status_t mul_infer(gd_tensor_t *const *in, int n_in, const gd_attrs_t *attrs, gd_meta_t *out)
-{
-    (void)n_in;
-    (void)attrs;
-    return gd_meta_broadcast("mul", in[0], in[1], out);
-}
+ARITHMETIC_INFER(sub)
+ARITHMETIC_ROW(sub, "y = a - b", OPS_DTYPES_NUMBER, GD_SAVE_NONE, "Sub")
 
 /* da = dy b, db = dy a */
 static status_t mul_backward(gd_node_t *node, gd_tensor_t *dy, gd_tensor_t **dx)
@@ -135,22 +104,8 @@ static status_t mul_backward(gd_node_t *node, gd_tensor_t *dy, gd_tensor_t **dx)
     return status;
 }
 
-const gd_op_t gd_op_mul = {
-    .name = "mul",
-    .formula = "y = a b",
-    .n_in = 2,
-    .n_in_required = 2,
-    .n_out = 1,
-    .dtypes = OPS_DTYPES_ALL,
-    .promotes = true,
-    .saves = GD_SAVE_INPUTS,
-    .autocast = GD_AUTOCAST_WIDEST,
-    .infer = mul_infer,
-    .is_elementwise = true,
-    .backward = mul_backward,
-    .onnx = "Mul",
-    .sample = BINARY_SAMPLES,
-};
+ARITHMETIC_INFER(mul)
+ARITHMETIC_ROW(mul, "y = a b", OPS_DTYPES_ALL, GD_SAVE_INPUTS, "Mul")
 
 static status_t div_infer(gd_tensor_t *const *in, int n_in, const gd_attrs_t *attrs, gd_meta_t *out)
 {
@@ -197,22 +152,7 @@ static status_t div_backward(gd_node_t *node, gd_tensor_t *dy, gd_tensor_t **dx)
     return status;
 }
 
-const gd_op_t gd_op_div = {
-    .name = "div",
-    .formula = "y = a / b",
-    .n_in = 2,
-    .n_in_required = 2,
-    .n_out = 1,
-    .dtypes = OPS_DTYPES_ALL,
-    .promotes = true,
-    .saves = GD_SAVE_INPUTS,
-    .autocast = GD_AUTOCAST_WIDEST,
-    .infer = div_infer,
-    .is_elementwise = true,
-    .backward = div_backward,
-    .onnx = "Div",
-    .sample = BINARY_SAMPLES,
-};
+ARITHMETIC_ROW(div, "y = a / b", OPS_DTYPES_ALL, GD_SAVE_INPUTS, "Div")
 
 /* dx = factor dy */
 static status_t scale_backward(gd_node_t *node, gd_tensor_t *dy, gd_tensor_t **dx)
@@ -234,97 +174,6 @@ const gd_op_t gd_op_scale = {
     .sample = {{.in = {{2, {3, 4}}}, .n_in = 1, .attrs = {.f = {-2.5, 0.75}}},
                {.in = {{0, {0}}}, .n_in = 1, .attrs = {.f = {3}}},
                {.in = {{2, {3, 0}}}, .n_in = 1, .attrs = {.f = {3}}}},
-};
-
-static status_t neg_backward(gd_node_t *node, gd_tensor_t *dy, gd_tensor_t **dx)
-{
-    (void)node;
-    return gd_neg(dy, &dx[0]);
-}
-
-const gd_op_t gd_op_neg = {
-    .name = "neg",
-    .formula = "y = -x",
-    .n_in = 1,
-    .n_in_required = 1,
-    .n_out = 1,
-    .dtypes = DTYPES_NUMBER,
-    .infer = gd_infer_like,
-    .is_elementwise = true,
-    .backward = neg_backward,
-    .onnx = "Neg",
-    .sample = UNARY_SAMPLES(-1, 1),
-};
-
-/* dx = dy y */
-static status_t exp_backward(gd_node_t *node, gd_tensor_t *dy, gd_tensor_t **dx)
-{
-    return gd_mul(dy, node->out[0], &dx[0]);
-}
-
-const gd_op_t gd_op_exp = {
-    .name = "exp",
-    .formula = "y = exp(x)",
-    .n_in = 1,
-    .n_in_required = 1,
-    .n_out = 1,
-    .dtypes = OPS_DTYPES_ALL,
-    .saves = GD_SAVE_OUTPUTS,
-    .autocast = GD_AUTOCAST_F32,
-    .infer = gd_infer_float,
-    .is_elementwise = true,
-    .backward = exp_backward,
-    .onnx = "Exp",
-    .sample = UNARY_SAMPLES(-3, 3),
-};
-
-/* dx = dy / x */
-static status_t log_backward(gd_node_t *node, gd_tensor_t *dy, gd_tensor_t **dx)
-{
-    return gd_div(dy, node->in[0], &dx[0]);
-}
-
-const gd_op_t gd_op_log = {
-    .name = "log",
-    .formula = "y = ln(x)",
-    .n_in = 1,
-    .n_in_required = 1,
-    .n_out = 1,
-    .dtypes = OPS_DTYPES_ALL,
-    .saves = GD_SAVE_INPUTS,
-    .autocast = GD_AUTOCAST_F32,
-    .infer = gd_infer_float,
-    .is_elementwise = true,
-    .backward = log_backward,
-    .onnx = "Log",
-    .sample = UNARY_SAMPLES(0.25, 4),
-};
-
-/* dx = dy / (2 y) */
-static status_t sqrt_backward(gd_node_t *node, gd_tensor_t *dy, gd_tensor_t **dx)
-{
-    gd_tensor_t *quotient = NULL;
-    status_t status = gd_div(dy, node->out[0], &quotient);
-    if (status == ST_OK) {
-        status = gd_scale(quotient, 0.5, 0.0, &dx[0]);
-    }
-    (void)gd_tensor_unref(quotient);
-    return status;
-}
-
-const gd_op_t gd_op_sqrt = {
-    .name = "sqrt",
-    .formula = "y = sqrt(x)",
-    .n_in = 1,
-    .n_in_required = 1,
-    .n_out = 1,
-    .dtypes = OPS_DTYPES_ALL,
-    .saves = GD_SAVE_OUTPUTS,
-    .infer = gd_infer_float,
-    .is_elementwise = true,
-    .backward = sqrt_backward,
-    .onnx = "Sqrt",
-    .sample = UNARY_SAMPLES(0.25, 4),
 };
 
 /* dx = dy exponent x^(exponent - 1) */
@@ -389,26 +238,6 @@ status_t gd_scale(gd_tensor_t *x, double factor, double offset, gd_tensor_t **y_
 {
     const gd_attrs_t attrs = {.f = {factor, offset}};
     return gd_op_apply(GD_OP_SCALE, &x, 1, &attrs, y_p);
-}
-
-status_t gd_neg(gd_tensor_t *x, gd_tensor_t **y_p)
-{
-    return gd_op_unary(GD_OP_NEG, x, y_p);
-}
-
-status_t gd_exp(gd_tensor_t *x, gd_tensor_t **y_p)
-{
-    return gd_op_unary(GD_OP_EXP, x, y_p);
-}
-
-status_t gd_log(gd_tensor_t *x, gd_tensor_t **y_p)
-{
-    return gd_op_unary(GD_OP_LOG, x, y_p);
-}
-
-status_t gd_sqrt(gd_tensor_t *x, gd_tensor_t **y_p)
-{
-    return gd_op_unary(GD_OP_SQRT, x, y_p);
 }
 
 status_t gd_pow(gd_tensor_t *x, double exponent, gd_tensor_t **y_p)

@@ -164,7 +164,7 @@ static status_t norm_backward(gd_node_t *node, gd_tensor_t *dy, gd_tensor_t **dx
         .sample = FOLD_SAMPLES((can_be_empty_x) ? ST_OK : ST_ERR_SHAPE),                                               \
     };
 #define SUM_DTYPE (gd_dtype_is_float(in[0]->dtype) ? in[0]->dtype : GD_DTYPE_I64)
-enum { SAVE_BOTH = GD_SAVE_INPUTS | GD_SAVE_OUTPUTS, DTYPES_NUMBER = OPS_DTYPES_ALL & ~(1 << GD_DTYPE_BOOL) };
+enum { SAVE_BOTH = GD_SAVE_INPUTS | GD_SAVE_OUTPUTS };
 
 FOLD_ROW(amax, "the largest along the axes", OPS_DTYPES_ALL, in[0]->dtype, SAVE_BOTH, extremum_backward, "ReduceMax",
          false)
@@ -175,9 +175,9 @@ FOLD_ROW(prod, "the product along the axes", OPS_DTYPES_ALL, SUM_DTYPE, GD_SAVE_
 FOLD_ROW(norm, "(sum |x|^p)^(1/p)", OPS_DTYPES_FLOAT, in[0]->dtype, SAVE_BOTH, norm_backward, NULL, true)
 FOLD_ROW(any, "whether one along the axes isn't 0", OPS_DTYPES_ALL, GD_DTYPE_BOOL, GD_SAVE_NONE, NULL, NULL, true)
 FOLD_ROW(all, "whether none along the axes is 0", OPS_DTYPES_ALL, GD_DTYPE_BOOL, GD_SAVE_NONE, NULL, NULL, true)
-FOLD_ROW(argmax, "where along the axes the largest is", DTYPES_NUMBER, GD_DTYPE_I64, GD_SAVE_NONE, NULL, "ArgMax",
+FOLD_ROW(argmax, "where along the axes the largest is", OPS_DTYPES_NUMBER, GD_DTYPE_I64, GD_SAVE_NONE, NULL, "ArgMax",
          false)
-FOLD_ROW(argmin, "where along the axes the smallest is", DTYPES_NUMBER, GD_DTYPE_I64, GD_SAVE_NONE, NULL, "ArgMin",
+FOLD_ROW(argmin, "where along the axes the smallest is", OPS_DTYPES_NUMBER, GD_DTYPE_I64, GD_SAVE_NONE, NULL, "ArgMin",
          false)
 
 /* ---- functions ---- */

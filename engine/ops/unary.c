@@ -15,8 +15,6 @@
             {.in = {{1, {3}}, {1, {3}}}, .n_in = 2, .expect = ST_ERR_INVAL},                                           \
     }
 
-enum { DTYPES_NUMBER = OPS_DTYPES_ALL & ~(1 << GD_DTYPE_BOOL) };
-
 static status_t backward_apply(const gd_node_t *node, enum unary_kind kind, gd_tensor_t *dy, gd_tensor_t *saved,
                                gd_tensor_t **dx)
 {
@@ -54,6 +52,36 @@ BACKWARD_OF_OUTPUT(rsqrt, RSQRT)
 BACKWARD_OF_OUTPUT(reciprocal, RECIPROCAL)
 BACKWARD_OF_INPUT(clamp, CLAMP)
 
+static status_t neg_backward(gd_node_t *node, gd_tensor_t *dy, gd_tensor_t **dx)
+{
+    (void)node;
+    return gd_neg(dy, &dx[0]);
+}
+
+/* dx = dy y */
+static status_t exp_backward(gd_node_t *node, gd_tensor_t *dy, gd_tensor_t **dx)
+{
+    return gd_mul(dy, node->out[0], &dx[0]);
+}
+
+/* dx = dy / x */
+static status_t log_backward(gd_node_t *node, gd_tensor_t *dy, gd_tensor_t **dx)
+{
+    return gd_div(dy, node->in[0], &dx[0]);
+}
+
+/* dx = dy / (2 y) */
+static status_t sqrt_backward(gd_node_t *node, gd_tensor_t *dy, gd_tensor_t **dx)
+{
+    gd_tensor_t *quotient = NULL;
+    status_t status = gd_div(dy, node->out[0], &quotient);
+    if (status == ST_OK) {
+        status = gd_scale(quotient, 0.5, 0.0, &dx[0]);
+    }
+    (void)gd_tensor_unref(quotient);
+    return status;
+}
+
 /* Steps have the gradient 0. */
 static status_t step_backward(gd_node_t *node, gd_tensor_t *dy, gd_tensor_t **dx)
 {
@@ -79,8 +107,8 @@ static status_t step_backward(gd_node_t *node, gd_tensor_t *dy, gd_tensor_t **dx
     };
 /* A function of all numbers with a result of their dtype; a function with a float result; a test. */
 #define NUMBER_ROW(name_x, formula_x, saves_x, backward_x, onnx_x, lo_x, hi_x)                                         \
-    UNARY_ROW(name_x, formula_x, DTYPES_NUMBER, gd_infer_like, saves_x, GD_AUTOCAST_KEEP, backward_x, onnx_x, lo_x,    \
-              hi_x)
+    UNARY_ROW(name_x, formula_x, OPS_DTYPES_NUMBER, gd_infer_like, saves_x, GD_AUTOCAST_KEEP, backward_x, onnx_x,      \
+              lo_x, hi_x)
 #define FLOAT_ROW(name_x, formula_x, saves_x, onnx_x, lo_x, hi_x)                                                      \
     UNARY_ROW(name_x, formula_x, OPS_DTYPES_ALL, gd_infer_float, saves_x, GD_AUTOCAST_F32, name_x##_backward, onnx_x,  \
               lo_x, hi_x)
@@ -88,12 +116,17 @@ static status_t step_backward(gd_node_t *node, gd_tensor_t *dy, gd_tensor_t **dx
     UNARY_ROW(name_x, formula_x, OPS_DTYPES_ALL, gd_infer_bool, GD_SAVE_NONE, GD_AUTOCAST_KEEP, NULL, onnx_x, -2, 2)
 
 NUMBER_ROW(abs, "|x|", GD_SAVE_INPUTS, abs_backward, "Abs", -2, 2)
+NUMBER_ROW(neg, "-x", GD_SAVE_NONE, neg_backward, "Neg", -1, 1)
 NUMBER_ROW(sign, "1, 0 or -1", GD_SAVE_NONE, step_backward, "Sign", -2, 2)
 NUMBER_ROW(square, "x²", GD_SAVE_INPUTS, square_backward, NULL, -2, 2)
 NUMBER_ROW(floor, "the integer at or below x", GD_SAVE_NONE, step_backward, "Floor", -3, 3)
 NUMBER_ROW(ceil, "the integer at or above x", GD_SAVE_NONE, step_backward, "Ceil", -3, 3)
 NUMBER_ROW(round, "the nearest integer, the even one of two", GD_SAVE_NONE, step_backward, "Round", -3, 3)
 NUMBER_ROW(trunc, "x without its fraction", GD_SAVE_NONE, step_backward, NULL, -3, 3)
+FLOAT_ROW(exp, "exp(x)", GD_SAVE_OUTPUTS, "Exp", -3, 3)
+FLOAT_ROW(log, "ln(x)", GD_SAVE_INPUTS, "Log", 0.25, 4)
+UNARY_ROW(sqrt, "sqrt(x)", OPS_DTYPES_ALL, gd_infer_float, GD_SAVE_OUTPUTS, GD_AUTOCAST_KEEP, sqrt_backward, "Sqrt",
+          0.25, 4)
 FLOAT_ROW(sin, "sin x", GD_SAVE_INPUTS, "Sin", -3, 3)
 FLOAT_ROW(cos, "cos x", GD_SAVE_INPUTS, "Cos", -3, 3)
 FLOAT_ROW(tan, "tan x", GD_SAVE_OUTPUTS, "Tan", -1, 1)
@@ -126,7 +159,7 @@ const gd_op_t gd_op_clamp = {
     .n_in = 1,
     .n_in_required = 1,
     .n_out = 1,
-    .dtypes = DTYPES_NUMBER,
+    .dtypes = OPS_DTYPES_NUMBER,
     .saves = GD_SAVE_INPUTS,
     .infer = clamp_infer,
     .is_elementwise = true,
@@ -171,6 +204,10 @@ const gd_op_t gd_op_unary_backward = {
         return gd_op_apply((gd_op_id_t)gd_op_id_##name_x, &x, 1, NULL, y_p);                                           \
     }
 GD_UNARY_LIST(UNARY_WRAPPER)
+UNARY_WRAPPER(neg)
+UNARY_WRAPPER(exp)
+UNARY_WRAPPER(log)
+UNARY_WRAPPER(sqrt)
 
 /* A bound for integers: the nearest inside the interval. */
 static int64_t bound_of(double bound, bool is_lower)
