@@ -394,7 +394,9 @@ const spec_rule_t spec_rules[] = {
     {"Loss.*.weight", AT_LEAST(0), .n_min = 1, .n_max = MAX_SIDE, .default_text = "1 for each",
      .help = "Weight of each class (each output, for bce); or one for all."},
     {"Loss.*.ignore_index", .default_text = "none is ignored",
-     .help = "Label that doesn't count; the mean is over the others."},
+     .help =
+         "Label that doesn't count; the mean is over the others. It needn't be a class: data of npy, csv and sequences "
+         "may have -1 or 255 there."},
     {"Loss.CrossEntropy.label_smoothing", FRACTION, .default_text = "training.label_smoothing",
      .help = "Share of the target spread over all classes."},
     {"Loss.MultiMargin.p", WITHIN(1, 2), .help = "Power of what comes within the margin."},

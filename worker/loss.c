@@ -158,7 +158,7 @@ static status_t term_add(wrk_loss_t *loss, const Gradd__V1__Training *training, 
                               .targets = {0, -1},
                               .has_classes = row->family == FAMILY_CLASSES,
                               .is_of_samples = row->family == FAMILY_PAIRS,
-                              .ignore_index = -100}; /* PyTorch's default; no data has it */
+                              .ignore_index = -100}; /* PyTorch's default; no data has it unasked */
     if (part != NULL && part->n_outputs == 2) {
         memcpy(term->outputs, part->outputs, sizeof(term->outputs));
         term->is_part = true;

@@ -49,6 +49,8 @@ typedef struct wrk_record {
     int64_t n_targets; /* that could be hit */
 } wrk_record_t;
 
+/* Whether all that the loss reads of labels leaves the same one out, *label_p: ignore_index, or what ends a list. */
+bool wrk_loss_ignores(const Gradd__V1__Training *training, int64_t *label_p);
 /* The loss of a job that has `training`. has_labels: the data's targets are classes. The job is borrowed. */
 status_t wrk_loss_open(const spec_job_t *job, bool has_labels, wrk_loss_t *loss_p);
 void wrk_loss_release(wrk_loss_t *loss);

@@ -3,6 +3,7 @@
 #include "worker/loss_pairs.h"
 
 #include "gradd/ops.h"
+#include "worker/loss.h"
 
 enum { MAX_MEMBERS = 3 };
 
@@ -446,6 +447,44 @@ bool wrk_loss_reads_labels(const Gradd__V1__Loss *spec)
         reads |= kinds[i].kind_case == spec->kind_case && kinds[i].reads_labels;
     }
     return reads;
+}
+
+/* Whether one loss leaves a label out. */
+static bool kind_ignores(const Gradd__V1__Loss *spec, int64_t *label_p)
+{
+    switch (spec->kind_case) {
+    case GRADD__V1__LOSS__KIND_CROSS_ENTROPY:
+        *label_p = spec->cross_entropy->ignore_index;
+        return spec->cross_entropy->has_ignore_index;
+    case GRADD__V1__LOSS__KIND_NLL:
+        *label_p = spec->nll->ignore_index;
+        return spec->nll->has_ignore_index;
+    case GRADD__V1__LOSS__KIND_CTC:
+        *label_p = spec->ctc->padding;
+        return true;
+    case GRADD__V1__LOSS__KIND_MULTILABEL_MARGIN:
+        *label_p = -1;
+        return true;
+    default:
+        return false;
+    }
+}
+
+bool wrk_loss_ignores(const Gradd__V1__Training *training, int64_t *label_p)
+{
+    const Gradd__V1__Loss *spec = training->loss;
+    const bool is_sum = spec != NULL && spec->kind_case == GRADD__V1__LOSS__KIND_SUM;
+    bool ignores = false;
+    for (size_t i = 0; i < (is_sum ? spec->sum->n_parts : spec != NULL ? 1 : 0); i++) {
+        const Gradd__V1__Loss *one = is_sum ? spec->sum->parts[i]->loss : spec;
+        int64_t label = 0;
+        if (one == NULL || !kind_ignores(one, &label) || (ignores && label != *label_p)) {
+            return false;
+        }
+        *label_p = label;
+        ignores = true;
+    }
+    return ignores;
 }
 
 status_t wrk_loss_of_samples(const wrk_samples_t *of, double factor, gd_tensor_t **loss_p)

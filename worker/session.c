@@ -114,7 +114,11 @@ static status_t sizes_set(wrk_session_t *session)
 static status_t data_open(wrk_session_t *session)
 {
     const Gradd__V1__Data *data = session->job->data;
-    wrk_dataset_options_t options = {.context = (int32_t)wrk_model_context(session->job), .name = "data.train"};
+    int64_t ignored = 0;
+    const bool has_ignored = wrk_loss_ignores(session->job->training, &ignored);
+    wrk_dataset_options_t options = {.context = (int32_t)wrk_model_context(session->job),
+                                     .ignored = has_ignored ? &ignored : NULL,
+                                     .name = "data.train"};
     status_t status = wrk_dataset_open(data->train, &options, &session->train);
     if (status != ST_OK) {
         return status;

@@ -8,11 +8,12 @@
 #include "tests/fuzz/fuzz_file.h"
 #include "worker/data/dataset.h"
 
-/* Opens the dataset, reads its first samples and its last, and closes it. */
+/* Opens the dataset, for a loss that ignores label -1, reads its first samples and its last, and closes it. */
 static inline void fuzz_dataset_run(const Gradd__V1__Dataset *spec)
 {
     static const int64_t MAX_SAMPLE = 1 << 24;
-    wrk_dataset_options_t options = {.context = 4};
+    static const int64_t ignored = -1;
+    wrk_dataset_options_t options = {.context = 4, .ignored = &ignored};
     wrk_dataset_t *dataset = NULL;
     if (wrk_dataset_open(spec, &options, &dataset) != ST_OK) {
         return;

@@ -6,7 +6,7 @@
 
 #include "proto/spec.h"
 
-status_t dataset_open(const char *yaml, const wrk_dataset_t *like, wrk_dataset_t **dataset_p)
+static status_t options_open(const char *yaml, const wrk_dataset_options_t *options, wrk_dataset_t **dataset_p)
 {
     strbuf_t text = {0};
     spec_job_t *job = NULL;
@@ -23,10 +23,20 @@ status_t dataset_open(const char *yaml, const wrk_dataset_t *like, wrk_dataset_t
     }
     spec_problems_release(&problems);
     strbuf_release(&text);
-    wrk_dataset_options_t options = {.like = like, .name = "data.train"};
-    status_t status = wrk_dataset_open(job->data->train, &options, dataset_p);
+    status_t status = wrk_dataset_open(job->data->train, options, dataset_p);
     spec_job_free(job);
     return status;
+}
+
+status_t dataset_open(const char *yaml, const wrk_dataset_t *like, wrk_dataset_t **dataset_p)
+{
+    return options_open(yaml, &(wrk_dataset_options_t){.like = like, .name = "data.train"}, dataset_p);
+}
+
+status_t dataset_open_ignoring(const char *yaml, const wrk_dataset_t *like, int64_t label, wrk_dataset_t **dataset_p)
+{
+    return options_open(yaml, &(wrk_dataset_options_t){.like = like, .ignored = &label, .name = "data.train"},
+                        dataset_p);
 }
 
 void dataset_refused(const char *yaml, status_t code, const char *message)

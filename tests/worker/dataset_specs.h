@@ -9,6 +9,8 @@
 /* Opens what stands under data.train: "csv: {path: t.csv, target: [y]}", paths relative to the test's folder. `like`
  * may be NULL. */
 status_t dataset_open(const char *yaml, const wrk_dataset_t *like, wrk_dataset_t **dataset_p);
+/* The same for a loss that leaves a label out. */
+status_t dataset_open_ignoring(const char *yaml, const wrk_dataset_t *like, int64_t label, wrk_dataset_t **dataset_p);
 /* Asserts that it fails so. */
 void dataset_refused(const char *yaml, status_t code, const char *message);
 

@@ -62,7 +62,8 @@ static void arrays_are_samples_by_their_first_axis(void **state)
     assert_int_equal(wrk_dataset_n_classes(dataset), 4);
     assert_ok(wrk_dataset_read(dataset, (int64_t[]){0}, 1, x, &label));
     assert_true(x[0] == 255 && x[1] == 0 && x[2] == 102 && label == 3);
-    assert_fails(wrk_dataset_check_classes(dataset, 3), ST_ERR_DATA, "l.npy: labels up to 3; the model has classes 0");
+    assert_fails(wrk_dataset_check_classes(dataset, 3), ST_ERR_DATA,
+                 "l.npy: row 0, element 0: label 3 is not in 0 … 2");
     wrk_dataset_close(dataset);
 
     int64_t tokens[4];
@@ -71,6 +72,36 @@ static void arrays_are_samples_by_their_first_axis(void **state)
     assert_ok(wrk_dataset_read(dataset, (int64_t[]){0}, 1, tokens, y));
     assert_true(tokens[0] == 3 && y[0] == 3);
     wrk_dataset_close(dataset);
+}
+
+static void a_label_that_the_loss_ignores_is_no_class(void **state)
+{
+    (void)state;
+    static const float pixels[] = {1, 2, 3, 4, 5, 6, 7, 8};
+    static const int64_t labels[] = {-1, 1, 0, -1, 2, 255};
+    static const int64_t only[] = {-1, -1, -1};
+    const int64_t first = 0;
+    int64_t label[2] = {0};
+    floats_write("x.npy", 2, (int64_t[]){3, 2}, pixels);
+    floats_write("i.npy", 3, (int64_t[]){2, 2, 2}, pixels);
+    array_write("l.npy", GD_DTYPE_I64, 2, (int64_t[]){3, 2}, labels);
+    array_write("one.npy", GD_DTYPE_I64, 1, (int64_t[]){2}, labels);
+    array_write("only.npy", GD_DTYPE_I64, 1, (int64_t[]){3}, only);
+    assert_ok(dataset_open_ignoring("npy: {inputs: x.npy, targets: l.npy, part: [0, 0.7]}", NULL, -1, &dataset));
+    assert_int_equal(wrk_dataset_n_classes(dataset), 256);
+    assert_ok(wrk_dataset_read(dataset, &first, 1, x, label));
+    assert_true(label[0] == -1 && label[1] == 1);
+    assert_fails(wrk_dataset_check_classes(dataset, 3), ST_ERR_DATA,
+                 "l.npy: row 2, element 1: label 255 is not in 0 … 2 (one that doesn't count is told by ignore_index");
+    wrk_dataset_close(dataset);
+    dataset = NULL;
+    assert_fails(dataset_open_ignoring("npy: {inputs: x.npy, targets: l.npy}", NULL, 255, &dataset), ST_ERR_DATA,
+                 "l.npy: row 0, element 0: label -1 is not in 0 … 16777215");
+    assert_fails(dataset_open_ignoring("npy: {inputs: x.npy, targets: only.npy}", NULL, -1, &dataset), ST_ERR_DATA,
+                 "only.npy: all labels are -1, the loss's ignore_index");
+    assert_fails(dataset_open_ignoring("npy: {inputs: i.npy, targets: one.npy, augment: [{mixup: {alpha: 1}}]}", NULL,
+                                       -1, &dataset),
+                 ST_ERR_INVAL, "mixup and cutmix mix classes; label -1, which the loss ignores, is none");
 }
 
 static void bad_arrays_are_named(void **state)
@@ -314,6 +345,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(arrays_are_samples_by_their_first_axis),
+        TEST(a_label_that_the_loss_ignores_is_no_class),
         TEST(bad_arrays_are_named),
         TEST(sound_is_mixed_cut_and_filled),
         TEST(bad_sound_is_named),

@@ -80,6 +80,37 @@ static void classes_are_numbers_or_names_numbered_as_in_training(void **state)
     wrk_dataset_close(dataset);
 }
 
+static void a_class_that_the_loss_ignores_is_none(void **state)
+{
+    (void)state;
+    wrk_dataset_t *validation = NULL;
+    (void)file_write_text("n.csv", "x,kind\n1,-1\n2,2\n3,0\n");
+    (void)file_write_text("names.csv", "x,kind\n1,b\n2,-100\n3,a\n");
+    (void)file_write_text("v.csv", "x,kind\n1,-100\n2,b\n");
+    (void)file_write_text("only.csv", "x,kind\n1,-1\n2,-1\n");
+    assert_ok(dataset_open_ignoring("csv: {path: n.csv, target: [kind], classes: true}", NULL, -1, &dataset));
+    assert_int_equal(wrk_dataset_n_classes(dataset), 3);
+    assert_int_equal(label_get(dataset, 0), -1);
+    assert_int_equal(label_get(dataset, 1), 2);
+    assert_fails(wrk_dataset_check_classes(dataset, 2), ST_ERR_DATA, "n.csv: line 3 has class 2; the model has");
+    wrk_dataset_close(dataset);
+    assert_ok(dataset_open_ignoring("csv: {path: n.csv, target: [kind], classes: true}", NULL, 2, &dataset));
+    assert_int_equal(wrk_dataset_n_classes(dataset), 2); /* -1 and 0 are names now */
+    assert_int_equal(label_get(dataset, 1), 2);
+    wrk_dataset_close(dataset);
+    assert_ok(dataset_open_ignoring("csv: {path: names.csv, target: [kind], classes: true}", NULL, -100, &dataset));
+    assert_int_equal(wrk_dataset_n_classes(dataset), 2);
+    assert_int_equal(label_get(dataset, 0), 1);
+    assert_int_equal(label_get(dataset, 1), -100);
+    assert_ok(dataset_open_ignoring("csv: {path: v.csv, target: [kind], classes: true}", dataset, -100, &validation));
+    assert_int_equal(label_get(validation, 0), -100);
+    assert_int_equal(label_get(validation, 1), 1);
+    wrk_dataset_close(validation);
+    wrk_dataset_close(dataset);
+    assert_fails(dataset_open_ignoring("csv: {path: only.csv, target: [kind], classes: true}", NULL, -1, &dataset),
+                 ST_ERR_DATA, "only.csv: line 2: class -1 and all others are the loss's ignore_index");
+}
+
 static void normalisation_is_by_the_training_rows(void **state)
 {
     (void)state;
@@ -149,9 +180,9 @@ static void bad_tables_are_named_with_line_and_column(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(columns_are_found_by_name_and_number),      TEST(classes_are_numbers_or_names_numbered_as_in_training),
-        TEST(normalisation_is_by_the_training_rows),     TEST(several_files_are_one_table),
-        TEST(bad_tables_are_named_with_line_and_column),
+        TEST(columns_are_found_by_name_and_number),  TEST(classes_are_numbers_or_names_numbered_as_in_training),
+        TEST(a_class_that_the_loss_ignores_is_none), TEST(normalisation_is_by_the_training_rows),
+        TEST(several_files_are_one_table),           TEST(bad_tables_are_named_with_line_and_column),
     };
     return cmocka_run_group_tests_name("csv", tests, NULL, NULL);
 }

@@ -143,6 +143,12 @@ static void lists_write(void)
     sets_make(true);
 }
 
+static void label_lists_write(void)
+{
+    sets_make(true);
+    array_write("y.npy", GD_DTYPE_I64, 2, (int64_t[]){N, 3}, targets);
+}
+
 static void sets_write(void)
 {
     sets_make(false);
@@ -172,6 +178,11 @@ static void sequences_make(gd_dtype_t dtype, float padding)
 static void sequences_write(void)
 {
     sequences_make(GD_DTYPE_F32, -1);
+}
+
+static void ended_sequences_write(void)
+{
+    sequences_make(GD_DTYPE_I64, -1);
 }
 
 static void padded_sequences_write(void)
@@ -243,6 +254,8 @@ static void losses_of_samples_fall_on_any_number_of_ranks(void **state)
         {lists_write, "[{linear: {out: 5}}]", "multilabel_margin"},
         {sets_write, "[{linear: {out: 3}}]", "{multilabel_soft_margin: {weight: [1, 2, 1]}}"},
         {sequences_write, "[{linear: {out: 4}}]", "ctc"},
+        {ended_sequences_write, "[{linear: {out: 4}}]", "ctc"},
+        {label_lists_write, "[{linear: {out: 5}}]", "multilabel_margin"},
         {padded_sequences_write, "[{linear: {out: 4}}]", "{ctc: {padding: 0, zero_infinity: true}}"},
         {given_sequences_write, "[{linear: {out: 4}}]", "{ctc: {lengths: given, reduction: batch_mean}}"},
         {token_sequences_write, "[{embedding: {count: 6, width: 8}}, {linear: {out: 6}}], padding: 0",
@@ -267,6 +280,70 @@ static void losses_of_samples_fall_on_any_number_of_ranks(void **state)
         run_folder_clear();
         spec_job_free(job);
     }
+}
+
+/* Four classes for each of three steps, some of them left out by the label `ignored`. */
+static void left_out_write(float ignored)
+{
+    uint32_t seed = 12;
+    for (int i = 0; i < N; i++) {
+        for (int t = 0; t < 3; t++) {
+            float *x = values + (i * 3 + t) * 4;
+            for (int k = 0; k < 4; k++) {
+                x[k] = noise(&seed);
+            }
+            const float label = x[0] > 0 ? (x[1] > 0 ? 0 : 1) : 2;
+            targets[i * 3 + t] = (i + t) % 3 == 0 ? ignored : label;
+        }
+    }
+    array_write("x.npy", GD_DTYPE_F32, 3, (int64_t[]){N, 3, 4}, values);
+    array_write("y.npy", GD_DTYPE_I64, 2, (int64_t[]){N, 3}, targets);
+}
+
+/* A target that is left out leaves no trace, whatever its number is. */
+static void ignored_labels_may_lie_outside_the_classes(void **state)
+{
+    (void)state;
+    static const float ignored[] = {3, -1, -100, 255};
+    static const struct {
+        const char *model, *loss, *fused;
+    } cases[] = {
+        {"[{linear: {out: 8}}, tanh, {linear: {out: 4, bias: false}}]", "cross_entropy", "off"},
+        {"[{linear: {out: 8}}, tanh, {linear: {out: 4, bias: false}}]", "cross_entropy", "on"},
+        {"[{linear: {out: 4}}, log_softmax]", "nll", "off"},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        char hash[HASH_SHA256_HEX_SIZE] = "";
+        double loss = 0;
+        for (size_t k = 0; k < sizeof(ignored) / sizeof(ignored[0]); k++) {
+            char text[128];
+            (void)snprintf(text, sizeof(text), "{%s: {ignore_index: %d}}, fused_loss: %s", cases[i].loss,
+                           (int)ignored[k], cases[i].fused);
+            left_out_write(ignored[k]);
+            spec_job_t *job = array_job(cases[i].model, text, NULL);
+            memset(&run, 0, sizeof(run));
+            run_ok(job, 1 + (int)k % 2, &run);
+            if (k == 0) {
+                memcpy(hash, run.result.parameters_sha256, sizeof(hash));
+                loss = run_point(&run, "validation_loss", 30);
+                assert_true(loss < 0.9 * run_point(&run, "validation_loss", 10));
+            }
+            assert_string_equal(run.result.parameters_sha256, hash);
+            assert_true(run_point(&run, "validation_loss", 30) == loss);
+            run_folder_clear();
+            spec_job_free(job);
+        }
+    }
+    left_out_write(-1);
+    spec_job_t *job = array_job("[{linear: {out: 4}}]",
+                                "{sum: [{loss: {cross_entropy: {ignore_index: -1}}}, {loss: "
+                                "focal}]}",
+                                NULL);
+    memset(&run, 0, sizeof(run));
+    run_ranks(job, 1, &run);
+    assert_int_equal(run.status, ST_ERR_DATA);
+    assert_non_null(strstr(run.message, "y.npy: row 0, element 0: label -1 is not in 0"));
+    spec_job_free(job);
 }
 
 static void what_does_not_fit_is_named_at_the_start(void **state)
@@ -683,6 +760,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(losses_of_samples_fall_on_any_number_of_ranks),
+        TEST(ignored_labels_may_lie_outside_the_classes),
         TEST(what_does_not_fit_is_named_at_the_start),
         TEST(means_agree_with_pytorch),
         TEST(ctc_agrees_with_pytorch_and_ends_targets_at_the_padding),

@@ -73,7 +73,7 @@ static status_t csv_check_classes(const wrk_dataset_t *dataset, int64_t n_classe
 {
     const csv_dataset_t *csv = (const csv_dataset_t *)dataset;
     for (int64_t i = 0; i < dataset->count; i++) {
-        if (csv->labels[i] >= n_classes) {
+        if (csv->labels[i] >= n_classes && !wrk_dataset_ignores(dataset, csv->labels[i])) {
             return ST_FAIL(ST_ERR_DATA, "%s: line %lld has class %d; the model has classes 0 … %lld", csv->path,
                            (long long)csv->lines[i], (int)csv->labels[i], (long long)(n_classes - 1));
         }
@@ -474,6 +474,7 @@ status_t wrk_csv_open(const Gradd__V1__Csv *spec, const wrk_dataset_options_t *o
         return ST_FAIL(ST_ERR_NOMEM, "dataset");
     }
     csv->base.ops = &csv_ops;
+    wrk_dataset_set_ignored(&csv->base, options);
     csv->path = mem_strdup(spec->path);
     status = csv->path != NULL ? wrk_paths_find(spec->path, &paths) : ST_FAIL(ST_ERR_NOMEM, "dataset");
     for (int i = 0; i < paths.n_items && status == ST_OK; i++) {

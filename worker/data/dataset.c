@@ -35,7 +35,7 @@ static status_t kind_open(const Gradd__V1__Dataset *spec, const wrk_dataset_opti
     case GRADD__V1__DATASET__KIND_IMAGE_FOLDER:
         return wrk_image_folder_open(spec->image_folder, options, dataset_p);
     case GRADD__V1__DATASET__KIND_NPY:
-        return wrk_npy_open(spec->npy, dataset_p);
+        return wrk_npy_open(spec->npy, options, dataset_p);
     case GRADD__V1__DATASET__KIND_WAV:
         return wrk_wav_open(spec->wav, options, dataset_p);
     case GRADD__V1__DATASET__KIND_CSV:
@@ -77,6 +77,17 @@ status_t wrk_dataset_augment(wrk_dataset_t *dataset, Gradd__V1__Augment *const *
         wrk_dataset_field_init(&dataset->target, GD_DTYPE_I64, 0, NULL);
     }
     return ST_OK;
+}
+
+void wrk_dataset_set_ignored(wrk_dataset_t *dataset, const wrk_dataset_options_t *options)
+{
+    dataset->has_ignored = options->ignored != NULL;
+    dataset->ignored = options->ignored != NULL ? *options->ignored : 0;
+}
+
+bool wrk_dataset_ignores(const wrk_dataset_t *dataset, int64_t label)
+{
+    return dataset->has_ignored && label == dataset->ignored;
 }
 
 void wrk_dataset_release(wrk_dataset_t *dataset)

@@ -47,7 +47,9 @@ typedef struct wrk_dataset_options {
     int32_t context;           /* of token streams: tokens a sample, where the spec has no context of its own */
     const wrk_dataset_t *like; /* the training dataset, for a validation dataset: its numbering of characters and of
                                   classes and its normalisation count; NULL: own */
-    const char *name;          /* put before error messages, "data.train"; NULL: nothing */
+    const int64_t *ignored; /* a label that the loss leaves out: it may be below 0 and is no class; NULL: there is none.
+                               Known to npy, csv and sequences */
+    const char *name;       /* put before error messages, "data.train"; NULL: nothing */
 } wrk_dataset_options_t;
 
 /* One sample's input or target. */

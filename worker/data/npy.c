@@ -31,6 +31,7 @@ typedef struct npy_dataset {
     int64_t from; /* where the part begins */
     float scale;
     bool has_tokens;
+    bool has_left_out; /* labels that the loss ignores */
 } npy_dataset_t;
 
 static void array_close(array_t *array)
@@ -160,11 +161,51 @@ static status_t npy_decode(const wrk_dataset_t *dataset, int64_t index, wrk_scra
     return status == ST_OK ? target_read(npy, index, scratch, label_p) : status;
 }
 
+/* ---- labels ---- */
+
+/* *n_classes_p: the largest label of all samples + 1, without the one that the loss ignores. */
+static status_t labels_scan(const npy_dataset_t *npy, int64_t most, int64_t *n_classes_p, bool *has_left_out_p)
+{
+    wrk_scratch_t scratch = {0};
+    const array_t *targets = &npy->targets;
+    int64_t n_classes = 0;
+    bool has_left_out = false;
+    int64_t *row = mem_calloc((size_t)targets->numel, sizeof(*row));
+    status_t status = row != NULL ? ST_OK : ST_FAIL(ST_ERR_NOMEM, "%s: a row of labels", targets->path);
+    for (int64_t r = 0; r < targets->n && status == ST_OK; r++) {
+        status = integers_read(targets, r, &scratch, row);
+        for (int64_t i = 0; i < targets->numel && status == ST_OK; i++) {
+            if (wrk_dataset_ignores(&npy->base, row[i])) {
+                has_left_out = true;
+                continue;
+            }
+            if (row[i] < 0 || row[i] > most) {
+                status = ST_FAIL(ST_ERR_DATA,
+                                 "%s: row %lld, element %lld: label %lld is not in 0 … %lld (one that doesn't count is "
+                                 "told by ignore_index in training.loss)",
+                                 targets->path, (long long)r, (long long)i, (long long)row[i], (long long)most);
+            } else if (row[i] >= n_classes) {
+                n_classes = row[i] + 1;
+            }
+        }
+    }
+    if (status == ST_OK && n_classes == 0) {
+        status = ST_FAIL(ST_ERR_DATA, "%s: all labels are %lld, the loss's ignore_index: nothing is left",
+                         targets->path, (long long)npy->base.ignored);
+    }
+    wrk_scratch_release(&scratch);
+    mem_free(row);
+    *n_classes_p = n_classes;
+    *has_left_out_p = has_left_out;
+    return status;
+}
+
 static status_t npy_check_classes(const wrk_dataset_t *dataset, int64_t n_classes)
 {
     const npy_dataset_t *npy = (const npy_dataset_t *)dataset;
-    return ST_FAIL(ST_ERR_DATA, "%s: labels up to %lld; the model has classes 0 … %lld", npy->targets.path,
-                   (long long)dataset->n_classes - 1, (long long)n_classes - 1);
+    int64_t n_found = 0;
+    bool has_left_out = false;
+    return labels_scan(npy, n_classes - 1, &n_found, &has_left_out);
 }
 
 static const wrk_dataset_ops_t npy_ops = {.close = npy_close, .read = npy_read, .check_classes = npy_check_classes};
@@ -202,29 +243,6 @@ static status_t array_open(const char *path, array_t *array)
     return array->n > 0 ? ST_OK : ST_FAIL(ST_ERR_DATA, "%s: an array without samples", path);
 }
 
-/* The largest label, of all samples. */
-static status_t labels_scan(npy_dataset_t *npy)
-{
-    wrk_scratch_t scratch = {0};
-    const array_t *targets = &npy->targets;
-    int64_t *row = mem_calloc((size_t)targets->numel, sizeof(*row));
-    status_t status = row != NULL ? ST_OK : ST_FAIL(ST_ERR_NOMEM, "%s: a row of labels", targets->path);
-    for (int64_t r = 0; r < targets->n && status == ST_OK; r++) {
-        status = integers_read(targets, r, &scratch, row);
-        for (int64_t i = 0; i < targets->numel && status == ST_OK; i++) {
-            if (row[i] < 0 || row[i] >= MAX_CLASSES) {
-                status = ST_FAIL(ST_ERR_DATA, "%s: row %lld, element %lld: label %lld is not in 0 … %d", targets->path,
-                                 (long long)r, (long long)i, (long long)row[i], (int)MAX_CLASSES - 1);
-            } else if (row[i] >= npy->base.n_classes) {
-                npy->base.n_classes = row[i] + 1;
-            }
-        }
-    }
-    wrk_scratch_release(&scratch);
-    mem_free(row);
-    return status;
-}
-
 static status_t part_set(npy_dataset_t *npy, const Gradd__V1__Npy *spec)
 {
     double from = spec->n_part == 2 ? spec->part[0] : 0.0;
@@ -253,7 +271,7 @@ static status_t targets_set(npy_dataset_t *npy, const Gradd__V1__Npy *spec)
     }
     if (has_classes) {
         wrk_dataset_field_init(&npy->base.target, GD_DTYPE_I64, targets->n_dims, targets->shape);
-        return labels_scan(npy);
+        return labels_scan(npy, MAX_CLASSES - 1, &npy->base.n_classes, &npy->has_left_out);
     }
     static const int64_t ONE = 1;
     wrk_dataset_field_init(&npy->base.target, GD_DTYPE_F32, targets->n_dims > 0 ? targets->n_dims : 1,
@@ -280,10 +298,16 @@ static status_t inputs_set(npy_dataset_t *npy, const Gradd__V1__Npy *spec)
     const int64_t *size = inputs->shape + inputs->n_dims - 2;
     wrk_image_t image = {NULL, inputs->n_dims == 3 ? inputs->shape[0] : 1, size[0], size[1]};
     npy->base.ops = &npy_image_ops;
-    return wrk_dataset_augment(&npy->base, spec->augment, spec->n_augment, &image);
+    status_t status = wrk_dataset_augment(&npy->base, spec->augment, spec->n_augment, &image);
+    return status == ST_OK && wrk_augment_has_mix(npy->base.augment) && npy->has_left_out
+               ? ST_FAIL(ST_ERR_INVAL,
+                         "npy.augment: mixup and cutmix mix classes; label %lld, which the loss ignores, is "
+                         "none",
+                         (long long)npy->base.ignored)
+               : status;
 }
 
-status_t wrk_npy_open(const Gradd__V1__Npy *spec, wrk_dataset_t **dataset_p)
+status_t wrk_npy_open(const Gradd__V1__Npy *spec, const wrk_dataset_options_t *options, wrk_dataset_t **dataset_p)
 {
     if (spec->inputs == NULL || spec->targets == NULL) {
         return ST_FAIL(ST_ERR_INVAL, "npy.%s is missing", spec->inputs == NULL ? "inputs" : "targets");
@@ -293,6 +317,7 @@ status_t wrk_npy_open(const Gradd__V1__Npy *spec, wrk_dataset_t **dataset_p)
         return ST_FAIL(ST_ERR_NOMEM, "dataset");
     }
     npy->base.ops = &npy_ops;
+    wrk_dataset_set_ignored(&npy->base, options);
     npy->scale = (float)spec->scale;
     npy->has_tokens = spec->tokens;
     status_t status = array_open(spec->inputs, &npy->inputs);

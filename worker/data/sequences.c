@@ -120,7 +120,7 @@ static status_t sequences_check_classes(const wrk_dataset_t *dataset, int64_t n_
     const sequences_t *s = (const sequences_t *)dataset;
     for (int64_t i = 0; s->has_classes && i < dataset->count; i++) {
         const int64_t row = s->first_row + i;
-        if (s->labels[row] >= n_classes) {
+        if (s->labels[row] >= n_classes && !wrk_dataset_ignores(dataset, s->labels[row])) {
             return ST_FAIL(ST_ERR_DATA, "%s: line %lld has class %d; the model has classes 0 … %lld", s->files[row],
                            (long long)s->lines[row], (int)s->labels[row], (long long)(n_classes - 1));
         }
@@ -567,6 +567,7 @@ status_t wrk_sequences_open(const Gradd__V1__Sequences *spec, const wrk_dataset_
     }
     const bool is_same_kind = options->like != NULL && options->like->ops == &sequences_ops;
     s->base.ops = &sequences_ops;
+    wrk_dataset_set_ignored(&s->base, options);
     s->length = spec->length;
     s->target_length = spec->classes ? 0 : spec->target_length;
     s->has_classes = spec->classes;

@@ -234,6 +234,30 @@ static int64_t number_of(const char *name)
     return isdigit((unsigned char)name[0]) && *end == '\0' && number < MAX_CLASSES ? number : -1;
 }
 
+/* Whether a class is the number of the dataset's ignored label. */
+static bool is_ignored(const wrk_dataset_t *dataset, const char *name)
+{
+    char *end = NULL;
+    const long number = strtol(name, &end, 10);
+    const bool is_number = isdigit((unsigned char)name[0]) || (name[0] == '-' && isdigit((unsigned char)name[1]));
+    return is_number && *end == '\0' && number >= INT32_MIN && number <= INT32_MAX &&
+           wrk_dataset_ignores(dataset, number);
+}
+
+/* The names of all rows' classes, or those of `like`. */
+static status_t names_take(wrk_dataset_t *dataset, const wrk_names_t *rows, const wrk_dataset_t *like)
+{
+    status_t status = ST_OK;
+    if (like != NULL) {
+        status = wrk_names_copy(&like->names, &dataset->names);
+    }
+    for (int64_t i = 0; like == NULL && i < rows->n && status == ST_OK; i++) {
+        status = is_ignored(dataset, rows->item[i]) ? ST_OK : wrk_names_add(&dataset->names, rows->item[i]);
+    }
+    wrk_names_sort(&dataset->names);
+    return status;
+}
+
 status_t wrk_classes_number(wrk_dataset_t *dataset, const wrk_names_t *rows, const wrk_dataset_t *like,
                             int32_t **labels_p, int64_t *bad_row_p)
 {
@@ -241,7 +265,7 @@ status_t wrk_classes_number(wrk_dataset_t *dataset, const wrk_names_t *rows, con
     status_t status = ST_OK;
     *bad_row_p = -1;
     for (int64_t i = 0; like == NULL && i < rows->n && are_numbers; i++) {
-        are_numbers = number_of(rows->item[i]) >= 0;
+        are_numbers = number_of(rows->item[i]) >= 0 || is_ignored(dataset, rows->item[i]);
     }
     int32_t *labels = mem_calloc((size_t)rows->n + 1, sizeof(*labels));
     *labels_p = labels;
@@ -249,12 +273,15 @@ status_t wrk_classes_number(wrk_dataset_t *dataset, const wrk_names_t *rows, con
         return ST_FAIL(ST_ERR_NOMEM, "%lld labels", (long long)rows->n);
     }
     if (!are_numbers) {
-        status = wrk_names_copy(like != NULL ? &like->names : rows, &dataset->names);
-        wrk_names_sort(&dataset->names);
+        status = names_take(dataset, rows, like);
     }
     dataset->n_classes = dataset->names.n;
     for (int64_t i = 0; i < rows->n && status == ST_OK; i++) {
         const char *name = rows->item[i];
+        if (is_ignored(dataset, name)) {
+            labels[i] = (int32_t)dataset->ignored;
+            continue;
+        }
         int64_t label = are_numbers ? number_of(name) : wrk_names_find(&dataset->names, name);
         if (label < 0) {
             *bad_row_p = i;
@@ -264,6 +291,11 @@ status_t wrk_classes_number(wrk_dataset_t *dataset, const wrk_names_t *rows, con
         if (are_numbers && label >= dataset->n_classes) {
             dataset->n_classes = label + 1;
         }
+    }
+    if (status == ST_OK && dataset->n_classes == 0) {
+        *bad_row_p = 0;
+        return ST_FAIL(ST_ERR_DATA, "class %lld and all others are the loss's ignore_index: nothing is left",
+                       (long long)dataset->ignored);
     }
     return status == ST_OK && dataset->names.n > MAX_CLASSES
                ? ST_FAIL(ST_ERR_DATA, "%lld classes; at most %d", (long long)dataset->names.n, (int)MAX_CLASSES)

@@ -45,6 +45,8 @@ struct wrk_dataset {
     int64_t n_tokens;       /* of a stream, whose samples are windows; else 0 */
     wrk_augment_t *augment; /* NULL: nothing is done with its images */
     wrk_names_t names;      /* of classes; none: they are numbers */
+    bool has_ignored;       /* a label that is no class: see wrk_dataset_options_t */
+    int64_t ignored;
     wrk_dataset_field_t input, target;
 };
 
@@ -55,7 +57,7 @@ status_t wrk_tokens_open(const Gradd__V1__Tokens *spec, const wrk_dataset_option
 status_t wrk_cifar_open(const Gradd__V1__Cifar *spec, wrk_dataset_t **dataset_p);
 status_t wrk_image_folder_open(const Gradd__V1__ImageFolder *spec, const wrk_dataset_options_t *options,
                                wrk_dataset_t **dataset_p);
-status_t wrk_npy_open(const Gradd__V1__Npy *spec, wrk_dataset_t **dataset_p);
+status_t wrk_npy_open(const Gradd__V1__Npy *spec, const wrk_dataset_options_t *options, wrk_dataset_t **dataset_p);
 status_t wrk_wav_open(const Gradd__V1__Wav *spec, const wrk_dataset_options_t *options, wrk_dataset_t **dataset_p);
 status_t wrk_sequences_open(const Gradd__V1__Sequences *spec, const wrk_dataset_options_t *options,
                             wrk_dataset_t **dataset_p);
@@ -69,6 +71,9 @@ void wrk_dataset_field_init(wrk_dataset_field_t *field, gd_dtype_t dtype, int n_
  * 0 x 0 too, the fields aren't set. ST_ERR_INVAL names what doesn't fit.
  */
 status_t wrk_dataset_augment(wrk_dataset_t *dataset, Gradd__V1__Augment *const *list, size_t n, wrk_image_t *image);
+/* Takes the label that is no class. */
+void wrk_dataset_set_ignored(wrk_dataset_t *dataset, const wrk_dataset_options_t *options);
+bool wrk_dataset_ignores(const wrk_dataset_t *dataset, int64_t label);
 /* What every kind's close does with the common members. */
 void wrk_dataset_release(wrk_dataset_t *dataset);
 
@@ -96,7 +101,7 @@ void wrk_names_release(wrk_names_t *names);
 /*
  * Labels for the classes of all rows, *labels_p[rows.n] (mem_free, on failure too), into dataset->names and n_classes:
  * whole numbers from 0 stand for themselves, other names are numbered in ascending order, or as `like` numbers them
- * (NULL: own). *bad_row_p: the row that an error is about, -1: none.
+ * (NULL: own); the dataset's ignored label stays itself. *bad_row_p: the row that an error is about, -1: none.
  */
 status_t wrk_classes_number(wrk_dataset_t *dataset, const wrk_names_t *rows, const wrk_dataset_t *like,
                             int32_t **labels_p, int64_t *bad_row_p);
