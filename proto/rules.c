@@ -381,8 +381,9 @@ const spec_rule_t spec_rules[] = {
     {"Loss.triplet_margin",
      .help =
          "Outputs [N, 3, D], anchor, positive and negative: the positive nearer by the margin. Targets aren't used."},
-    {"Loss.info_nce", .help = "Outputs [N, 2, D], query and key: the own key among those of the microbatch, so that "
-                              "training.microbatches counts. Targets aren't used."},
+    {"Loss.info_nce", .help =
+                          "Outputs [N, 2, D], query and key: the own key among those of the microbatch, whatever the "
+                          "layout; training.microbatches must be given. Targets aren't used."},
     {"Loss.multilabel_margin",
      .help = "Outputs [N, C]: the labels' above the others by 1; targets are values, labels ended by -1."},
     {"Loss.multilabel_soft_margin", .help = "Binary cross-entropy of logits [N, C], targets 0 and 1 for each label."},

@@ -659,6 +659,13 @@ static void check_loss_kind(checker_t *checker, const char *path, const Gradd__V
         (void)snprintf(field, sizeof(field), "%s.ctc.lengths", path);
         complain(checker, field, "tokens: needs model.padding, the token that a sample is filled up with");
     }
+    if (loss->kind_case == GRADD__V1__LOSS__KIND_INFO_NCE && !is_given(checker, "training", "microbatches")) {
+        complain(
+            checker, "training.microbatches",
+            "%.80s.info_nce compares a sample with the others of its microbatch, so that the result depends on their "
+            "number: it must be given (left out, it is resources.workers, now %d)",
+            path, checker->job->training->microbatches);
+    }
 }
 
 static void check_loss(checker_t *checker, const Gradd__V1__Training *training)

@@ -309,6 +309,19 @@ static void losses_are_checked_with_their_parameters(void **state)
                     "training: {steps: 9, batch: 6, optimizer: {sgd: {lr: 1}}, loss: {ctc: {lengths: tokens}}}\n",
                     "job.yaml:3:81: training.loss.ctc.lengths: tokens: needs model.padding, the token that a sample is "
                     "filled up with\n");
+    assert_problems(MODEL DATA "resources: {workers: 3}\n"
+                               "training: {steps: 9, batch: 6, optimizer: {sgd: {lr: 1}}, loss: {info_nce: {}}}\n",
+                    "job.yaml:4:11: training.microbatches: training.loss.info_nce compares a sample with the others of "
+                    "its microbatch, so that the result depends on their number: it must be given (left out, it is "
+                    "resources.workers, now 3)\n");
+    assert_problems(MODEL DATA "training: {steps: 9, batch: 6, optimizer: {sgd: {lr: 1}},\n"
+                               "  loss: {sum: [{loss: mse}, {loss: info_nce}]}}\n",
+                    "job.yaml:3:11: training.microbatches: training.loss.sum.parts[1].loss.info_nce compares a sample "
+                    "with the others of its microbatch, so that the result depends on their number: it must be given "
+                    "(left out, it is resources.workers, now 1)\n");
+    assert_problems(MODEL DATA "training: {steps: 9, batch: 6, microbatches: 1, optimizer: {sgd: {lr: 1}},\n"
+                               "  loss: info_nce, label_smoothing: 0.1}\n",
+                    "job.yaml:4:36: training.label_smoothing: only with the loss cross_entropy\n");
 }
 
 static void data_that_is_not_there_is_missed_at_submit(void **state)
