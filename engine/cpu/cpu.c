@@ -6,6 +6,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #ifdef GD_HAS_AMX
 #include <cpuid.h>
 #include <sys/syscall.h>
@@ -175,6 +176,8 @@ void gd_cpu_parallel(int n_threads, int64_t n, int64_t grain, gd_cpu_body_func_t
     loop_run_team(&loop, n_threads);
 }
 
+static const size_t HUGE_PAGE = (size_t)2 << 20;
+
 typedef struct scratch {
     struct {
         void *data;
@@ -213,10 +216,15 @@ void *gd_cpu_scratch(gd_cpu_slot_t slot, size_t size_bytes)
         (void)pthread_setspecific(scratch_key, scratch_own);
     }
     if (scratch_own->slot[slot].data == NULL || scratch_own->slot[slot].size < size_bytes) {
-        const size_t size = ((size_bytes > 4096 ? size_bytes : 4096) + 4095) & ~(size_t)4095;
+        const size_t page = size_bytes >= HUGE_PAGE / 4 ? HUGE_PAGE : 4096;
+        const size_t size = ((size_bytes > page ? size_bytes : page) + page - 1) & ~(page - 1);
         free(scratch_own->slot[slot].data);
-        scratch_own->slot[slot].data = aligned_alloc(64, size);
-        scratch_own->slot[slot].size = scratch_own->slot[slot].data != NULL ? size : 0;
+        void *data = aligned_alloc(page, size);
+        if (data != NULL && page == HUGE_PAGE) {
+            (void)madvise(data, size, MADV_HUGEPAGE); /* advice only */
+        }
+        scratch_own->slot[slot].data = data;
+        scratch_own->slot[slot].size = data != NULL ? size : 0;
     }
     return scratch_own->slot[slot].data;
 }

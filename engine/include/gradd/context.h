@@ -43,7 +43,7 @@ void gd_rng_set_position(uint64_t seed, uint32_t step, uint32_t microbatch);
 gd_rng_key_t gd_rng_key(uint32_t layer, uint32_t purpose);
 
 /* Memory of this context's pool, in bytes: in use now, the highest since the last reset, and held from the system;
- * n_system_allocations counts requests to the heap: constant in a steady training loop. */
+ * n_system_allocations counts blocks that had to be new: constant in a steady training loop. */
 typedef struct gd_memory_stats {
     int64_t in_use_bytes;
     int64_t peak_bytes;
