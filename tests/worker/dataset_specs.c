@@ -4,24 +4,16 @@
 
 #include <stdio.h>
 
-#include "proto/spec.h"
+#include "tests/support/job_text.h"
 
 static status_t options_open(const char *yaml, const wrk_dataset_options_t *options, wrk_dataset_t **dataset_p)
 {
     strbuf_t text = {0};
-    spec_job_t *job = NULL;
-    spec_problems_t problems = {0};
     strbuf_appendf(&text,
                    "model: {layers: [relu]}\ntraining: {steps: 1, batch: 1, optimizer: {sgd: {lr: 1}}}\n"
                    "data: {train: {%s}}\n",
                    yaml);
-    spec_source_t source = {.text = strbuf_text(&text), .text_length = text.length, .directory = fixture_folder()};
-    if (spec_job_parse(&source, &job, &problems) != ST_OK) {
-        strbuf_t report = {0};
-        spec_problems_format(&problems, &report);
-        fail_msg("%s", strbuf_text(&report));
-    }
-    spec_problems_release(&problems);
+    spec_job_t *job = job_text_parse(strbuf_text(&text), NULL, fixture_folder(), NULL);
     strbuf_release(&text);
     status_t status = wrk_dataset_open(job->data->train, options, dataset_p);
     spec_job_free(job);

@@ -110,23 +110,7 @@ spec_job_t *run_job(const char *model, int microbatches, const char *const *set)
                    "schedule: {cosine: {warmup: 3, final_lr: 0.001}}}\n"
                    "evaluation: {every: 5}\ncheckpoint: {every: 5, keep: 2}\n",
                    microbatches);
-    spec_pair_t pairs[8];
-    char keys[8][64];
-    int n_pairs = 0;
-    for (; set != NULL && set[n_pairs] != NULL; n_pairs++) {
-        const char *sign = strchr(set[n_pairs], '=');
-        (void)snprintf(keys[n_pairs], sizeof(keys[0]), "%.*s", (int)(sign - set[n_pairs]), set[n_pairs]);
-        pairs[n_pairs] = (spec_pair_t){keys[n_pairs], sign + 1};
-    }
-    spec_source_t source = {.text = strbuf_text(&yaml),
-                            .text_length = yaml.length,
-                            .directory = fixture_folder(),
-                            .set = pairs,
-                            .n_set = n_pairs};
-    spec_problems_t problems = {0};
-    spec_job_t *job = NULL;
-    assert_ok(spec_job_parse(&source, &job, &problems));
-    spec_problems_release(&problems);
+    spec_job_t *job = job_text_parse(strbuf_text(&yaml), NULL, fixture_folder(), set);
     strbuf_release(&yaml);
     return job;
 }

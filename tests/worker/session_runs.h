@@ -3,7 +3,7 @@
 #ifndef GRADD_TESTS_WORKER_SESSION_RUNS_H
 #define GRADD_TESTS_WORKER_SESSION_RUNS_H
 
-#include "tests/support/fixture.h"
+#include "tests/support/job_text.h"
 #include "worker/session.h"
 
 enum { RUN_MAX_RANKS = 8, RUN_MAX_POINTS = 4096, RUN_MAX_NOTES = 8, RUN_MAX_STEPS = 64 };

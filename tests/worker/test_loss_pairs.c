@@ -23,9 +23,8 @@ static float targets[N * MAX_WIDTH];
 
 /* ---- jobs on arrays x.npy and y.npy ---- */
 
-static spec_job_t *array_job(const char *model, const char *loss, const char *set)
+static spec_job_t *array_job(const char *model, const char *loss, const char *const *set)
 {
-    const spec_pair_t pair = {"training.microbatches", set};
     const char *tokens = strstr(model, "embedding") != NULL ? "true" : "false";
     strbuf_t yaml = {0};
     strbuf_appendf(&yaml,
@@ -35,15 +34,7 @@ static spec_job_t *array_job(const char *model, const char *loss, const char *se
                    "training: {steps: 30, batch: 16, microbatches: 4, optimizer: {adamw: {lr: 0.03}}, loss: %s}\n"
                    "evaluation: {every: 10}\ncheckpoint: {every: 30}\n",
                    model, tokens, tokens, loss);
-    const spec_source_t source = {.text = strbuf_text(&yaml),
-                                  .text_length = yaml.length,
-                                  .directory = fixture_folder(),
-                                  .set = &pair,
-                                  .n_set = set != NULL};
-    spec_problems_t problems = {0};
-    spec_job_t *job = NULL;
-    assert_ok(spec_job_parse(&source, &job, &problems));
-    spec_problems_release(&problems);
+    spec_job_t *job = job_text_parse(strbuf_text(&yaml), NULL, fixture_folder(), set);
     strbuf_release(&yaml);
     return job;
 }
@@ -351,7 +342,7 @@ static void what_does_not_fit_is_named_at_the_start(void **state)
     (void)state;
     static const struct {
         void (*write)(void);
-        const char *model, *loss, *microbatches;
+        const char *model, *loss, *set;
         status_t status;
         const char *message;
     } cases[] = {
@@ -361,7 +352,7 @@ static void what_does_not_fit_is_named_at_the_start(void **state)
          "training.loss: margin_ranking: the model's outputs are [1, 2, 6]; [samples, 2] is needed"},
         {pairs_write, "[flatten, {linear: {out: 6}}]", "triplet_margin", NULL, ST_ERR_SHAPE,
          "training.loss: triplet_margin: the model's outputs are [1, 6]; [samples, 3, width] is needed"},
-        {pairs_write, "[{linear: {out: 6}}]", "info_nce", "16", ST_ERR_INVAL,
+        {pairs_write, "[{linear: {out: 6}}]", "info_nce", "training.microbatches=16", ST_ERR_INVAL,
          "training.loss: info_nce: a microbatch of one sample has no other keys to compare with; give fewer "
          "training.microbatches"},
         {sets_write, "[{linear: {out: 6}}]", "{sum: [{loss: mse, outputs: [0, 3]}, {loss: ctc}]}", NULL, ST_ERR_SHAPE,
@@ -378,7 +369,7 @@ static void what_does_not_fit_is_named_at_the_start(void **state)
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         cases[i].write();
-        spec_job_t *job = array_job(cases[i].model, cases[i].loss, cases[i].microbatches);
+        spec_job_t *job = array_job(cases[i].model, cases[i].loss, (const char *const[]){cases[i].set, NULL});
         memset(&run, 0, sizeof(run));
         run_ranks(job, 1, &run);
         if (cases[i].message != NULL) {

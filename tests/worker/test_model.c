@@ -12,11 +12,6 @@
 #include "gradd/safetensors.h"
 #include "worker/model.h"
 
-static spec_job_t *job_parse(const char *model)
-{
-    return model_job_parse("the job", model);
-}
-
 static const wrk_shape_t image = {.dtype = GD_DTYPE_F32, .n_dims = 3, .size = {1, 28, 28}};
 static const wrk_shape_t tokens = {.dtype = GD_DTYPE_I64, .n_dims = 1, .size = {64}};
 
@@ -25,7 +20,7 @@ static status_t layers_build(const char *layers, const wrk_shape_t *input, gd_mo
 {
     strbuf_t model = {0};
     strbuf_appendf(&model, "  layers:\n%s", layers);
-    spec_job_t *job = job_parse(strbuf_text(&model));
+    spec_job_t *job = model_job_parse(NULL, strbuf_text(&model));
     status_t status = wrk_model_build_layers(job->model, input, root_p, output_p);
     spec_job_free(job);
     strbuf_release(&model);
@@ -36,9 +31,7 @@ static status_t layers_build(const char *layers, const wrk_shape_t *input, gd_mo
 static gd_module_t *config_build(const char *file, const char *with, const wrk_shape_t *input, wrk_shape_t *output_p,
                                  int64_t *context_p)
 {
-    char model[1024];
-    (void)snprintf(model, sizeof(model), "  file: %s/configs/models/%s\n  with: {%s}\n", source_folder(), file, with);
-    spec_job_t *job = job_parse(model);
+    spec_job_t *job = model_config_parse(file, with);
     gd_module_t *root = NULL;
     assert_ok(wrk_model_build_layers(job->model, input, &root, output_p));
     if (context_p != NULL) {
@@ -46,21 +39,6 @@ static gd_module_t *config_build(const char *file, const char *with, const wrk_s
     }
     spec_job_free(job);
     return root;
-}
-
-static status_t numel_add(const char *full_name, gd_parameter_t *parameter, gd_module_t *owner, void *arg)
-{
-    (void)full_name;
-    (void)owner;
-    *(int64_t *)arg += parameter->is_buffer ? 0 : gd_tensor_numel(parameter->tensor);
-    return ST_OK;
-}
-
-static int64_t parameters_count(gd_module_t *root)
-{
-    int64_t n = 0;
-    assert_ok(gd_module_visit(root, numel_add, &n));
-    return n;
 }
 
 static void the_nanogpt_recipe_has_its_parameters(void **state)
@@ -72,7 +50,7 @@ static void the_nanogpt_recipe_has_its_parameters(void **state)
                                      &tokens, &output, &context);
 
     /* nanoGPT reports 0.80M: 795,904 without the 64 · 128 positions. */
-    assert_int_equal(parameters_count(root), 795904 + 64 * 128);
+    assert_int_equal(model_numel(root), 795904 + 64 * 128);
     assert_int_equal(output.n_dims, 2);
     assert_int_equal(output.size[0], 64);
     assert_int_equal(output.size[1], 65);
@@ -82,7 +60,7 @@ static void the_nanogpt_recipe_has_its_parameters(void **state)
     /* With biases, and GPT-2's count by formula: 12 C² + 13 C a layer, VC + TC + 2 C. */
     root = config_build("gpt.yaml", "vocabulary: 65, context: 64, width: 128, heads: 4, layers: 4, bias: true", &tokens,
                         &output, NULL);
-    assert_int_equal(parameters_count(root), 4 * (12 * 128 * 128 + 13 * 128) + (65 + 64 + 2) * 128);
+    assert_int_equal(model_numel(root), 4 * (12 * 128 * 128 + 13 * 128) + (65 + 64 + 2) * 128);
     (void)gd_module_unref(root);
 }
 
@@ -91,14 +69,14 @@ static void the_image_models_have_their_parameters(void **state)
     (void)state;
     wrk_shape_t output = {0};
     gd_module_t *root = config_build("lenet.yaml", "", &image, &output, NULL);
-    assert_int_equal(parameters_count(root), 421834);
+    assert_int_equal(model_numel(root), 421834);
     assert_int_equal(output.n_dims, 1);
     assert_int_equal(output.size[0], 10);
     assert_int_equal(gd_module_statistics_size(root), 2 * (32 + 64));
     (void)gd_module_unref(root);
 
     root = config_build("mlp.yaml", "", &image, &output, NULL);
-    assert_int_equal(parameters_count(root), 784 * 256 + 256 + 256 * 256 + 256 + 256 * 10 + 10);
+    assert_int_equal(model_numel(root), 784 * 256 + 256 + 256 * 256 + 256 + 256 * 10 + 10);
     assert_int_equal(output.size[0], 10);
     (void)gd_module_unref(root);
 }

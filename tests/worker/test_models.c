@@ -10,31 +10,13 @@
 #include "gradd/nn.h"
 #include "worker/model.h"
 
-/* configs/models/<file> with some of its parameters replaced ("width: 8, …"). */
-static spec_job_t *config_parse(const char *file, const char *with)
-{
-    strbuf_t model = {0};
-    strbuf_appendf(&model, "  file: %s/configs/models/%s\n  with: {%s}\n", source_folder(), file, with);
-    spec_job_t *job = model_job_parse(file, strbuf_text(&model));
-    strbuf_release(&model);
-    return job;
-}
-
 static gd_module_t *config_build(const char *file, const char *with, const wrk_shape_t *input, wrk_shape_t *output_p)
 {
-    spec_job_t *job = config_parse(file, with);
+    spec_job_t *job = model_config_parse(file, with);
     gd_module_t *root = NULL;
     assert_ok(wrk_model_build_layers(job->model, input, &root, output_p));
     spec_job_free(job);
     return root;
-}
-
-static status_t numel_add(const char *full_name, gd_parameter_t *parameter, gd_module_t *owner, void *arg)
-{
-    (void)full_name;
-    (void)owner;
-    *(int64_t *)arg += parameter->is_buffer ? 0 : gd_tensor_numel(parameter->tensor);
-    return ST_OK;
 }
 
 static const wrk_shape_t photo = {.dtype = GD_DTYPE_F32, .n_dims = 3, .size = {3, 224, 224}};
@@ -80,9 +62,8 @@ static void every_model_has_its_published_number_of_parameters(void **state)
     bool before = gd_meta_set_enabled(true);
     for (size_t i = 0; i < sizeof(models) / sizeof(models[0]); i++) {
         wrk_shape_t output = {0};
-        int64_t n = 0;
         gd_module_t *root = config_build(models[i].file, models[i].with, models[i].input, &output);
-        assert_ok(gd_module_visit(root, numel_add, &n));
+        const int64_t n = model_numel(root);
         if (n != models[i].n_parameters || output.size[output.n_dims - 1] != models[i].n_outputs) {
             fail_msg("%s {%s}: %lld parameters, %lld outputs", models[i].file, models[i].with, (long long)n,
                      (long long)output.size[output.n_dims - 1]);

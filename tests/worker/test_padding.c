@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "gradd/context.h"
-#include "tests/support/fixture.h"
+#include "tests/worker/model_jobs.h"
 #include "worker/model.h"
 
 static const wrk_shape_t tokens = {.dtype = GD_DTYPE_I64, .n_dims = 1, .size = {8}};
@@ -15,24 +15,9 @@ static const wrk_shape_t vectors = {.dtype = GD_DTYPE_F32, .n_dims = 2, .size = 
 /* Builds `model`, the members of a job's model; the first of them is on line 2. */
 static status_t build(const char *model, const wrk_shape_t *input, gd_module_t **root_p)
 {
-    const char *source = getenv("GRADD_SOURCE");
-    strbuf_t text = {0};
-    spec_problems_t problems = {0};
-    spec_job_t *job = NULL;
-    strbuf_appendf(&text, "model:\n%sdata: {train: {text: {path: %s/README.md, context: 8}}}\n", model,
-                   source != NULL ? source : ".");
-    strbuf_append(&text, "training: {steps: 1, batch: 2, optimizer: {sgd: {lr: 1}}}\n");
-    const spec_source_t job_source = {.text = strbuf_text(&text), .text_length = text.length};
-    status_t status = spec_job_parse(&job_source, &job, &problems);
-    if (status != ST_OK) {
-        strbuf_clear(&text);
-        spec_problems_format(&problems, &text);
-        fail_msg("%s", strbuf_text(&text));
-    }
-    status = wrk_model_build_layers(job->model, input, root_p, NULL);
-    spec_problems_release(&problems);
+    spec_job_t *job = model_job_parse(NULL, model);
+    status_t status = wrk_model_build_layers(job->model, input, root_p, NULL);
     spec_job_free(job);
-    strbuf_release(&text);
     return status;
 }
 

@@ -8,31 +8,16 @@
 #include "gradd/safetensors.h"
 #include "tests/worker/session_runs.h"
 
-static spec_job_t *job_load(const char *name)
-{
-    static char text[4096];
-    char path[64];
-    char directory[512];
-    (void)snprintf(directory, sizeof(directory), "%s", fixture_golden("runs"));
-    (void)snprintf(path, sizeof(path), "runs/%s.yaml", name);
-    FILE *file = fopen(fixture_golden(path), "r");
-    assert_non_null(file);
-    const size_t length = fread(text, 1, sizeof(text), file);
-    assert_int_equal(fclose(file), 0);
-    spec_source_t source = {.text = text, .text_length = length, .directory = directory};
-    spec_problems_t problems = {0};
-    spec_job_t *job = NULL;
-    assert_ok(spec_job_parse(&source, &job, &problems));
-    spec_problems_release(&problems);
-    return job;
-}
-
 static void compare_with_pytorch(const char *name, int n_ranks)
 {
     static run_t run;
     static char hash[HASH_SHA256_HEX_SIZE];
     gd_safetensors_t *golden = NULL;
-    spec_job_t *job = job_load(name);
+    char directory[512];
+    char file_name[64];
+    (void)snprintf(directory, sizeof(directory), "%s", fixture_golden("runs"));
+    (void)snprintf(file_name, sizeof(file_name), "%s.yaml", name);
+    spec_job_t *job = job_text_read(directory, file_name, NULL);
     assert_ok(gd_safetensors_open(fixture_golden("runs/losses.safetensors"), &golden));
     const gd_safetensors_entry_t *theirs = gd_safetensors_find(golden, name);
     assert_non_null(theirs);

@@ -181,34 +181,9 @@ static void tables_that_do_not_fit_are_refused(void **state)
 static spec_job_t *job_open(const char *name, const char *const *set)
 {
     char directory[512];
-    char path[1024];
     const char *source_folder = getenv("GRADD_SOURCE");
     (void)snprintf(directory, sizeof(directory), "%s/configs/jobs", source_folder != NULL ? source_folder : ".");
-    (void)snprintf(path, sizeof(path), "%s/%s", directory, name);
-    FILE *file = fopen(path, "rb");
-    char text[8192];
-    assert_non_null(file);
-    const size_t length = fread(text, 1, sizeof(text), file);
-    (void)fclose(file);
-    spec_pair_t pairs[8];
-    char keys[8][64];
-    int n = 0;
-    for (; set[n] != NULL; n++) {
-        const char *sign = strchr(set[n], '=');
-        (void)snprintf(keys[n], sizeof(keys[0]), "%.*s", (int)(sign - set[n]), set[n]);
-        pairs[n] = (spec_pair_t){keys[n], sign + 1};
-    }
-    const spec_source_t source = {
-        .text = text, .text_length = length, .file_name = name, .directory = directory, .set = pairs, .n_set = n};
-    spec_problems_t problems = {0};
-    spec_job_t *job = NULL;
-    if (spec_job_parse(&source, &job, &problems) != ST_OK) {
-        strbuf_t report = {0};
-        spec_problems_format(&problems, &report);
-        fail_msg("%s", strbuf_text(&report));
-    }
-    spec_problems_release(&problems);
-    return job;
+    return job_text_read(directory, name, set);
 }
 
 /* The first steps on 1, 2 and 4 ranks: the same bits. Takes the job. */

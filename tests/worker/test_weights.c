@@ -12,16 +12,6 @@
 #include "tests/worker/session_runs.h"
 #include "worker/model.h"
 
-static spec_job_t *job_parse(const char *text)
-{
-    spec_source_t source = {.text = text, .text_length = strlen(text)};
-    spec_problems_t problems = {0};
-    spec_job_t *job = NULL;
-    assert_ok(spec_job_parse(&source, &job, &problems));
-    spec_problems_release(&problems);
-    return job;
-}
-
 /* A model file with PyTorch's weights (tests/golden/make_weights.py) gives PyTorch's logits. */
 static void compare_with_pytorch(const char *name, const char *file, const char *with, const char *options)
 {
@@ -36,7 +26,7 @@ static void compare_with_pytorch(const char *name, const char *file, const char 
                    "data: {train: {text: {path: %s/README.md, context: 8}}}\n"
                    "training: {steps: 1, batch: 2, optimizer: {sgd: {lr: 1}}}\n",
                    source, file, with, fixture_golden(path), options, source);
-    spec_job_t *job = job_parse(yaml);
+    spec_job_t *job = job_text_parse(yaml, NULL, NULL, NULL);
     gd_safetensors_t *golden = NULL;
     gd_module_t *root = NULL;
     gd_tensor_t *x = NULL;
