@@ -27,7 +27,9 @@ const spec_rule_t spec_rules[] = {
     {"JobSpec.evaluation", .help = "When the model is measured on data.validation."},
     {"JobSpec.checkpoint", .help = "When the state is saved, and how many saved states are kept."},
     {"JobSpec.restart", .help = "What happens after a failure."},
-    {"JobSpec.generate", .help = "Text sampled from the trained model when the job ends; for text data."},
+    {"JobSpec.generate",
+     .help = "Text sampled from the trained model when the job ends: for text data, what continues the prompt; for "
+             "sequences whose targets are texts, the answer to it."},
 
     {"Resources.workers", WITHIN(1, 65536), .unit = "processes", .help = "Workers, one process per device."},
     {"Resources.device", .help = "Kind of device that the workers compute on."},
@@ -551,8 +553,10 @@ const spec_rule_t spec_rules[] = {
     {"Restart.grace", .flags = SPEC_DURATION | SPEC_HAS_MIN | SPEC_HAS_MAX, .min = 0, .max = 86400000,
      .help = "Time between asking a job to stop and killing it."},
 
-    {"Generate.prompt", .default_text = "a line break", .help = "Text that the sample continues."},
-    {"Generate.tokens", WITHIN(1, 100000), .unit = "tokens", .help = "Length of the sample."},
+    {"Generate.prompt", .default_text = "a line break",
+     .help = "Text that the sample continues; for sequences, the source that is answered (needed)."},
+    {"Generate.tokens", WITHIN(1, 100000), .unit = "tokens",
+     .help = "Length of the sample. An answer ends at its end, and has no more tokens than sequences.target_length."},
     {"Generate.temperature", WITHIN(0, 100), .help = "Spread of the choice; 0: always the most likely token."},
     {"Generate.top_k", WITHIN(0, MAX_SIDE * 1024.0), .unit = "tokens",
      .help = "Choose among so many of the most likely; 0: among all."},

@@ -519,8 +519,14 @@ static void check_data(checker_t *checker, bool has_files)
     bool is_text = train == NULL || train->kind_case == GRADD__V1__DATASET__KIND__NOT_SET ||
                    train->kind_case == GRADD__V1__DATASET__KIND_TEXT ||
                    (train->kind_case == GRADD__V1__DATASET__KIND_TOKENS && train->tokens->tokenizer != NULL);
-    if (job->generate != NULL && !is_text) {
-        complain(checker, "generate", "only for text data, or tokens with a tokenizer");
+    const bool has_answers = train != NULL && train->kind_case == GRADD__V1__DATASET__KIND_SEQUENCES &&
+                             train->sequences != NULL && !train->sequences->classes;
+    if (job->generate != NULL && !is_text && !has_answers) {
+        complain(checker, "generate",
+                 "only for text data, tokens with a tokenizer, or sequences whose targets are texts");
+    }
+    if (job->generate != NULL && has_answers && !is_given(checker, "generate", "prompt")) {
+        complain(checker, "generate.prompt", "is needed: the text that the encoder reads");
     }
 }
 

@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* generate: text sampled token by token from the trained model, with a context that slides. Its random numbers are of
- * purpose 4 at (seed, last step): the same text from the same parameters. */
+/*
+ * generate: text sampled token by token from the trained model, with a context that slides; of data whose samples are
+ * texts and their answers, the answer to the prompt, which an encoder reads, up to the token that ends it. Random
+ * numbers are of purpose 4 at (seed, last step): the same text from the same parameters.
+ */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -75,14 +78,23 @@ static status_t logits_get(const wrk_session_t *session, const int64_t *tokens, 
     if (status != ST_OK) {
         return status;
     }
-    const float *data = gd_tensor_data(y);
-    memcpy(out, data + (n - 1) * session->n_outputs, (size_t)session->n_outputs * sizeof(float));
+    const int64_t n_rows = gd_tensor_numel(y) / session->n_outputs; /* a decoder's are fewer than the tokens */
+    if (n_rows < 1 || gd_tensor_dim(y, -1) != session->n_outputs) {
+        strbuf_t text = {0};
+        gd_tensor_format_shape(y, &text);
+        status = ST_FAIL(ST_ERR_SHAPE, "the model makes %s of %lld tokens, no logits [1, T, %lld]", strbuf_text(&text),
+                         (long long)n, (long long)session->n_outputs);
+        strbuf_release(&text);
+    } else {
+        const float *data = gd_tensor_data(y);
+        memcpy(out, data + (n_rows - 1) * session->n_outputs, (size_t)session->n_outputs * sizeof(float));
+    }
     (void)gd_tensor_unref(y);
-    return ST_OK;
+    return status;
 }
 
 /* The prompt's tokens with room for n_new more (mem_free); where the job gives none, which proto fills with a line
- * break: that, or else token 0. */
+ * break: that, or else token 0. (Of an answer's job it is given: see proto/spec_check.c.) */
 static status_t prompt_encode(const wrk_session_t *session, const char *prompt, int64_t n_new, int64_t **tokens_p,
                               int64_t *n_p)
 {
@@ -110,9 +122,22 @@ static status_t prompt_encode(const wrk_session_t *session, const char *prompt, 
     return ST_OK;
 }
 
-static status_t tokens_generate(wrk_session_t *session, const Gradd__V1__Generate *generate, int64_t *tokens, int64_t n,
-                                int64_t n_new)
+/* What no answer has isn't drawn. */
+static void answer_mask(const wrk_answer_t *answer, float *logits, int64_t n_outputs)
 {
+    const int64_t never[2] = {answer->padding, answer->begin};
+    for (int i = 0; i < 2; i++) {
+        if (never[i] >= 0 && never[i] < n_outputs && never[i] != answer->end) {
+            logits[never[i]] = -INFINITY;
+        }
+    }
+}
+
+/* Draws up to *n_new_p tokens behind tokens[n]; *n_new_p: those before the end of an answer. */
+static status_t tokens_generate(wrk_session_t *session, const Gradd__V1__Generate *generate, int64_t *tokens, int64_t n,
+                                int64_t *n_new_p)
+{
+    const wrk_answer_t *answer = wrk_dataset_answer(session->train);
     int64_t context = wrk_dataset_input(session->train)->numel;
     float *logits = mem_alloc(2 * (size_t)session->n_outputs * sizeof(float));
     if (logits == NULL) {
@@ -121,16 +146,24 @@ static status_t tokens_generate(wrk_session_t *session, const Gradd__V1__Generat
     gd_rng_set_position(session->job->seed, (uint32_t)session->step, 0);
     gd_rng_key_t key = gd_rng_key((uint32_t)hash_fnv1a_text("generate"), PURPOSE_SAMPLING);
     status_t status = ST_OK;
-    for (int64_t i = 0; i < n_new && status == ST_OK; i++) {
+    int64_t i = 0;
+    for (; i < *n_new_p && status == ST_OK; i++) {
         int64_t length = n + i < context ? n + i : context;
         status = logits_get(session, tokens + n + i - length, length, logits);
         if (status == ST_OK) {
             uint32_t word[4];
             gd_philox(&key, (uint32_t)i, word);
+            if (answer != NULL) {
+                answer_mask(answer, logits, session->n_outputs);
+            }
             tokens[n + i] =
                 token_draw(logits, session->n_outputs, generate, gd_rng_unit(word[0]), logits + session->n_outputs);
         }
+        if (status == ST_OK && answer != NULL && tokens[n + i] == answer->end) {
+            break;
+        }
     }
+    *n_new_p = i;
     mem_free(logits);
     return status;
 }
@@ -157,21 +190,27 @@ status_t wrk_session_generate_check(const wrk_session_t *session)
 status_t wrk_session_generate(wrk_session_t *session, char **text_p)
 {
     const Gradd__V1__Generate *generate = session->job->generate;
-    int64_t n_new = generate->tokens < 0 ? 0 : generate->tokens > MAX_GENERATED ? MAX_GENERATED : generate->tokens;
+    const wrk_answer_t *answer = wrk_dataset_answer(session->train);
+    const int64_t most = answer != NULL ? answer->n_most : MAX_GENERATED;
+    int64_t n_new = generate->tokens < 0 ? 0 : generate->tokens > most ? most : generate->tokens;
     int64_t n = 0;
     int64_t *tokens = NULL;
     bool was_training = gd_training_set(false);
     bool was_recording = gd_grad_set_enabled(false);
     status_t status = prompt_encode(session, generate->prompt, n_new, &tokens, &n);
     if (status == ST_OK) {
-        status = tokens_generate(session, generate, tokens, n, n_new);
+        status = tokens_generate(session, generate, tokens, n, &n_new);
     }
     (void)gd_grad_set_enabled(was_recording);
     (void)gd_training_set(was_training);
     if (status == ST_OK) {
         strbuf_t raw = {0};
         strbuf_t text = {0};
-        wrk_dataset_decode(session->train, tokens, n + n_new, &raw);
+        if (answer != NULL) {
+            wrk_dataset_decode(session->train, tokens + n, n_new, &raw);
+        } else {
+            wrk_dataset_decode(session->train, tokens, n + n_new, &raw);
+        }
         wrk_text_append(&text, strbuf_text(&raw), raw.length);
         *text_p = raw.is_failed ? NULL : strbuf_detach(&text);
         if (*text_p == NULL) {

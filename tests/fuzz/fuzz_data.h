@@ -5,10 +5,12 @@
 
 #include <stdlib.h>
 
+#include "base/mem.h"
 #include "tests/fuzz/fuzz_file.h"
 #include "worker/data/dataset.h"
 
-/* Opens the dataset, for a loss that ignores label -1, reads its first samples and its last, and closes it. */
+/* Opens the dataset, for a loss that ignores label -1, reads its first samples and its last, writes and reads text
+ * with its vocabulary, and closes it. */
 static inline void fuzz_dataset_run(const Gradd__V1__Dataset *spec)
 {
     static const int64_t MAX_SAMPLE = 1 << 24;
@@ -30,6 +32,18 @@ static inline void fuzz_dataset_run(const Gradd__V1__Dataset *spec)
         }
         free(input);
         free(target);
+    }
+    if (wrk_dataset_is_text(dataset)) {
+        static const int64_t numbers[] = {-1, 0, 1, 2, 3, 4, 5, 1 << 24};
+        int64_t *tokens = NULL;
+        int64_t n = 0;
+        strbuf_t text = {0};
+        if (wrk_dataset_encode(dataset, "ab\n\xc3\xa4", 5, &tokens, &n) == ST_OK) {
+            wrk_dataset_decode(dataset, tokens, n, &text);
+            mem_free(tokens);
+        }
+        wrk_dataset_decode(dataset, numbers, sizeof(numbers) / sizeof(numbers[0]), &text);
+        strbuf_release(&text);
     }
     (void)wrk_dataset_check_classes(dataset, 2);
     wrk_dataset_close(dataset);

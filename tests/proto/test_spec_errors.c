@@ -333,7 +333,8 @@ static void data_that_is_not_there_is_missed_at_submit(void **state)
                     "job.yaml:3:25: data.train.idx.images: /etc/no/images.gz: no such file\n"
                     "job.yaml:3:47: data.train.idx.labels: /etc/passwd/x: no such file\n"
                     "job.yaml:4:15: data.validation: must be of the same kind as data.train\n"
-                    "job.yaml:6:11: generate: only for text data, or tokens with a tokenizer\n");
+                    "job.yaml:6:11: generate: only for text data, tokens with a tokenizer, or sequences "
+                    "whose targets are texts\n");
     assert_problems(MODEL "data:\n"
                           "  train: {text: {path: \"nothing-*.txt\"}}\n" TRAINING,
                     "job.yaml:3:17: data.train.text: context is needed, for the model has no position_embedding\n"
@@ -345,6 +346,11 @@ static void data_that_is_not_there_is_missed_at_submit(void **state)
                     "job.yaml:1:39: model.weights.ignore: expected a list such as [3], got \"3\"\n");
     assert_problems(MODEL "data: {train: {idx: {images: /etc, labels: /etc/group}}}\n" TRAINING,
                     "job.yaml:2:30: data.train.idx.images: /etc: a folder; a file is wanted\n");
+    assert_problems(MODEL
+                    "data: {train: {sequences: {path: /dev/null, source: a, target: b, length: 3, target_length: 3}}}\n"
+                    "training: {steps: 9, batch: 6, optimizer: {sgd: {lr: 1}}}\n"
+                    "generate: {temperature: 0}\n",
+                    "job.yaml:4:11: generate.prompt: is needed: the text that the encoder reads\n");
 }
 
 static void layers_are_checked_among_each_other(void **state)

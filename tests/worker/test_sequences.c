@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/mem.h"
 #include "proto/spec.h"
 #include "tests/worker/dataset_specs.h"
 #include "tests/worker/session_runs.h"
@@ -54,6 +55,78 @@ static void texts_are_filled_up_cut_and_shifted(void **state)
     sample_check(validation, 0, (const int64_t[]){6, 5, 0, 0, 1, 5, 3}, (const int64_t[]){5, 3, 2});
     wrk_dataset_close(validation);
     wrk_dataset_close(train);
+}
+
+/* What a decoder is asked, and its answer read, of every kind of token. */
+static void texts_are_encoded_and_answers_decoded(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *fields, *text;
+        int64_t source[6], answer[4];
+        const char *read;
+    } cases[] = {
+        {"", "ac?", {5, 7, 3, 0, 1}, {6, 3, 2, 0}, "b\xef\xbf\xbd"},
+        {", marks: true", "abcab", {1, 5, 6, 2, 1}, {1, 5, 99, -1}, "a"},
+        {", tokens: bytes", "\xc3\xa4", {0xc3 + 4, 0xa4 + 4, 0, 0, 1}, {'h' + 4, 0xff + 4, 2, 0}, "h\xff"},
+    };
+    (void)file_write_text("t.csv", "to,from\nba,ab\n\"c,c\",acacac\n,b\n");
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        char yaml[256];
+        wrk_dataset_t *dataset = NULL;
+        int64_t *tokens = NULL;
+        int64_t n = 0;
+        strbuf_t text = {0};
+        (void)snprintf(yaml, sizeof(yaml),
+                       "sequences: {path: t.csv, source: from, target: to, length: 4, target_length: 3%s}",
+                       cases[i].fields);
+        assert_ok(dataset_open(yaml, NULL, &dataset));
+        assert_true(wrk_dataset_is_text(dataset));
+        assert_int_equal(wrk_dataset_answer(dataset)->n_most, 3);
+
+        assert_ok(wrk_dataset_encode(dataset, cases[i].text, strlen(cases[i].text), &tokens, &n));
+        wrk_dataset_decode(dataset, cases[i].answer, 4, &text);
+
+        assert_int_equal(n, 5);
+        assert_memory_equal(tokens, cases[i].source, 5 * sizeof(*tokens));
+        assert_string_equal(strbuf_text(&text), cases[i].read);
+        mem_free(tokens);
+        tokens = NULL;
+        if (i == 0) {
+            assert_fails(wrk_dataset_encode(dataset, "a\xff", 2, &tokens, &n), ST_ERR_DATA,
+                         "offset 1 of the text: byte 0xff is not UTF-8");
+        }
+        strbuf_release(&text);
+        wrk_dataset_close(dataset);
+    }
+}
+
+static void a_tokenizers_answers_are_decoded(void **state)
+{
+    (void)state;
+    char yaml[600];
+    wrk_dataset_t *dataset = NULL;
+    int64_t *tokens = NULL;
+    int64_t n = 0;
+    int64_t x[20];
+    const int64_t index = 0;
+    strbuf_t text = {0};
+    (void)file_write_text("t.csv", "from,to\nthe king,\"good, my lord!\"\n");
+    (void)snprintf(
+        yaml, sizeof(yaml),
+        "sequences: {path: t.csv, source: from, target: to, length: 6, target_length: 14, tokenizer: \"%s\"}",
+        fixture_golden("tokenizer-bert.json"));
+    assert_ok(dataset_open(yaml, NULL, &dataset));
+    assert_ok(wrk_dataset_encode(dataset, "The King", 8, &tokens, &n));
+    int64_t target[14];
+    assert_ok(wrk_dataset_read(dataset, &index, 1, x, target));
+    assert_int_equal(n, 7);
+    assert_memory_equal(tokens, x, 7 * sizeof(*x));
+    wrk_dataset_decode(dataset, target, 14, &text);
+    assert_string_equal(strbuf_text(&text), "good, my lord!");
+    strbuf_release(&text);
+    mem_free(tokens);
+    wrk_dataset_close(dataset);
 }
 
 static void classes_and_marks(void **state)
@@ -249,10 +322,11 @@ static void a_text_is_classified_by_what_is_no_padding(void **state)
     spec_job_free(job);
 }
 
+/* And its answers are greedy, or drawn: the same on any number of ranks. */
 static void a_decoder_learns_to_read_backwards(void **state)
 {
     (void)state;
-    static const char *const set[] = {NULL};
+    static const char *const set[] = {"generate={prompt: \"3145926\", temperature: 0}", NULL};
     spec_job_t *job = job_open("digits-backwards.yaml", set);
     memset(&first, 0, sizeof(first));
     run_ok(job, 2, &first);
@@ -261,14 +335,45 @@ static void a_decoder_learns_to_read_backwards(void **state)
                   run_point(&first, "validation_accuracy", first.result.step));
     assert_true(run_point(&first, "validation_loss", first.result.step) < 0.1);
     assert_true(run_point(&first, "validation_accuracy", first.result.step) > 0.97);
+    assert_string_equal(first.text, "6295413");
     run_folder_clear();
     spec_job_free(job);
+}
+
+static void answers_are_drawn_alike_on_any_number_of_ranks(void **state)
+{
+    (void)state;
+    static const char *const greedy[] = {"training.steps=20", "generate={prompt: \"12\", temperature: 0}", NULL};
+    static const char *const hot[] = {"training.steps=20", "generate={prompt: \"12\", temperature: 20, top_k: 5}",
+                                      NULL};
+    static const char *const one[] = {"training.steps=20", "generate={prompt: \"12\", temperature: 20, tokens: 1}",
+                                      NULL};
+    static const char *const *const sets[] = {greedy, hot, one};
+    char texts[3][64];
+    for (int i = 0; i < 3; i++) {
+        spec_job_t *job = job_open("digits-backwards.yaml", sets[i]);
+        for (int ranks = 1; ranks <= 2; ranks++) {
+            memset(&first, 0, sizeof(first));
+            run_ok(job, ranks, &first);
+            assert_true(strlen(first.text) < sizeof(texts[0]));
+            if (ranks == 2) {
+                assert_string_equal(first.text, texts[i]);
+            }
+            (void)snprintf(texts[i], sizeof(texts[0]), "%s", first.text);
+            run_folder_clear();
+        }
+        spec_job_free(job);
+    }
+    assert_true(strlen(texts[0]) <= 8 && strlen(texts[2]) <= 3);
+    assert_string_not_equal(texts[0], texts[1]);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(texts_are_filled_up_cut_and_shifted),
+        TEST(texts_are_encoded_and_answers_decoded),
+        TEST(a_tokenizers_answers_are_decoded),
         TEST(classes_and_marks),
         TEST(tokens_of_a_tokenizer),
         TEST(marks_are_those_of_the_tokenizer),
@@ -277,6 +382,7 @@ int main(void)
         TEST(drawn_slopes_do_not_depend_on_the_layout),
         TEST(a_text_is_classified_by_what_is_no_padding),
         TEST(a_decoder_learns_to_read_backwards),
+        TEST(answers_are_drawn_alike_on_any_number_of_ranks),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -274,6 +274,11 @@ status_t wrk_dataset_read(const wrk_dataset_t *dataset, const int64_t *indices, 
     return wrk_dataset_read_plan(dataset, &plan, NULL, inputs, targets);
 }
 
+const wrk_answer_t *wrk_dataset_answer(const wrk_dataset_t *dataset)
+{
+    return dataset->answer;
+}
+
 void wrk_dataset_decode(const wrk_dataset_t *dataset, const int64_t *tokens, int64_t n, strbuf_t *text)
 {
     if (wrk_dataset_is_text(dataset)) {
@@ -285,7 +290,8 @@ status_t wrk_dataset_encode(const wrk_dataset_t *dataset, const char *text, size
                             int64_t *n_tokens_p)
 {
     if (!wrk_dataset_is_text(dataset)) {
-        return ST_FAIL(ST_ERR_STATE, "only a text dataset, or tokens with a tokenizer, encodes text");
+        return ST_FAIL(ST_ERR_STATE,
+                       "only text, tokens with a tokenizer and sequences with texts as targets encode text");
     }
     return dataset->ops->encode_text(dataset, text, length, tokens_p, n_tokens_p);
 }

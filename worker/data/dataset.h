@@ -114,7 +114,16 @@ status_t wrk_dataset_read_plan(const wrk_dataset_t *dataset, const wrk_plan_t *p
 status_t wrk_dataset_read(const wrk_dataset_t *dataset, const int64_t *indices, int64_t n, void *inputs, void *targets);
 
 /* ---- text only ---- */
-/* Appends the bytes that tokens stand for, nothing for one outside the vocabulary. */
+/* What answers to a text are made of, where samples are a text and its answer. */
+typedef struct wrk_answer {
+    int64_t padding, begin; /* tokens that no answer has */
+    int64_t end;            /* the one behind an answer */
+    int64_t n_most;         /* tokens, with the end */
+} wrk_answer_t;
+/* NULL: text goes on. Else wrk_dataset_encode gives a text as a sample's input has it, filled up, with `begin` behind
+ * it, and wrk_dataset_decode what an answer's tokens stand for. Borrowed. */
+const wrk_answer_t *wrk_dataset_answer(const wrk_dataset_t *dataset);
+/* Appends the bytes that tokens stand for, nothing for one outside the vocabulary or one that no text has. */
 void wrk_dataset_decode(const wrk_dataset_t *dataset, const int64_t *tokens, int64_t n, strbuf_t *text);
 /* *tokens_p: mem_free. ST_ERR_DATA names the byte offset of what is not in the vocabulary. */
 status_t wrk_dataset_encode(const wrk_dataset_t *dataset, const char *text, size_t length, int64_t **tokens_p,

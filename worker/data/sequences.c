@@ -32,6 +32,7 @@ typedef struct sequences {
     int64_t special[N_SPECIAL]; /* padding, begin, end; -1: none */
     int64_t length, target_length;
     bool has_classes, marks_source;
+    wrk_answer_t answer;
     wrk_ids_t ids;
     int64_t *start;    /* [2 rows + 1] in ids: of each row's source and target */
     int32_t *labels;   /* [rows] */
@@ -128,9 +129,6 @@ static status_t sequences_check_classes(const wrk_dataset_t *dataset, int64_t n_
     return ST_FAIL(ST_ERR_DATA, "%s: %lld %s; the model has %lld", s->path, (long long)dataset->n_classes,
                    s->has_classes ? "classes" : "tokens", (long long)n_classes);
 }
-
-static const wrk_dataset_ops_t sequences_ops = {
-    .close = sequences_close, .read = sequences_read, .check_classes = sequences_check_classes};
 
 /* ---- the table ---- */
 
@@ -372,20 +370,20 @@ static status_t id_add(wrk_ids_t *ids, int32_t id)
     return ST_OK;
 }
 
-static status_t text_encode(sequences_t *s, const char *text)
+static status_t text_encode(const sequences_t *s, const char *text, wrk_ids_t *ids)
 {
     status_t status = ST_OK;
     if (s->tokenizer != NULL) {
-        return wrk_tokenizer_encode(s->tokenizer, text, strlen(text), &s->ids);
+        return wrk_tokenizer_encode(s->tokenizer, text, strlen(text), ids);
     }
     if (s->code_point == NULL) {
         for (; *text != '\0' && status == ST_OK; text++) {
-            status = id_add(&s->ids, FIRST_OWN + (int32_t)(unsigned char)*text);
+            status = id_add(ids, FIRST_OWN + (int32_t)(unsigned char)*text);
         }
         return status;
     }
     for (int32_t c = character_next(&text); c > 0 && status == ST_OK; c = character_next(&text)) {
-        status = id_add(&s->ids, character_token(s, c));
+        status = id_add(ids, character_token(s, c));
     }
     return status;
 }
@@ -400,10 +398,10 @@ static status_t rows_encode(sequences_t *s)
     }
     for (int64_t row = 0; row < n && status == ST_OK; row++) {
         s->start[2 * row] = s->ids.n;
-        status = text_encode(s, s->sources.item[row]);
+        status = text_encode(s, s->sources.item[row], &s->ids);
         s->start[2 * row + 1] = s->ids.n;
         if (status == ST_OK && !s->has_classes) {
-            status = text_encode(s, s->targets.item[row]);
+            status = text_encode(s, s->targets.item[row], &s->ids);
         }
         if (status != ST_OK) {
             status = status_add_context(status, "%s: line %lld", s->files[row], (long long)s->lines[row]);
@@ -415,6 +413,87 @@ static status_t rows_encode(sequences_t *s)
     }
     return status;
 }
+
+/* ---- texts of their own, and answers ---- */
+
+/* The source's tokens as a sample has them, and behind them the token that an answer begins with. */
+static status_t sequences_encode(const wrk_dataset_t *dataset, const char *text, size_t length, int64_t **tokens_p,
+                                 int64_t *n_tokens_p)
+{
+    const sequences_t *s = (const sequences_t *)dataset;
+    wrk_ids_t ids = {0};
+    char *copy = mem_zalloc(length + 1);
+    int64_t *tokens = mem_calloc((size_t)s->length + 1, sizeof(*tokens));
+    status_t status =
+        copy != NULL && tokens != NULL ? ST_OK : ST_FAIL(ST_ERR_NOMEM, "%lld tokens", (long long)s->length);
+    if (status == ST_OK) {
+        memcpy(copy, text, length);
+        const char *at = copy;
+        for (int32_t c = 1; s->code_point != NULL && c != 0 && status == ST_OK;) {
+            c = character_next(&at);
+            status = c >= 0 ? ST_OK
+                            : ST_FAIL(ST_ERR_DATA, "offset %lld of the text: byte 0x%02x is not UTF-8",
+                                      (long long)(at - copy), (unsigned char)*at);
+        }
+    }
+    if (status == ST_OK) {
+        status = text_encode(s, copy, &ids);
+    }
+    mem_free(copy);
+    if (status == ST_OK) {
+        part_fill(s, s->marks_source ? s->special[TOKEN_BEGIN] : -1, ids.item, ids.n,
+                  s->marks_source ? s->special[TOKEN_END] : -1, tokens, s->length);
+        tokens[s->length] = s->special[TOKEN_BEGIN];
+        *tokens_p = tokens;
+        *n_tokens_p = s->length + 1;
+    } else {
+        mem_free(tokens);
+    }
+    wrk_ids_release(&ids);
+    return status;
+}
+
+static void own_decode(const sequences_t *s, int64_t token, strbuf_t *out)
+{
+    char bytes[WRK_UTF8_MAX] = {(char)(token - FIRST_OWN)};
+    if (token == TOKEN_UNKNOWN) {
+        strbuf_append(out, "\xef\xbf\xbd"); /* U+FFFD, the replacement character */
+    } else if (token >= FIRST_OWN && token < s->n_vocabulary) {
+        const int n = s->code_point != NULL ? wrk_utf8_encode(s->code_point[token - FIRST_OWN], bytes) : 1;
+        strbuf_append_bytes(out, bytes, (size_t)n);
+    }
+}
+
+static void sequences_decode(const wrk_dataset_t *dataset, const int64_t *tokens, int64_t n, strbuf_t *out)
+{
+    const sequences_t *s = (const sequences_t *)dataset;
+    int64_t *kept = mem_calloc((size_t)n + 1, sizeof(*kept));
+    int64_t n_kept = 0;
+    out->is_failed |= kept == NULL;
+    for (int64_t i = 0; i < n && kept != NULL; i++) {
+        bool is_special = false;
+        for (int k = 0; k < N_SPECIAL; k++) {
+            is_special |= tokens[i] == s->special[k];
+        }
+        kept[n_kept] = tokens[i];
+        n_kept += !is_special;
+    }
+    if (s->tokenizer != NULL && kept != NULL) {
+        wrk_tokenizer_decode(s->tokenizer, kept, n_kept, out);
+    }
+    for (int64_t i = 0; i < n_kept && s->tokenizer == NULL; i++) {
+        own_decode(s, kept[i], out);
+    }
+    mem_free(kept);
+}
+
+static const wrk_dataset_ops_t classes_ops = {
+    .close = sequences_close, .read = sequences_read, .check_classes = sequences_check_classes};
+static const wrk_dataset_ops_t texts_ops = {.close = sequences_close,
+                                            .read = sequences_read,
+                                            .check_classes = sequences_check_classes,
+                                            .encode_text = sequences_encode,
+                                            .decode_text = sequences_decode};
 
 /* The tokenizer's token of this text alone; without a text the one that the tokenizer's file names. */
 static status_t special_find(const sequences_t *s, const char *field, const char *text, wrk_mark_t mark,
@@ -565,8 +644,8 @@ status_t wrk_sequences_open(const Gradd__V1__Sequences *spec, const wrk_dataset_
     if (s == NULL) {
         return ST_FAIL(ST_ERR_NOMEM, "dataset");
     }
-    const bool is_same_kind = options->like != NULL && options->like->ops == &sequences_ops;
-    s->base.ops = &sequences_ops;
+    const bool is_same_kind = options->like != NULL && options->like->ops->close == sequences_close;
+    s->base.ops = spec->classes ? &classes_ops : &texts_ops;
     wrk_dataset_set_ignored(&s->base, options);
     s->length = spec->length;
     s->target_length = spec->classes ? 0 : spec->target_length;
@@ -583,6 +662,11 @@ status_t wrk_sequences_open(const Gradd__V1__Sequences *spec, const wrk_dataset_
     wrk_dataset_field_init(&s->base.input, GD_DTYPE_I64, 1, &n_input);
     wrk_dataset_field_init(&s->base.target, GD_DTYPE_I64, s->has_classes ? 0 : 1, &s->target_length);
     s->base.n_classes = s->has_classes ? s->base.n_classes : s->n_vocabulary;
+    s->answer = (wrk_answer_t){.padding = s->special[TOKEN_PADDING],
+                               .begin = s->special[TOKEN_BEGIN],
+                               .end = s->special[TOKEN_END],
+                               .n_most = s->target_length};
+    s->base.answer = s->has_classes ? NULL : &s->answer;
     *dataset_p = &s->base;
     return ST_OK;
 }

@@ -25,7 +25,7 @@ typedef struct wrk_dataset_ops {
     void (*locate)(const wrk_dataset_t *dataset, int64_t index, strbuf_t *place);
     /* Always fails: n_classes is more than the model has. */
     status_t (*check_classes)(const wrk_dataset_t *dataset, int64_t n_classes);
-    /* Streams of tokens that stand for text; both or none. See wrk_dataset_encode, wrk_dataset_decode. */
+    /* Tokens that stand for text; both or none. See wrk_dataset_encode, wrk_dataset_decode. */
     status_t (*encode_text)(const wrk_dataset_t *dataset, const char *text, size_t length, int64_t **tokens_p,
                             int64_t *n_tokens_p);
     void (*decode_text)(const wrk_dataset_t *dataset, const int64_t *tokens, int64_t n, strbuf_t *text);
@@ -41,11 +41,12 @@ typedef struct wrk_names {
 struct wrk_dataset {
     const wrk_dataset_ops_t *ops;
     int64_t count;
-    int64_t n_classes;      /* 0: targets are values */
-    int64_t n_tokens;       /* of a stream, whose samples are windows; else 0 */
-    wrk_augment_t *augment; /* NULL: nothing is done with its images */
-    wrk_names_t names;      /* of classes; none: they are numbers */
-    bool has_ignored;       /* a label that is no class: see wrk_dataset_options_t */
+    int64_t n_classes;          /* 0: targets are values */
+    int64_t n_tokens;           /* of a stream, whose samples are windows; else 0 */
+    wrk_augment_t *augment;     /* NULL: nothing is done with its images */
+    wrk_names_t names;          /* of classes; none: they are numbers */
+    const wrk_answer_t *answer; /* in the kind's own struct; NULL: see wrk_dataset_answer */
+    bool has_ignored;           /* a label that is no class: see wrk_dataset_options_t */
     int64_t ignored;
     wrk_dataset_field_t input, target;
 };

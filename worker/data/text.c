@@ -15,8 +15,9 @@
 #include "worker/data/paths.h"
 #include "worker/data/source.h"
 #include "worker/data/tokenizer.h"
+#include "worker/data/utf8.h"
 
-enum { N_CODE_POINTS = 0x110000, N_BYTES = 256, READ_PIECE = 1 << 30, MAX_UTF8 = 4 };
+enum { N_CODE_POINTS = 0x110000, N_BYTES = 256, READ_PIECE = 1 << 30 };
 
 typedef struct text_dataset {
     wrk_dataset_t base;
@@ -131,21 +132,6 @@ static int utf8_decode(const uint8_t *text, int64_t length, int32_t *code_point_
         return 0;
     }
     *code_point_p = code_point;
-    return n;
-}
-
-static int utf8_encode(int32_t code_point, char bytes[MAX_UTF8])
-{
-    uint32_t c = (uint32_t)code_point;
-    if (c < 0x80) {
-        bytes[0] = (char)c;
-        return 1;
-    }
-    int n = c < 0x800 ? 2 : c < 0x10000 ? 3 : 4;
-    for (int i = n - 1; i > 0; i--, c >>= 6) {
-        bytes[i] = (char)(0x80 | (c & 0x3F));
-    }
-    bytes[0] = (char)((0xF00 >> n) | c);
     return n;
 }
 
@@ -395,9 +381,9 @@ static void text_decode(const wrk_dataset_t *dataset, const int64_t *tokens, int
         return;
     }
     for (int64_t i = 0; i < n; i++) {
-        char bytes[MAX_UTF8] = {(char)tokens[i]};
+        char bytes[WRK_UTF8_MAX] = {(char)tokens[i]};
         if (tokens[i] >= 0 && tokens[i] < dataset->n_classes) {
-            int size = text->code_point != NULL ? utf8_encode(text->code_point[tokens[i]], bytes) : 1;
+            int size = text->code_point != NULL ? wrk_utf8_encode(text->code_point[tokens[i]], bytes) : 1;
             strbuf_append_bytes(out, bytes, (size_t)size);
         }
     }

@@ -20,3 +20,18 @@ size_t wrk_utf8_length(const char *bytes, size_t left)
     bool is_outside = (text[0] == 0xED && text[1] >= 0xA0) || (text[0] == 0xF4 && text[1] >= 0x90);
     return is_overlong || is_outside ? 0 : n;
 }
+
+int wrk_utf8_encode(int32_t code_point, char bytes[WRK_UTF8_MAX])
+{
+    uint32_t c = (uint32_t)code_point;
+    if (c < 0x80) {
+        bytes[0] = (char)c;
+        return 1;
+    }
+    int n = c < 0x800 ? 2 : c < 0x10000 ? 3 : 4;
+    for (int i = n - 1; i > 0; i--, c >>= 6) {
+        bytes[i] = (char)(0x80 | (c & 0x3F));
+    }
+    bytes[0] = (char)((0xF00 >> n) | c);
+    return n;
+}
