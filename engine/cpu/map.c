@@ -49,6 +49,19 @@ void gd_cpu_grid_make(const gd_view_t *const *views, int n, gd_cpu_grid_t *grid_
     grid_p->n_dims = last + 1;
 }
 
+void gd_cpu_grid_split(const gd_view_t *x, int64_t axes, gd_cpu_grid_t *kept_p, gd_cpu_grid_t *reduced_p)
+{
+    gd_view_t kept = {.data = x->data, .dtype = x->dtype};
+    gd_view_t reduced = kept;
+    for (int i = 0; i < x->n_dims; i++) {
+        gd_view_t *part = (axes >> i & 1) != 0 ? &reduced : &kept;
+        part->shape[part->n_dims] = x->shape[i];
+        part->stride[part->n_dims++] = x->stride[i];
+    }
+    gd_cpu_grid_make((const gd_view_t *const[]){&kept}, 1, kept_p);
+    gd_cpu_grid_make((const gd_view_t *const[]){&reduced}, 1, reduced_p);
+}
+
 int64_t gd_cpu_grid_seek(const gd_cpu_grid_t *grid, int n, int64_t index, int64_t *offset_p)
 {
     int last = grid->n_dims - 1;

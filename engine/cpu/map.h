@@ -46,6 +46,8 @@ typedef struct gd_cpu_grid {
 } gd_cpu_grid_t;
 /* views[n]: broadcast to the shape of views[0]. */
 void gd_cpu_grid_make(const gd_view_t *const *views, int n, gd_cpu_grid_t *grid_p);
+/* Of one view: the axes that a reduction keeps, and those with a bit in `axes`, which it reduces. */
+void gd_cpu_grid_split(const gd_view_t *x, int64_t axes, gd_cpu_grid_t *kept_p, gd_cpu_grid_t *reduced_p);
 /* offset_p[n]: offsets of element `index` of the grid per operand; returns how many elements are left in its innermost
  * stretch. */
 int64_t gd_cpu_grid_seek(const gd_cpu_grid_t *grid, int n, int64_t index, int64_t *offset_p);

@@ -272,18 +272,8 @@ static status_t whole_run(fold_t *fold, const char *op, int n_threads)
 static status_t fold_run(const gd_kernel_args_t *args, fold_kind_t kind, const char *op)
 {
     const gd_view_t *x = &args->in[0];
-    gd_view_t kept = {.data = x->data, .dtype = x->dtype};
-    gd_view_t reduced = kept;
-    for (int i = 0; i < x->n_dims; i++) {
-        gd_view_t *part = (args->attrs->i[0] >> i & 1) != 0 ? &reduced : &kept;
-        part->shape[part->n_dims] = x->shape[i];
-        part->stride[part->n_dims++] = x->stride[i];
-    }
     fold_t fold = {.kind = kind, .p = args->attrs->f[0], .x = x->data, .y = args->out[0].data};
-    const gd_view_t *views[1] = {&kept};
-    gd_cpu_grid_make(views, 1, &fold.kept);
-    views[0] = &reduced;
-    gd_cpu_grid_make(views, 1, &fold.reduced);
+    gd_cpu_grid_split(x, args->attrs->i[0], &fold.kept, &fold.reduced);
     fold.size_x = (int64_t)gd_dtype_size((gd_dtype_t)x->dtype);
     fold.is_float = gd_dtype_is_float((gd_dtype_t)x->dtype);
     fold.y_dtype = args->out[0].dtype;

@@ -40,17 +40,7 @@ typedef struct reduction {
 static void reduction_make(const gd_kernel_args_t *args, int is_mean, reduction_t *r)
 {
     const gd_view_t *x = &args->in[0];
-    gd_view_t kept = {.data = x->data, .dtype = x->dtype};
-    gd_view_t reduced = kept;
-    for (int i = 0; i < x->n_dims; i++) {
-        gd_view_t *part = (args->attrs->i[0] >> i & 1) != 0 ? &reduced : &kept;
-        part->shape[part->n_dims] = x->shape[i];
-        part->stride[part->n_dims++] = x->stride[i];
-    }
-    const gd_view_t *views[1] = {&kept};
-    gd_cpu_grid_make(views, 1, &r->kept);
-    views[0] = &reduced;
-    gd_cpu_grid_make(views, 1, &r->reduced);
+    gd_cpu_grid_split(x, args->attrs->i[0], &r->kept, &r->reduced);
     r->x = x->data;
     r->y = args->out[0].data;
     r->dtype = x->dtype;
