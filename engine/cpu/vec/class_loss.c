@@ -100,9 +100,9 @@ CPU_KERNEL(class_loss)
     }
     const double loss = c.sums.total[0];
     const double total = c.sums.total[1];
-    number_put(&args->out[1], total);
+    number_put(&args->out[1], 0, total);
     if (reduction != GD_CLASS_EACH) {
-        number_put(&args->out[0], c.scale * (reduction == GD_CLASS_MEAN ? loss / total : loss));
+        number_put(&args->out[0], 0, c.scale * (reduction == GD_CLASS_MEAN ? loss / total : loss));
     }
     return ST_OK;
 }
@@ -123,8 +123,8 @@ CPU_KERNEL(class_loss_backward)
     if (args->attrs->i[1] == GD_CLASS_EACH) {
         c.dy = args->in[0].data;
     } else {
-        c.scale *= number_get(&args->in[0]);
-        c.scale /= args->attrs->i[1] == GD_CLASS_MEAN ? number_get(&args->in[3]) : 1;
+        c.scale *= number_get(&args->in[0], 0);
+        c.scale /= args->attrs->i[1] == GD_CLASS_MEAN ? number_get(&args->in[3], 0) : 1;
     }
     gd_cpu_parallel(args->n_threads, c.n_rows, ROWS_PER_BLOCK,
                     dtype == GD_DTYPE_F32 ? backward_body_f32 : backward_body_f64, &c);

@@ -6,6 +6,7 @@
 #include <math.h>
 
 #include "cpu/vec/kernels.h"
+#include "cpu/vec/sums.h"
 
 typedef struct ctc {
     int64_t n_times, n_batch, n_classes, n_labels, blank;
@@ -15,20 +16,6 @@ typedef struct ctc {
     double *alpha; /* [N, T, 2 S + 1], logarithms */
     const gd_view_t *loss, *dloss, *dx;
 } ctc_t;
-
-static double number_at(const gd_view_t *view, int64_t i)
-{
-    return view->dtype == GD_DTYPE_F32 ? (double)((const float *)view->data)[i] : ((const double *)view->data)[i];
-}
-
-static void number_put(const gd_view_t *view, int64_t i, double value)
-{
-    if (view->dtype == GD_DTYPE_F32) {
-        ((float *)view->data)[i] = (float)value;
-    } else {
-        ((double *)view->data)[i] = value;
-    }
-}
 
 static double log_add(double a, double b)
 {
@@ -40,7 +27,7 @@ static double log_add(double a, double b)
 static double emission(const ctc_t *c, int64_t n, int64_t t, int64_t s)
 {
     const int64_t label = s % 2 == 0 ? c->blank : c->targets[n * c->n_labels + s / 2];
-    return number_at(&c->x, (t * c->n_batch + n) * c->n_classes + label);
+    return number_get(&c->x, (t * c->n_batch + n) * c->n_classes + label);
 }
 
 /* Whether state s may follow s - 2: a label unlike the one before. */
@@ -115,7 +102,7 @@ static void backward_body(void *arg, int64_t begin, int64_t end)
                 const int64_t label = s % 2 == 0 ? c->blank : c->targets[n * c->n_labels + s / 2];
                 const int64_t at = (t * c->n_batch + n) * c->n_classes + label;
                 const double share = exp(alpha[t * width + s] + sum - likelihood);
-                number_put(c->dx, at, number_at(c->dx, at) - share * number_at(c->dloss, n));
+                number_put(c->dx, at, number_get(c->dx, at) - share * number_get(c->dloss, n));
             }
             double *swap = beta;
             beta = after;

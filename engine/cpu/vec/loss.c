@@ -204,7 +204,7 @@ static status_t cross_entropy_run(const gd_kernel_args_t *args, cross_entropy_t 
     if (status != ST_OK) {
         return status;
     }
-    number_put(loss_p, c->sums.total[0] * c->scale);
+    number_put(loss_p, 0, c->sums.total[0] * c->scale);
     *(int64_t *)n_correct_p->data = (int64_t)c->sums.total[1];
     return ST_OK;
 }
@@ -272,7 +272,7 @@ CPU_KERNEL(cross_entropy_backward)
     if (status != ST_OK) {
         return status;
     }
-    c.scale *= number_get(&args->in[0]);
+    c.scale *= number_get(&args->in[0], 0);
     gd_cpu_parallel(args->n_threads, c.n_rows, ROWS_PER_BLOCK,
                     c.dtype == GD_DTYPE_F64 ? cross_entropy_backward_block_f64 : cross_entropy_backward_block_f32, &c);
     return cross_entropy_end(&c, "cross_entropy_backward");
@@ -466,7 +466,7 @@ CPU_KERNEL(mse)
     status_t status = sums_run("mse", args->n_threads, n, ELEMENTS_PER_BLOCK,
                                dtype == GD_DTYPE_F32 ? mse_block_f32 : mse_block_f64, &m, 1, &m.sums);
     if (status == ST_OK) {
-        number_put(&args->out[0], m.sums.total[0] * args->attrs->f[0]);
+        number_put(&args->out[0], 0, m.sums.total[0] * args->attrs->f[0]);
     }
     return status;
 }
@@ -498,7 +498,7 @@ CPU_KERNEL(mse_backward)
     const int32_t dtype = args->in[1].dtype;
     mse_t m = {.x = args->in[1].data, .y = args->in[2].data, .dx = args->out[0].data};
     if (dtype == GD_DTYPE_F32 || dtype == GD_DTYPE_F64) {
-        m.factor = 2.0 * args->attrs->f[0] * number_get(&args->in[0]);
+        m.factor = 2.0 * args->attrs->f[0] * number_get(&args->in[0], 0);
     }
     return gd_cpu_parallel_real("mse_backward", dtype, args->n_threads, gd_view_numel(&args->in[1]), ELEMENTS_PER_BLOCK,
                                 (gd_cpu_bodies_t){mse_backward_block_f32, mse_backward_block_f64}, &m);

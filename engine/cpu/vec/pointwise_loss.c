@@ -74,7 +74,7 @@ CPU_KERNEL(pointwise_loss)
     status_t status = sums_run("pointwise_loss", args->n_threads, n, ELEMENTS_PER_BLOCK,
                                dtype == GD_DTYPE_F32 ? sum_body_f32 : sum_body_f64, &p, 1, &p.sums);
     if (status == ST_OK) {
-        number_put(&args->out[0], p.sums.total[0] * p.factor);
+        number_put(&args->out[0], 0, p.sums.total[0] * p.factor);
     }
     return status;
 }
@@ -96,7 +96,7 @@ CPU_KERNEL(pointwise_loss_backward)
     if (args->attrs->i[1] == 0) {
         p.dy = args->in[0].data;
     } else {
-        p.factor *= number_get(&args->in[0]);
+        p.factor *= number_get(&args->in[0], 0);
     }
     gd_cpu_parallel(args->n_threads, gd_view_numel(&args->in[1]), ELEMENTS_PER_BLOCK,
                     dtype == GD_DTYPE_F32 ? map_body_f32 : map_body_f64, &p);

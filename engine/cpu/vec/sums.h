@@ -34,19 +34,19 @@ static inline status_t sums_run(const char *op, int n_threads, int64_t n, int64_
     return ST_OK;
 }
 
-/* A view of one number, f32 or f64. */
-static inline void number_put(const gd_view_t *out, double value)
+/* Element i of a contiguous view, f32 or f64; a loss's own is number 0. */
+static inline void number_put(const gd_view_t *out, int64_t i, double value)
 {
     if (out->dtype == GD_DTYPE_F32) {
-        *(float *)out->data = (float)value;
+        ((float *)out->data)[i] = (float)value;
     } else {
-        *(double *)out->data = value;
+        ((double *)out->data)[i] = value;
     }
 }
 
-static inline double number_get(const gd_view_t *in)
+static inline double number_get(const gd_view_t *in, int64_t i)
 {
-    return in->dtype == GD_DTYPE_F32 ? (double)*(const float *)in->data : *(const double *)in->data;
+    return in->dtype == GD_DTYPE_F32 ? (double)((const float *)in->data)[i] : ((const double *)in->data)[i];
 }
 
 #endif
