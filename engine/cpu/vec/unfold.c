@@ -89,20 +89,20 @@ static void inside_get(const unfold_t *u, int64_t offset, int64_t *first_p, int6
 DEFINE_UNFOLD(unfold_f32, fold_f32, float)
 DEFINE_UNFOLD(unfold_f64, fold_f64, double)
 
-CPU_KERNEL(unfold)
+static status_t unfold_run(const char *op, const gd_kernel_args_t *args, const gd_view_t *image, gd_cpu_bodies_t bodies)
 {
-    unfold_t u = unfold_init(&args->in[0], args->attrs);
+    unfold_t u = unfold_init(image, args->attrs);
     u.from = args->in[0].data;
     u.to = args->out[0].data;
-    return gd_cpu_parallel_real("unfold", args->in[0].dtype, args->n_threads, u.n_planes, 1,
-                                (gd_cpu_bodies_t){unfold_f32, unfold_f64}, &u);
+    return gd_cpu_parallel_real(op, image->dtype, args->n_threads, u.n_planes, 1, bodies, &u);
+}
+
+CPU_KERNEL(unfold)
+{
+    return unfold_run("unfold", args, &args->in[0], (gd_cpu_bodies_t){unfold_f32, unfold_f64});
 }
 
 CPU_KERNEL(fold)
 {
-    unfold_t u = unfold_init(&args->out[0], args->attrs);
-    u.from = args->in[0].data;
-    u.to = args->out[0].data;
-    return gd_cpu_parallel_real("fold", args->in[0].dtype, args->n_threads, u.n_planes, 1,
-                                (gd_cpu_bodies_t){fold_f32, fold_f64}, &u);
+    return unfold_run("fold", args, &args->out[0], (gd_cpu_bodies_t){fold_f32, fold_f64});
 }
