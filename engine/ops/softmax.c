@@ -10,23 +10,6 @@ static status_t rows_infer(const char *op, gd_tensor_t *const *in, int n_in, gd_
     return gd_infer_same(op, in, n_in, out);
 }
 
-static status_t softmax_infer(gd_tensor_t *const *in, int n_in, const gd_attrs_t *attrs, gd_meta_t *out)
-{
-    (void)attrs;
-    return rows_infer("softmax", in, n_in, out);
-}
-
-static status_t softmax_backward_infer(gd_tensor_t *const *in, int n_in, const gd_attrs_t *attrs, gd_meta_t *out)
-{
-    (void)attrs;
-    return rows_infer("softmax_backward", in, n_in, out);
-}
-
-static status_t softmax_gradient(gd_node_t *node, gd_tensor_t *dy, gd_tensor_t **dx)
-{
-    return gd_op_binary(GD_OP_SOFTMAX_BACKWARD, dy, node->out[0], &dx[0]);
-}
-
 #define SOFTMAX_SAMPLES                                                                                                \
     {                                                                                                                  \
         {.in = {{2, {3, 4}, .lo = -3, .hi = 3}}, .n_in = 1}, {.in = {{3, {2, 3, 70}, .lo = -9, .hi = 9}}, .n_in = 1},  \
@@ -44,77 +27,52 @@ static status_t softmax_gradient(gd_node_t *node, gd_tensor_t *dy, gd_tensor_t *
             {.in = {{0, {0}}, {0, {0}}}, .n_in = 2, .expect = ST_ERR_SHAPE},                                           \
     }
 
-const gd_op_t gd_op_softmax = {
-    .name = "softmax",
-    .formula = "y[…,i] = exp(x[…,i]) / sum_j exp(x[…,j])",
-    .n_in = 1,
-    .n_in_required = 1,
-    .n_out = 1,
-    .dtypes = OPS_DTYPES_FLOAT,
-    .saves = GD_SAVE_OUTPUTS,
-    .contiguous_in = 1,
-    .infer = softmax_infer,
-    .backward = softmax_gradient,
-    .onnx = "Softmax",
-    .sample = SOFTMAX_SAMPLES,
-};
-
-const gd_op_t gd_op_softmax_backward = {
-    .name = "softmax_backward",
-    .formula = "dx[…,i] = y[…,i] (dy[…,i] - sum_j dy[…,j] y[…,j])",
-    .n_in = 2,
-    .n_in_required = 2,
-    .n_out = 1,
-    .dtypes = OPS_DTYPES_FLOAT,
-    .contiguous_in = 3,
-    .infer = softmax_backward_infer,
-    .sample = SOFTMAX_BACKWARD_SAMPLES(0, 1),
-};
-
-static status_t log_softmax_infer(gd_tensor_t *const *in, int n_in, const gd_attrs_t *attrs, gd_meta_t *out)
-{
-    (void)attrs;
-    return rows_infer("log_softmax", in, n_in, out);
-}
-
-static status_t log_softmax_backward_infer(gd_tensor_t *const *in, int n_in, const gd_attrs_t *attrs, gd_meta_t *out)
-{
-    (void)attrs;
-    return rows_infer("log_softmax_backward", in, n_in, out);
-}
-
-static status_t log_softmax_gradient(gd_node_t *node, gd_tensor_t *dy, gd_tensor_t **dx)
-{
-    return gd_op_binary(GD_OP_LOG_SOFTMAX_BACKWARD, dy, node->out[0], &dx[0]);
-}
-
-const gd_op_t gd_op_log_softmax = {
-    .name = "log_softmax",
-    .formula = "y[…,i] = x[…,i] - ln sum_j exp(x[…,j])",
-    .n_in = 1,
-    .n_in_required = 1,
-    .n_out = 1,
-    .dtypes = OPS_DTYPES_FLOAT,
-    .saves = GD_SAVE_OUTPUTS,
-    .autocast = GD_AUTOCAST_F32,
-    .contiguous_in = 1,
-    .infer = log_softmax_infer,
-    .backward = log_softmax_gradient,
-    .onnx = "LogSoftmax",
-    .sample = SOFTMAX_SAMPLES,
-};
-
-const gd_op_t gd_op_log_softmax_backward = {
-    .name = "log_softmax_backward",
-    .formula = "dx[…,i] = dy[…,i] - exp(y[…,i]) sum_j dy[…,j]",
-    .n_in = 2,
-    .n_in_required = 2,
-    .n_out = 1,
-    .dtypes = OPS_DTYPES_FLOAT,
-    .contiguous_in = 3,
-    .infer = log_softmax_backward_infer,
-    .sample = SOFTMAX_BACKWARD_SAMPLES(-3, 0),
-};
+/* The op and its backward; y lies in [lo_x, hi_x]. */
+#define SOFTMAX_ROW(enum_x, name_x, formula_x, backward_formula_x, autocast_x, onnx_x, lo_x, hi_x)                     \
+    static status_t name_x##_infer(gd_tensor_t *const *in, int n_in, const gd_attrs_t *attrs, gd_meta_t *out)          \
+    {                                                                                                                  \
+        (void)attrs;                                                                                                   \
+        return rows_infer(#name_x, in, n_in, out);                                                                     \
+    }                                                                                                                  \
+    static status_t name_x##_backward_infer(gd_tensor_t *const *in, int n_in, const gd_attrs_t *attrs, gd_meta_t *out) \
+    {                                                                                                                  \
+        (void)attrs;                                                                                                   \
+        return rows_infer(#name_x "_backward", in, n_in, out);                                                         \
+    }                                                                                                                  \
+    static status_t name_x##_gradient(gd_node_t *node, gd_tensor_t *dy, gd_tensor_t **dx)                              \
+    {                                                                                                                  \
+        return gd_op_binary(GD_OP_##enum_x##_BACKWARD, dy, node->out[0], &dx[0]);                                      \
+    }                                                                                                                  \
+    const gd_op_t gd_op_##name_x = {                                                                                   \
+        .name = #name_x,                                                                                               \
+        .formula = (formula_x),                                                                                        \
+        .n_in = 1,                                                                                                     \
+        .n_in_required = 1,                                                                                            \
+        .n_out = 1,                                                                                                    \
+        .dtypes = OPS_DTYPES_FLOAT,                                                                                    \
+        .saves = GD_SAVE_OUTPUTS,                                                                                      \
+        .autocast = (autocast_x),                                                                                      \
+        .contiguous_in = 1,                                                                                            \
+        .infer = name_x##_infer,                                                                                       \
+        .backward = name_x##_gradient,                                                                                 \
+        .onnx = (onnx_x),                                                                                              \
+        .sample = SOFTMAX_SAMPLES,                                                                                     \
+    };                                                                                                                 \
+    const gd_op_t gd_op_##name_x##_backward = {                                                                        \
+        .name = #name_x "_backward",                                                                                   \
+        .formula = (backward_formula_x),                                                                               \
+        .n_in = 2,                                                                                                     \
+        .n_in_required = 2,                                                                                            \
+        .n_out = 1,                                                                                                    \
+        .dtypes = OPS_DTYPES_FLOAT,                                                                                    \
+        .contiguous_in = 3,                                                                                            \
+        .infer = name_x##_backward_infer,                                                                              \
+        .sample = SOFTMAX_BACKWARD_SAMPLES(lo_x, hi_x),                                                                \
+    };
+SOFTMAX_ROW(SOFTMAX, softmax, "y[…,i] = exp(x[…,i]) / sum_j exp(x[…,j])",
+            "dx[…,i] = y[…,i] (dy[…,i] - sum_j dy[…,j] y[…,j])", GD_AUTOCAST_KEEP, "Softmax", 0, 1)
+SOFTMAX_ROW(LOG_SOFTMAX, log_softmax, "y[…,i] = x[…,i] - ln sum_j exp(x[…,j])",
+            "dx[…,i] = dy[…,i] - exp(y[…,i]) sum_j dy[…,j]", GD_AUTOCAST_F32, "LogSoftmax", -3, 0)
 
 /* Along another axis than the last: through a view that has it last. */
 static status_t softmax_along(gd_op_id_t id, gd_tensor_t *x, int axis, gd_tensor_t **y_p)
