@@ -62,8 +62,7 @@ static status_t attempt_check(const wrk_checkpoint_store_t *store)
     return status;
 }
 
-/* What attempts up to this one left unfinished. */
-static status_t temporaries_remove(const wrk_checkpoint_store_t *store)
+static status_t folder_open(const wrk_checkpoint_store_t *store, DIR **dir_p)
 {
     DIR *dir = opendir(store->folder);
     if (dir == NULL) {
@@ -71,8 +70,19 @@ static status_t temporaries_remove(const wrk_checkpoint_store_t *store)
         return ST_FAIL(status_from_errno(error_number), "cannot open folder %s: %s", store->folder,
                        strerror(error_number));
     }
+    *dir_p = dir;
+    return ST_OK;
+}
+
+/* What attempts up to this one left unfinished. */
+static status_t temporaries_remove(const wrk_checkpoint_store_t *store)
+{
+    DIR *dir = NULL;
+    status_t status = folder_open(store, &dir);
+    if (status != ST_OK) {
+        return status;
+    }
     const struct dirent *entry = NULL;
-    status_t status = ST_OK;
     while (status == ST_OK && (entry = readdir(dir)) != NULL) {
         if (strncmp(entry->d_name, ".tmp-", 5) != 0 || strtol(entry->d_name + 5, NULL, 10) > store->attempt) {
             continue;
@@ -160,11 +170,10 @@ static status_t steps_list(const wrk_checkpoint_store_t *store, int64_t **steps_
     int n = 0;
     int capacity = 0;
     int64_t *steps = NULL;
-    DIR *dir = opendir(store->folder);
-    if (dir == NULL) {
-        int error_number = errno;
-        return ST_FAIL(status_from_errno(error_number), "cannot open folder %s: %s", store->folder,
-                       strerror(error_number));
+    DIR *dir = NULL;
+    status_t status = folder_open(store, &dir);
+    if (status != ST_OK) {
+        return status;
     }
     const struct dirent *entry = NULL;
     while ((entry = readdir(dir)) != NULL) {
