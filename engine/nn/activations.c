@@ -3,6 +3,7 @@
 #include "gradd/context.h"
 #include "gradd/modules.h"
 #include "gradd/op.h"
+#include "nn/fail.h"
 
 /* ---- activations ---- */
 
@@ -135,12 +136,7 @@ static status_t glu_forward(gd_module_t *self, gd_tensor_t *x, gd_tensor_t **y_p
     const glu_t *glu = (const glu_t *)self;
     const int axis = glu->axis < 0 ? glu->axis + gd_tensor_n_dims(x) : glu->axis;
     if (axis < 0 || axis >= gd_tensor_n_dims(x) || gd_tensor_dim(x, axis) % 2 != 0) {
-        strbuf_t text = {0};
-        gd_tensor_format_shape(x, &text);
-        status_t status =
-            ST_FAIL(ST_ERR_SHAPE, "x is %s: two halves along axis %d are needed", strbuf_text(&text), axis);
-        strbuf_release(&text);
-        return status;
+        return module_fail_shape(x, ": two halves along axis %d are needed", axis);
     }
     const int64_t half = gd_tensor_dim(x, axis) / 2;
     gd_tensor_t *a = NULL;

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "gradd/modules.h"
+#include "nn/fail.h"
 
 /* ---- shuffles ---- */
 
@@ -184,7 +185,7 @@ static status_t bilinear_forward(gd_module_t *self, gd_tensor_t *x, gd_tensor_t 
     gd_tensor_t *a = NULL;
     gd_tensor_t *b = NULL;
     if (gd_tensor_n_dims(x) != 2 || gd_tensor_dim(x, 1) <= left) {
-        return ST_FAIL(ST_ERR_SHAPE, "x isn't [B, C] with more than %lld features", (long long)left);
+        return module_fail_shape(x, ", not [B, C] with more than %lld features", (long long)left);
     }
     status_t status = gd_slice(x, 1, 0, left, 1, &a);
     if (status == ST_OK) {
@@ -232,7 +233,7 @@ static status_t cosine_forward(gd_module_t *self, gd_tensor_t *x, gd_tensor_t **
 {
     gd_tensor_t *part[3] = {NULL};
     if (gd_tensor_n_dims(x) != 3 || gd_tensor_dim(x, 1) != 2) {
-        return ST_FAIL(ST_ERR_SHAPE, "x isn't two vectors a sample, [B, 2, C]");
+        return module_fail_shape(x, ", not two vectors a sample, [B, 2, C]");
     }
     status_t status = gd_slice(x, 1, 0, 1, 1, &part[0]);
     if (status == ST_OK) {

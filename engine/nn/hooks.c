@@ -12,6 +12,7 @@
 
 #include "autograd/node.h"
 #include "base/mem.h"
+#include "nn/fail.h"
 
 struct gd_module_hooks {
     gd_hook_t *forward_pre;

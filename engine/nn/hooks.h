@@ -9,8 +9,6 @@
 status_t module_hooks_forward(gd_module_t *module, gd_tensor_t *x, gd_tensor_t **y_p);
 /* checkpoint.c. Without hooks: recorded, or as a checkpointed segment. */
 status_t module_checkpoint_forward(gd_module_t *module, gd_tensor_t *x, gd_tensor_t **y_p);
-/* module.c. "path (kind) at FILE:LINE" before the recorded message. */
-status_t module_add_context(status_t status, const gd_module_t *module);
 /* NULL is fine. */
 void module_hooks_free(gd_module_hooks_t *hooks);
 

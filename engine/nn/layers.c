@@ -3,6 +3,7 @@
 #include <math.h>
 
 #include "gradd/modules.h"
+#include "nn/fail.h"
 
 /* The own tensor at `index`, NULL past the end: an absent bias. */
 static gd_tensor_t *tensor_at(const gd_module_t *module, int index)
@@ -180,13 +181,8 @@ static status_t position_embedding_forward(gd_module_t *self, gd_tensor_t *x, gd
     gd_tensor_t *weight = tensor_at(self, 0);
     if (gd_tensor_n_dims(x) < 2 || gd_tensor_dim(x, -2) > gd_tensor_dim(weight, 0) ||
         gd_tensor_dim(x, -1) != gd_tensor_dim(weight, 1)) {
-        strbuf_t text = {0};
-        gd_tensor_format_shape(x, &text);
-        status_t status =
-            ST_FAIL(ST_ERR_SHAPE, "x %s has no positions for at most %lld vectors of %lld", strbuf_text(&text),
-                    (long long)gd_tensor_dim(weight, 0), (long long)gd_tensor_dim(weight, 1));
-        strbuf_release(&text);
-        return status;
+        return module_fail_shape(x, ", but there are positions for at most %lld vectors of %lld",
+                                 (long long)gd_tensor_dim(weight, 0), (long long)gd_tensor_dim(weight, 1));
     }
     gd_tensor_t *rows = NULL;
     gd_tensor_t *cast = NULL;

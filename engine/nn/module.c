@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* module: the tree: parameters, buffers, children, names and walks. */
+#include <stdarg.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/assert.h"
@@ -7,6 +9,7 @@
 #include "base/mem.h"
 #include "gradd/autograd.h"
 #include "gradd/nn.h"
+#include "nn/fail.h"
 #include "nn/hooks.h"
 
 status_t gd_module_new(const gd_module_ops_t *ops, size_t size, gd_module_t **module_p)
@@ -258,6 +261,20 @@ status_t gd_module_set_place(gd_module_t *module, const char *file, int line)
     mem_free(module->place);
     module->place = place;
     return ST_OK;
+}
+
+status_t module_fail_shape(const gd_tensor_t *x, const char *format, ...)
+{
+    char rest[256];
+    va_list args;
+    va_start(args, format);
+    (void)vsnprintf(rest, sizeof(rest), format, args);
+    va_end(args);
+    strbuf_t shape = {0};
+    gd_tensor_format_shape(x, &shape);
+    status_t status = ST_FAIL(ST_ERR_SHAPE, "x is %s%s", strbuf_text(&shape), rest);
+    strbuf_release(&shape);
+    return status;
 }
 
 status_t module_add_context(status_t status, const gd_module_t *module)

@@ -2,6 +2,7 @@
 /* norms: layer_norm, rms_norm, batch_norm, group_norm, instance_norm as modules. */
 #include "gradd/context.h"
 #include "gradd/modules.h"
+#include "nn/fail.h"
 
 typedef struct norms {
     gd_module_t base;
@@ -105,10 +106,8 @@ static status_t layer_norm_axes_forward(gd_module_t *self, gd_tensor_t *x, gd_te
     for (int d = 0; d < n_own; d++) {
         if (n_rest < 0 || gd_tensor_dim(x, n_rest + d) != gd_tensor_dim(weight, d)) {
             strbuf_t text = {0};
-            gd_tensor_format_shape(x, &text);
-            strbuf_append(&text, " doesn't end in the weight's ");
             gd_tensor_format_shape(weight, &text);
-            status_t status = ST_FAIL(ST_ERR_SHAPE, "x %s", strbuf_text(&text));
+            status_t status = module_fail_shape(x, ", which doesn't end in the weight's %s", strbuf_text(&text));
             strbuf_release(&text);
             return status;
         }
@@ -317,12 +316,7 @@ static status_t instance_norm_running_forward(gd_module_t *self, gd_tensor_t *x,
     gd_tensor_t *y = NULL;
     const int64_t channels = gd_tensor_n_dims(x) > 1 ? gd_tensor_dim(x, 1) : 0;
     if (channels != self->statistics_channels || gd_tensor_numel(x) == 0) {
-        strbuf_t text = {0};
-        gd_tensor_format_shape(x, &text);
-        status_t status = ST_FAIL(ST_ERR_SHAPE, "instance_norm: x %s, but [batch, %lld channels, values …] is needed",
-                                  strbuf_text(&text), (long long)self->statistics_channels);
-        strbuf_release(&text);
-        return status;
+        return module_fail_shape(x, ", not [B, %lld, values …]", (long long)self->statistics_channels);
     }
     status_t status = gd_group_norm(x, channels, running.weight, running.bias, epsilon, &y);
     if (status == ST_OK) {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* plain: modules without parameters: pooling, flatten, containers. */
 #include "gradd/nn.h"
+#include "nn/fail.h"
 
 static status_t plain_new(const gd_module_ops_t *ops, gd_module_t **module_p)
 {
@@ -69,7 +70,7 @@ static status_t global_avg_pool2d_forward(gd_module_t *self, gd_tensor_t *x, gd_
 {
     (void)self;
     if (gd_tensor_n_dims(x) != 4) {
-        return ST_FAIL(ST_ERR_SHAPE, "x has %d dimensions, not the 4 of images", gd_tensor_n_dims(x));
+        return module_fail_shape(x, ", not images [B, C, H, W]");
     }
     return gd_mean(x, 2, (int[]){2, 3}, true, y_p);
 }
@@ -88,7 +89,7 @@ static status_t flatten_forward(gd_module_t *self, gd_tensor_t *x, gd_tensor_t *
 {
     (void)self;
     if (gd_tensor_n_dims(x) < 1) {
-        return ST_FAIL(ST_ERR_SHAPE, "a scalar has no batch axis to keep");
+        return module_fail_shape(x, ", without a batch axis to keep");
     }
     int64_t rest = 1;
     for (int d = 1; d < gd_tensor_n_dims(x); d++) {

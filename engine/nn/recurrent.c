@@ -9,6 +9,7 @@
 
 #include "gradd/context.h"
 #include "gradd/index.h"
+#include "nn/fail.h"
 #include "nn/sequence.h"
 
 enum { W_IH, W_HH, B_IH, B_HH, W_HR, N_WEIGHTS };
@@ -168,11 +169,7 @@ static status_t recurrent_forward(gd_module_t *self, gd_tensor_t *x, gd_tensor_t
     const recurrent_t *r = (const recurrent_t *)self;
     static const int time_first[3] = {1, 0, 2};
     if (gd_tensor_n_dims(x) != 3 || gd_tensor_dim(x, 2) != r->input) {
-        strbuf_t text = {0};
-        gd_tensor_format_shape(x, &text);
-        status_t status = ST_FAIL(ST_ERR_SHAPE, "x is %s, not [B, T, %lld]", strbuf_text(&text), (long long)r->input);
-        strbuf_release(&text);
-        return status;
+        return module_fail_shape(x, ", not [B, T, %lld]", (long long)r->input);
     }
     gd_tensor_t *y = NULL;
     packing_t packing = {0};

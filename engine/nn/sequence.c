@@ -9,6 +9,7 @@
 
 #include "base/mem.h"
 #include "gradd/context.h"
+#include "nn/fail.h"
 
 status_t gd_sequence_new(int64_t padding, gd_sequence_t **sequence_p)
 {
@@ -113,11 +114,7 @@ status_t gd_sequence_look(gd_sequence_t *sequence, gd_tensor_t *tokens)
 {
     look_forget(sequence);
     if (gd_tensor_n_dims(tokens) != 2) {
-        strbuf_t text = {0};
-        gd_tensor_format_shape(tokens, &text);
-        status_t status = ST_FAIL(ST_ERR_SHAPE, "x is %s, not tokens [B, T]", strbuf_text(&text));
-        strbuf_release(&text);
-        return status;
+        return module_fail_shape(tokens, ", not tokens [B, T]");
     }
     if (gd_tensor_dtype(tokens) != GD_DTYPE_I64) {
         return ST_FAIL(ST_ERR_DTYPE, "tokens are %s, i64 is needed", gd_dtype_name(gd_tensor_dtype(tokens)));
@@ -160,12 +157,8 @@ status_t sequence_check(const gd_sequence_t *sequence, const gd_tensor_t *x)
     if (gd_tensor_n_dims(x) >= 2 && gd_tensor_dim(x, 0) == sequence->batch && gd_tensor_dim(x, 1) == sequence->length) {
         return ST_OK;
     }
-    strbuf_t text = {0};
-    gd_tensor_format_shape(x, &text);
-    status_t status = ST_FAIL(ST_ERR_SHAPE, "x is %s, but the tokens that say what is padding are [%lld, %lld]",
-                              strbuf_text(&text), (long long)sequence->batch, (long long)sequence->length);
-    strbuf_release(&text);
-    return status;
+    return module_fail_shape(x, ", but the tokens that say what is padding are [%lld, %lld]",
+                             (long long)sequence->batch, (long long)sequence->length);
 }
 
 status_t gd_sequence_get_masks(const gd_sequence_t *sequence, const gd_tensor_t *keys, gd_multihead_masks_t *masks_p)
@@ -274,11 +267,7 @@ static status_t pool_tokens_forward(gd_module_t *self, gd_tensor_t *x, gd_tensor
     gd_tensor_t *product = NULL;
     const int axis = 1;
     if (gd_tensor_n_dims(x) != 3) {
-        strbuf_t text = {0};
-        gd_tensor_format_shape(x, &text);
-        status_t status = ST_FAIL(ST_ERR_SHAPE, "x is %s, not [B, T, C]", strbuf_text(&text));
-        strbuf_release(&text);
-        return status;
+        return module_fail_shape(x, ", not [B, T, C]");
     }
     status_t status = weights_make((const pool_tokens_t *)self, x, &weight);
     if (status == ST_OK) {
@@ -366,12 +355,7 @@ static status_t encoder_decoder_forward(gd_module_t *self, gd_tensor_t *x, gd_te
         return ST_FAIL(ST_ERR_STATE, "%d children: an encoder and a decoder are needed", self->n_children);
     }
     if (gd_tensor_n_dims(x) != 2 || gd_tensor_dim(x, 1) <= e->n_source) {
-        strbuf_t text = {0};
-        gd_tensor_format_shape(x, &text);
-        status_t status = ST_FAIL(ST_ERR_SHAPE, "x is %s, not tokens [B, T] with more than the source's %lld",
-                                  strbuf_text(&text), (long long)e->n_source);
-        strbuf_release(&text);
-        return status;
+        return module_fail_shape(x, ", not tokens [B, T] with more than the source's %lld", (long long)e->n_source);
     }
     gd_tensor_t *source = NULL;
     gd_tensor_t *target = NULL;

@@ -4,6 +4,7 @@
 
 #include "base/mem.h"
 #include "gradd/nn.h"
+#include "nn/fail.h"
 
 /* x through children[from … to). */
 static status_t chain_forward(const gd_module_t *self, int from, int to, gd_tensor_t *x, gd_tensor_t **y_p)
@@ -162,15 +163,6 @@ static status_t plain_new(const gd_module_ops_t *ops, gd_module_t **module_p)
     return gd_module_new(ops, sizeof(gd_module_t), module_p);
 }
 
-static status_t dims_fail(const gd_tensor_t *x, const char *wanted)
-{
-    strbuf_t text = {0};
-    gd_tensor_format_shape(x, &text);
-    status_t status = ST_FAIL(ST_ERR_SHAPE, "x is %s, not %s", strbuf_text(&text), wanted);
-    strbuf_release(&text);
-    return status;
-}
-
 static status_t identity_forward(gd_module_t *self, gd_tensor_t *x, gd_tensor_t **y_p)
 {
     (void)self;
@@ -217,7 +209,7 @@ static status_t select_forward(gd_module_t *self, gd_tensor_t *x, gd_tensor_t **
 {
     int64_t index = ((const shaper_t *)self)->value[0];
     if (gd_tensor_n_dims(x) < 2) {
-        return dims_fail(x, "[B, T, …]");
+        return module_fail_shape(x, ", not [B, T, …]");
     }
     int64_t count = gd_tensor_dim(x, 1);
     int64_t at = index < 0 ? index + count : index;
@@ -286,7 +278,7 @@ static status_t reshape_forward(gd_module_t *self, gd_tensor_t *x, gd_tensor_t *
     const shaper_t *shaper = (const shaper_t *)self;
     int64_t shape[GD_MAX_DIMS];
     if (gd_tensor_n_dims(x) < 1) {
-        return dims_fail(x, "[B, …]");
+        return module_fail_shape(x, ", not [B, …]");
     }
     shape[0] = gd_tensor_dim(x, 0);
     int64_t known = shape[0];
@@ -316,7 +308,7 @@ static status_t tokens_forward(gd_module_t *self, gd_tensor_t *x, gd_tensor_t **
 {
     (void)self;
     if (gd_tensor_n_dims(x) != 4) {
-        return dims_fail(x, "images [B, C, H, W]");
+        return module_fail_shape(x, ", not images [B, C, H, W]");
     }
     gd_tensor_t *rows = NULL;
     const int64_t *shape = gd_tensor_shape(x);
@@ -365,7 +357,7 @@ static status_t add_parameter_forward(gd_module_t *self, gd_tensor_t *x, gd_tens
     if (!is_fit) {
         strbuf_t text = {0};
         gd_tensor_format_shape(p, &text);
-        status_t status = dims_fail(x, "of the parameter's shape");
+        status_t status = module_fail_shape(x, ", not of the parameter's shape");
         status = status_add_context(status, "%s %s", self->parameters[0].name, strbuf_text(&text));
         strbuf_release(&text);
         return status;
@@ -391,7 +383,7 @@ static status_t prepend_parameter_forward(gd_module_t *self, gd_tensor_t *x, gd_
 {
     gd_tensor_t *p = self->parameters[0].tensor;
     if (gd_tensor_n_dims(x) != 3 || gd_tensor_dim(x, 2) != gd_tensor_dim(p, 2)) {
-        return dims_fail(x, "vectors [B, T, C] of the parameter's width");
+        return module_fail_shape(x, ", not vectors [B, T, C] of the parameter's width");
     }
     gd_tensor_t *copies = NULL;
     const int64_t shape[3] = {gd_tensor_dim(x, 0), gd_tensor_dim(p, 1), gd_tensor_dim(p, 2)};

@@ -9,6 +9,7 @@
 #include <math.h>
 
 #include "gradd/context.h"
+#include "nn/fail.h"
 #include "nn/sequence.h"
 
 /* ---- encoder and decoder layers ---- */
@@ -387,7 +388,7 @@ static status_t sinusoids_forward(gd_module_t *self, gd_tensor_t *x, gd_tensor_t
 {
     sinusoids_t *s = (sinusoids_t *)self;
     if (gd_tensor_n_dims(x) < 2) {
-        return ST_FAIL(ST_ERR_SHAPE, "x has %d dimensions, [B, T, C] is needed", gd_tensor_n_dims(x));
+        return module_fail_shape(x, ", not [B, T, C]");
     }
     const int64_t length = gd_tensor_dim(x, -2), width = gd_tensor_dim(x, -1);
     status_t status = ST_OK;

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "gradd/modules.h"
+#include "nn/fail.h"
 
 static void numbers_describe(strbuf_t *text, const char *name, int n, const int *values)
 {
@@ -34,7 +35,7 @@ static status_t conv_forward(gd_module_t *self, gd_tensor_t *x, gd_tensor_t **y_
     const conv_t *conv = (const conv_t *)self;
     gd_tensor_t *bias = self->n_parameters > 1 ? self->parameters[1].tensor : NULL;
     if (gd_tensor_n_dims(x) != conv->n_axes + 2) {
-        return ST_FAIL(ST_ERR_SHAPE, "x has %d dimensions, not %d", gd_tensor_n_dims(x), conv->n_axes + 2);
+        return module_fail_shape(x, ", not [B, C] and %d spatial axes", conv->n_axes);
     }
     if (!conv->is_padded) {
         return gd_conv(x, self->parameters[0].tensor, bias, &conv->options, y_p);
@@ -52,7 +53,7 @@ static status_t conv_transpose_forward(gd_module_t *self, gd_tensor_t *x, gd_ten
 {
     const conv_t *conv = (const conv_t *)self;
     if (gd_tensor_n_dims(x) != conv->n_axes + 2) {
-        return ST_FAIL(ST_ERR_SHAPE, "x has %d dimensions, not %d", gd_tensor_n_dims(x), conv->n_axes + 2);
+        return module_fail_shape(x, ", not [B, C] and %d spatial axes", conv->n_axes);
     }
     return gd_conv_transpose(x, self->parameters[0].tensor, self->n_parameters > 1 ? self->parameters[1].tensor : NULL,
                              &conv->options, y_p);
@@ -199,7 +200,7 @@ static status_t pool_forward(gd_module_t *self, gd_tensor_t *x, gd_tensor_t **y_
     const pool_t *pool = (const pool_t *)self;
     int size[3] = {1, 1, 1};
     if (pool->n_axes > 0 && gd_tensor_n_dims(x) != pool->n_axes + 2) {
-        return ST_FAIL(ST_ERR_SHAPE, "x has %d dimensions, not %d", gd_tensor_n_dims(x), pool->n_axes + 2);
+        return module_fail_shape(x, ", not [B, C] and %d spatial axes", pool->n_axes);
     }
     if (pool->n_axes > 0) {
         memcpy(size, pool->options.kernel, sizeof(size));
@@ -322,7 +323,7 @@ static status_t upsample_forward(gd_module_t *self, gd_tensor_t *x, gd_tensor_t 
 {
     const upsample_t *up = (const upsample_t *)self;
     if (gd_tensor_n_dims(x) != up->n_axes + 2) {
-        return ST_FAIL(ST_ERR_SHAPE, "x has %d dimensions, not %d", gd_tensor_n_dims(x), up->n_axes + 2);
+        return module_fail_shape(x, ", not [B, C] and %d spatial axes", up->n_axes);
     }
     return gd_upsample(x, up->mode, up->size, up->has_factors ? up->factors : NULL, up->aligns_corners, y_p);
 }

@@ -400,7 +400,7 @@ static void positions_beyond_the_table_are_refused(void **state)
     gd_tensor_t *x = tensor_of(3, (int64_t[]){2, 5, 3}, 1);
     gd_tensor_t *y = NULL;
     assert_fails(gd_module_forward(position, x, &y), ST_ERR_SHAPE,
-                 "x [2, 5, 3] has no positions for at most 4 vectors of 3");
+                 "x is [2, 5, 3], but there are positions for at most 4 vectors of 3");
     (void)gd_tensor_unref(x);
     (void)gd_module_unref(position);
 }
