@@ -175,25 +175,39 @@ status_t gd_module_statistics_export(gd_module_t *root, float *record_p);
 /* For forward functions: takes a batch's mean[C] and biased variance[C], each over `count` elements, into the module;
  * drops them in the second run of a checkpointed segment. */
 void gd_module_statistics_keep(gd_module_t *module, gd_tensor_t *mean, gd_tensor_t *var, int64_t count);
+/* Moves the running buffers by one microbatch's record; once for each, in order. */
 status_t gd_module_statistics_apply(gd_module_t *root, const float *record);
 
-/* Constructors. Weights and layouts as in PyTorch's modules of the same name. */
+/*
+ * Constructors. Weights, layouts and initialisations are those of PyTorch's modules of the same name; *module_p: a new
+ * reference. ST_ERR_RANGE, ST_ERR_INVAL, ST_ERR_SHAPE: a number that is impossible or doesn't fit another;
+ * ST_ERR_NOMEM. What doesn't fit an input is said by gd_module_forward.
+ */
+/* x[…,n_in] → y[…,n_out]: weight[n_out,n_in], bias[n_out]. */
 status_t gd_linear_new(int64_t n_in, int64_t n_out, bool has_bias, gd_module_t **module_p);
 /* A linear layer over another module's weight[n_out, n_in] (an embedding's: a tied head), which stays its owner. */
 status_t gd_linear_tied_new(gd_tensor_t *weight, bool has_bias, gd_module_t **module_p);
+/* x[B,c_in,H,W] → y[B,c_out,H',W']: weight[c_out,c_in/groups,KH,KW], bias[c_out]; options as in gd_conv2d. */
 status_t gd_conv2d_new(int64_t c_in, int64_t c_out, const int kernel[2], const gd_conv2d_options_t *options,
                        bool has_bias, gd_module_t **module_p);
+/* x[B,channels,H,W], weight and bias [channels], buffers running_mean and running_var [channels], which take momentum
+ * of a batch's statistics: see gd_module_statistics_size. epsilon above 0. */
 status_t gd_batch_norm2d_new(int64_t channels, double epsilon, double momentum, gd_module_t **module_p);
+/* Over the last axis of x[…,width]: weight and bias [width]; epsilon above 0. */
 status_t gd_layer_norm_new(int64_t width, double epsilon, bool has_bias, gd_module_t **module_p);
+/* ids[…] (i64, i32 or u8) in 0 … count-1 → […,width]: weight[count,width]. */
 status_t gd_embedding_new(int64_t count, int64_t width, gd_module_t **module_p);
 /* y[B,T,C] = x[B,T,C] + weight[0 … T-1]; ST_ERR_SHAPE when T > count. */
 status_t gd_position_embedding_new(int64_t count, int64_t width, gd_module_t **module_p);
-/* Children "qkv" (linear C → 3C) and "proj" (linear C → C); dropout acts on the output of proj. */
+/* x[B,T,C] → [B,T,C], C = width, which n_heads divide. Children "qkv" (linear C → 3C) and "proj" (linear C → C);
+ * dropout, in [0, 1), acts on the output of proj. */
 status_t gd_attention_new(int64_t width, int n_heads, bool is_causal, bool has_bias, double dropout,
                           gd_module_t **module_p);
+/* [B,C,H,W] → [B,C,H',W']: see gd_max_pool2d. */
 status_t gd_max_pool2d_new(const gd_pool2d_options_t *options, gd_module_t **module_p);
 status_t gd_avg_pool2d_new(const gd_pool2d_options_t *options, gd_module_t **module_p);
 status_t gd_global_avg_pool2d_new(gd_module_t **module_p); /* [B,C,H,W] → [B,C,1,1] */
+/* In training: zero with the probability p, in [0, 1), the rest divided by 1 - p; the input itself in evaluation. */
 status_t gd_dropout_new(double p, gd_module_t **module_p);
 status_t gd_flatten_new(gd_module_t **module_p); /* [B,…] → [B,rest] */
 typedef enum gd_activation {
@@ -222,7 +236,8 @@ typedef enum gd_activation {
     GD_ACTIVATION_COUNT
 } gd_activation_t;
 status_t gd_activation_new(gd_activation_t activation, gd_module_t **module_p);
-/* With other numbers than the defaults that stand beside the kinds. */
+/* With other numbers than the defaults that stand beside the kinds, in their order: ELU's alpha is a, SOFTPLUS' beta a
+ * and its threshold b; where a kind has fewer they aren't read. */
 status_t gd_activation_with_new(gd_activation_t activation, double a, double b, gd_module_t **module_p);
 /* Runs its children in order of being added. */
 status_t gd_sequential_new(gd_module_t **module_p);

@@ -3,6 +3,11 @@
  * ops: the ops as functions, thin wrappers over gd_op_apply. Each records a graph where gradients are enabled.
  * y_p receives a new reference. Binary ops broadcast and promote dtypes by PyTorch's rules: see gradd/pointwise.h.
  * Shape letters: B batch, T time, C channels, V vocabulary, H heads (height for images), W width, N rows, K inner.
+ * Axes below 0 count from the end.
+ *
+ * Errors, whose messages name the op: ST_ERR_SHAPE, naming the shapes that don't fit; ST_ERR_RANGE: an axis or an
+ * option outside of what is possible; ST_ERR_DTYPE: operands of different dtypes where they aren't promoted;
+ * ST_ERR_UNSUPPORTED: a dtype that the op doesn't have (integers, where floats are said); ST_ERR_NOMEM.
  */
 #ifndef GRADD_OPS_H
 #define GRADD_OPS_H
@@ -25,18 +30,21 @@ status_t gd_unsqueeze(gd_tensor_t *x, int axis, gd_tensor_t **y_p);
 status_t gd_contiguous(gd_tensor_t *x, gd_tensor_t **y_p); /* x itself when it is */
 status_t gd_cast(gd_tensor_t *x, gd_dtype_t dtype, gd_tensor_t **y_p);
 
+/* With broadcasting; div: integers give f32. */
 status_t gd_add(gd_tensor_t *a, gd_tensor_t *b, gd_tensor_t **y_p);
 status_t gd_sub(gd_tensor_t *a, gd_tensor_t *b, gd_tensor_t **y_p);
 status_t gd_mul(gd_tensor_t *a, gd_tensor_t *b, gd_tensor_t **y_p);
 status_t gd_div(gd_tensor_t *a, gd_tensor_t *b, gd_tensor_t **y_p);
-status_t gd_scale(gd_tensor_t *x, double factor, double offset, gd_tensor_t **y_p); /* y = factor x + offset */
+status_t gd_scale(gd_tensor_t *x, double factor, double offset, gd_tensor_t **y_p); /* y = factor x + offset; floats */
+/* Of each element. exp, log, sqrt: integers give f32. pow: x^exponent, floats. */
 status_t gd_neg(gd_tensor_t *x, gd_tensor_t **y_p);
 status_t gd_exp(gd_tensor_t *x, gd_tensor_t **y_p);
 status_t gd_log(gd_tensor_t *x, gd_tensor_t **y_p);
 status_t gd_sqrt(gd_tensor_t *x, gd_tensor_t **y_p);
 status_t gd_pow(gd_tensor_t *x, double exponent, gd_tensor_t **y_p);
 
-/* Over the n_axes axes (0: all of them); keep_dims leaves them with size 1. */
+/* Over the n_axes axes (0: all of them); keep_dims leaves them with size 1. sum: bool and integers give i64. mean: of
+ * floats. */
 status_t gd_sum(gd_tensor_t *x, int n_axes, const int *axes, bool keep_dims, gd_tensor_t **y_p);
 status_t gd_mean(gd_tensor_t *x, int n_axes, const int *axes, bool keep_dims, gd_tensor_t **y_p);
 
@@ -66,6 +74,8 @@ status_t gd_threshold(gd_tensor_t *x, double threshold, double value, gd_tensor_
 status_t gd_glu(gd_tensor_t *x, int axis, gd_tensor_t **y_p);
 /* x[B,C,…]; weight[1], or one slope for each channel. */
 status_t gd_prelu(gd_tensor_t *x, gd_tensor_t *weight, gd_tensor_t **y_p);
+/* Along the axis, of floats: exp(x) over its sum, that of -x, and its logarithm; sums of exponentials are of x less its
+ * largest value. */
 status_t gd_softmin(gd_tensor_t *x, int axis, gd_tensor_t **y_p);
 status_t gd_softmax(gd_tensor_t *x, int axis, gd_tensor_t **y_p);
 status_t gd_log_softmax(gd_tensor_t *x, int axis, gd_tensor_t **y_p);
@@ -86,7 +96,8 @@ status_t gd_linear(gd_tensor_t *x, gd_tensor_t *weight, gd_tensor_t *bias, gd_te
 /* The same with weight[K,N], as GPT-2's files have it. */
 status_t gd_linear_transposed(gd_tensor_t *x, gd_tensor_t *weight, gd_tensor_t *bias, gd_tensor_t **y_p);
 
-/* Over the last axis: x[…,C], weight[C] or NULL, bias[C] or NULL. */
+/* Norms are of floats, their epsilon above 0 (ST_ERR_RANGE). Over the last axis: x[…,C], weight[C] or NULL, bias[C] or
+ * NULL → y[…,C]. */
 status_t gd_layer_norm(gd_tensor_t *x, gd_tensor_t *weight, gd_tensor_t *bias, double epsilon, gd_tensor_t **y_p);
 /* x[B,C,…]; weight[C], bias[C]. Training: normalises by the batch's mean[C] and biased variance[C] and hands both out
  * (f32, no graph). Evaluation (is_training false): running_mean[C] and running_var[C] are used; mean_p, var_p NULL. */
@@ -115,6 +126,7 @@ typedef struct gd_pool2d_options {
     int stride[2]; /* 0: the kernel's size */
     int padding[2];
 } gd_pool2d_options_t;
+/* x[B,C,H,W] → y[B,C,H',W'], H' = floor((H + 2 padding - kernel) / stride) + 1. */
 status_t gd_max_pool2d(gd_tensor_t *x, const gd_pool2d_options_t *options, gd_tensor_t **y_p);
 status_t gd_avg_pool2d(gd_tensor_t *x, const gd_pool2d_options_t *options, gd_tensor_t **y_p); /* padding counts */
 
@@ -141,6 +153,7 @@ typedef struct gd_pool_options {
     bool rounds_up;        /* a last window may reach past the padded image (PyTorch's ceil_mode) */
     bool excludes_padding; /* avg_pool: padding doesn't count (PyTorch's count_include_pad=False) */
 } gd_pool_options_t;
+/* x[B,C,…] → y[B,C,…], its spatial axes windows of the options' kernel. */
 status_t gd_max_pool(gd_tensor_t *x, const gd_pool_options_t *options, gd_tensor_t **y_p);
 status_t gd_avg_pool(gd_tensor_t *x, const gd_pool_options_t *options, gd_tensor_t **y_p);
 /* To a given size: output i covers floor(i in / out) … ceil((i + 1) in / out) - 1. */
@@ -238,7 +251,8 @@ typedef struct gd_rope_options {
 /* x[B,T,H·D] → y[B,T,H·D] */
 status_t gd_rope(gd_tensor_t *x, const gd_rope_options_t *options, gd_tensor_t **y_p);
 
-/* ops/gated.c: y = f(a) b: SILU is SwiGLU, GELU GEGLU, SIGMOID GLU, RELU ReGLU, LINEAR the bilinear one. */
+/* ops/gated.c: y = f(a) b of a and b of one shape: SILU is SwiGLU, GELU GEGLU, SIGMOID GLU, RELU ReGLU, LINEAR the
+ * bilinear one. */
 typedef enum gd_gate {
     GD_GATE_SIGMOID,
     GD_GATE_SILU,
