@@ -21,12 +21,14 @@ typedef struct gd_context_options {
     gd_device_t device;
 } gd_context_options_t;
 
+/* ST_ERR_RANGE: threads below 0 or above 1024; ST_ERR_UNSUPPORTED: a device that this build has no kernels for. */
 status_t gd_context_open(const gd_context_options_t *options, gd_context_t **context_p);
 void gd_context_close(gd_context_t *context);
 /* Makes context the thread's own; NULL: back to the default one. Returns the one before (borrowed). */
 gd_context_t *gd_context_set_current(gd_context_t *context);
 gd_context_t *gd_context_get(void);
 
+/* Threads of this thread's kernels, 1 … 1024 (ST_ERR_RANGE). */
 int gd_context_n_threads(void);
 status_t gd_context_set_n_threads(int n_threads);
 

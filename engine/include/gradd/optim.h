@@ -86,6 +86,7 @@ status_t gd_optimizer_update(gd_optimizer_t *optimizer, const float *gradients, 
  * or without average_decay. */
 void gd_optimizer_swap_average(gd_optimizer_t *optimizer);
 /* State for checkpoints: the step count and named f32 buffers ("exp_avg", "exp_avg_sq", "momentum_buffer", …). */
+/* Of an index out of range: NULL, and 0 elements. Memory of the optimizer, [gd_optimizer_state_numel]. */
 int64_t gd_optimizer_step_count(const gd_optimizer_t *optimizer);
 void gd_optimizer_set_step_count(gd_optimizer_t *optimizer, int64_t n_steps);
 int gd_optimizer_n_states(const gd_optimizer_t *optimizer);
@@ -165,6 +166,7 @@ typedef struct gd_plateau {
     int64_t cooldown;
 } gd_plateau_t;
 
+/* Scale 1, nothing seen. update: one evaluation's value; changes the scale, min_scale at the least. */
 void gd_plateau_init(gd_plateau_t *plateau);
 void gd_plateau_update(gd_plateau_t *plateau, const gd_plateau_options_t *options, double value);
 

@@ -33,8 +33,8 @@ typedef struct gd_safetensors gd_safetensors_t;
 status_t gd_safetensors_open(const char *path, gd_safetensors_t **file_p);
 void gd_safetensors_close(gd_safetensors_t *file);
 int gd_safetensors_count(const gd_safetensors_t *file);
+/* NULL: out of range, no tensor of that name, no such key. */
 const gd_safetensors_entry_t *gd_safetensors_at(const gd_safetensors_t *file, int index);
-/* NULL when there is none of that name. */
 const gd_safetensors_entry_t *gd_safetensors_find(const gd_safetensors_t *file, const char *name);
 const char *gd_safetensors_metadata(const gd_safetensors_t *file, const char *key);
 

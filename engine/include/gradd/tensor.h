@@ -41,7 +41,8 @@ gd_dtype_t gd_dtype_result(const gd_dtype_t *dtypes, const int *n_dims, int n);
 status_t gd_dtype_from_name(const char *name, gd_dtype_t *dtype_p);
 
 /* Contiguous (row-major) tensors; memory comes from the current context's pool, 64-byte aligned.
- * shape[n_dims], sizes ≥ 0 (a zero-size dimension is allowed), n_dims 0 is a scalar. */
+ * shape[n_dims], sizes ≥ 0 (a zero-size dimension is allowed), n_dims 0 is a scalar. ST_ERR_DTYPE: no dtype;
+ * ST_ERR_RANGE: a negative size, more than GD_MAX_DIMS dimensions, more bytes than can be counted; ST_ERR_NOMEM. */
 status_t gd_tensor_new(gd_dtype_t dtype, int n_dims, const int64_t *shape, gd_tensor_t **t_p); /* uninitialised */
 status_t gd_tensor_zeros(gd_dtype_t dtype, int n_dims, const int64_t *shape, gd_tensor_t **t_p);
 status_t gd_tensor_full(gd_dtype_t dtype, int n_dims, const int64_t *shape, double value, gd_tensor_t **t_p);
@@ -51,7 +52,8 @@ status_t gd_tensor_from_data(gd_dtype_t dtype, int n_dims, const int64_t *shape,
 status_t gd_tensor_wrap(gd_dtype_t dtype, int n_dims, const int64_t *shape, void *data, void (*release)(void *arg),
                         void *arg, gd_tensor_t **t_p);
 status_t gd_tensor_scalar(gd_dtype_t dtype, double value, gd_tensor_t **t_p); /* 0-d */
-/* A view of base's storage from element offset on, without graph: for flat parameter buffers. Contiguous. */
+/* A view of base's storage from element offset on, without graph: for flat parameter buffers. Contiguous. ST_ERR_RANGE:
+ * the storage ends before it. */
 status_t gd_tensor_alias(gd_tensor_t *base, int64_t offset, int n_dims, const int64_t *shape, gd_tensor_t **t_p);
 
 gd_tensor_t *gd_tensor_ref(gd_tensor_t *t);
@@ -76,8 +78,10 @@ uint32_t gd_tensor_version(const gd_tensor_t *t);
 status_t gd_tensor_to(gd_tensor_t *x, gd_device_t device, gd_dtype_t dtype, gd_tensor_t **y_p);
 /* Value of a one-element tensor as double. ST_ERR_SHAPE otherwise. */
 status_t gd_tensor_item(const gd_tensor_t *t, double *value_p);
-/* dst[...] = src[...] with broadcasting and dtype conversion; no graph; counts as an in-place change of dst. */
+/* dst[...] = src[...] with broadcasting and dtype conversion; no graph; counts as an in-place change of dst.
+ * ST_ERR_SHAPE: src doesn't broadcast to dst. */
 status_t gd_tensor_copy(gd_tensor_t *dst, const gd_tensor_t *src);
+/* Every element is the value in t's dtype; no graph; an in-place change. */
 status_t gd_tensor_fill(gd_tensor_t *t, double value);
 /* Appends "[2, 3]" / the values like torch.Tensor prints them, summarised beyond 1,000 elements. */
 void gd_tensor_format_shape(const gd_tensor_t *t, strbuf_t *text);
