@@ -23,6 +23,51 @@ static void decay_place(bool is_decoupled, gd_cpu_update_t *args)
     args->keep = is_decoupled ? args->keep : 1;
 }
 
+/* What a kind sees otherwise than the rest; lr: the class's own. */
+static void kind_coefficients(const gd_optimizer_t *optimizer, double lr, gd_cpu_update_t *args)
+{
+    const gd_optimizer_options_t *options = &optimizer->options;
+    const double t = (double)optimizer->n_steps;
+    const double correction2 = 1 - pow(options->beta2, t);
+    switch (options->kind) {
+    case GD_OPTIMIZER_SGD:
+    case GD_OPTIMIZER_LARS:
+        args->beta1 = (float)options->momentum;
+        args->undamped = (float)(optimizer->n_steps > 1 ? 1 - options->dampening : 1); /* the buffer begins as g */
+        break;
+    case GD_OPTIMIZER_NADAM: {
+        const double mu = options->beta1 * (1 - 0.5 * pow(0.96, t * options->momentum_decay));
+        const double mu_next = options->beta1 * (1 - 0.5 * pow(0.96, (t + 1) * options->momentum_decay));
+        decay_place(options->is_decoupled, args);
+        args->gradient_step = (float)(lr * (1 - mu) / (1 - optimizer->mu_product));
+        args->step_size = (float)(lr * mu_next / (1 - optimizer->mu_product * mu_next));
+        break;
+    }
+    case GD_OPTIMIZER_RADAM:
+        decay_place(options->is_decoupled, args);
+        args->root_scale = (float)(radam_factor(options->beta2, t, correction2) * sqrt(correction2));
+        break;
+    case GD_OPTIMIZER_ADAGRAD:
+        args->lr = (float)(lr / (1 + (t - 1) * options->lr_decay));
+        break;
+    case GD_OPTIMIZER_ADADELTA:
+        args->beta1 = (float)options->rho;
+        args->one_minus_beta1 = (float)(1 - options->rho);
+        break;
+    case GD_OPTIMIZER_RMSPROP:
+        args->beta1 = (float)options->momentum;
+        args->beta2 = (float)options->alpha;
+        args->one_minus_beta2 = (float)(1 - options->alpha);
+        args->state[1] = options->momentum > 0 ? args->state[1] : NULL;
+        break;
+    case GD_OPTIMIZER_LAMB:
+        args->step_size = (float)(1 / (1 - pow(options->beta1, t)));
+        break;
+    default:
+        break;
+    }
+}
+
 void optim_coefficients(const gd_optimizer_t *optimizer, const optim_class_t *class, double lr, double gradient_scale,
                         const float *gradients, gd_cpu_update_t *args_p)
 {
@@ -50,43 +95,7 @@ void optim_coefficients(const gd_optimizer_t *optimizer, const optim_class_t *cl
     for (int i = 0; i < 3 && i < optimizer->n_states; i++) {
         args.state[i] = i == optimizer->average ? NULL : optimizer->states[i].data;
     }
-    switch (options->kind) {
-    case GD_OPTIMIZER_SGD:
-    case GD_OPTIMIZER_LARS:
-        args.beta1 = (float)options->momentum;
-        args.undamped = (float)(optimizer->n_steps > 1 ? 1 - options->dampening : 1); /* the buffer begins as g */
-        break;
-    case GD_OPTIMIZER_NADAM: {
-        const double mu = options->beta1 * (1 - 0.5 * pow(0.96, t * options->momentum_decay));
-        const double mu_next = options->beta1 * (1 - 0.5 * pow(0.96, (t + 1) * options->momentum_decay));
-        decay_place(options->is_decoupled, &args);
-        args.gradient_step = (float)(lr * (1 - mu) / (1 - optimizer->mu_product));
-        args.step_size = (float)(lr * mu_next / (1 - optimizer->mu_product * mu_next));
-        break;
-    }
-    case GD_OPTIMIZER_RADAM:
-        decay_place(options->is_decoupled, &args);
-        args.root_scale = (float)(radam_factor(options->beta2, t, correction2) * sqrt(correction2));
-        break;
-    case GD_OPTIMIZER_ADAGRAD:
-        args.lr = (float)(lr / (1 + (t - 1) * options->lr_decay));
-        break;
-    case GD_OPTIMIZER_ADADELTA:
-        args.beta1 = (float)options->rho;
-        args.one_minus_beta1 = (float)(1 - options->rho);
-        break;
-    case GD_OPTIMIZER_RMSPROP:
-        args.beta1 = (float)options->momentum;
-        args.beta2 = (float)options->alpha;
-        args.one_minus_beta2 = (float)(1 - options->alpha);
-        args.state[1] = options->momentum > 0 ? args.state[1] : NULL;
-        break;
-    case GD_OPTIMIZER_LAMB:
-        args.step_size = (float)(1 / correction1);
-        break;
-    default:
-        break;
-    }
+    kind_coefficients(optimizer, lr, &args);
     *args_p = args;
 }
 
