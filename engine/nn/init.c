@@ -201,6 +201,46 @@ static status_t shaped_fill(const char *name, const gd_parameter_t *parameter, c
     return status;
 }
 
+/* Independent elements of the tensor. */
+static status_t random_fill(const char *name, const gd_init_t *init, const gd_rng_key_t *key, gd_tensor_t *tensor)
+{
+    const init_fans_t fans = fans_get(tensor);
+    float *data = gd_tensor_data(tensor);
+    const int64_t n = gd_tensor_numel(tensor);
+    double bound = 0;
+    switch (init->kind) {
+    case GD_INIT_NORMAL:
+        gd_rng_fill_normal(key, (float)init->a, (float)init->b, data, n);
+        return ST_OK;
+    case GD_INIT_UNIFORM:
+        gd_rng_fill_uniform(key, (float)init->a, (float)init->b, data, n);
+        return ST_OK;
+    case GD_INIT_XAVIER_UNIFORM:
+        bound = init->a * sqrt(6 / (fans.in + fans.out));
+        gd_rng_fill_uniform(key, (float)-bound, (float)bound, data, n);
+        return ST_OK;
+    case GD_INIT_XAVIER_NORMAL:
+        gd_rng_fill_normal(key, 0, (float)(init->a * sqrt(2 / (fans.in + fans.out))), data, n);
+        return ST_OK;
+    case GD_INIT_KAIMING_UNIFORM:
+        bound = sqrt(3) * kaiming_std(*init, fans);
+        gd_rng_fill_uniform(key, (float)-bound, (float)bound, data, n);
+        return ST_OK;
+    case GD_INIT_KAIMING_NORMAL:
+        gd_rng_fill_normal(key, 0, (float)kaiming_std(*init, fans), data, n);
+        return ST_OK;
+    case GD_INIT_TRUNC_NORMAL:
+        if (!(init->b > 0 && init->c < init->d)) {
+            return ST_FAIL(ST_ERR_RANGE, "parameter \"%s\": deviation %g within [%g, %g]", name, init->b, init->c,
+                           init->d);
+        }
+        truncated_fill(key, *init, data, n);
+        return ST_OK;
+    default:
+        return ST_FAIL(ST_ERR_INVAL, "parameter \"%s\": %d is no initialisation", name, (int)init->kind);
+    }
+}
+
 static status_t parameter_draw(const char *full_name, gd_parameter_t *parameter, gd_module_t *owner, void *arg)
 {
     (void)owner;
@@ -214,54 +254,21 @@ static status_t parameter_draw(const char *full_name, gd_parameter_t *parameter,
         return ST_FAIL(ST_ERR_STATE, "parameter \"%s\" has no memory: made while gd_meta_set_enabled was on",
                        full_name);
     }
-    const gd_init_t init = parameter->init;
-    const init_fans_t fans = fans_get(parameter->tensor);
-    float *data = gd_tensor_data(parameter->tensor);
-    int64_t n = gd_tensor_numel(parameter->tensor);
-    double bound = 0;
-    switch (init.kind) {
+    switch (parameter->init.kind) {
     case GD_INIT_ZEROS:
         return gd_tensor_fill(parameter->tensor, 0);
     case GD_INIT_ONES:
         return gd_tensor_fill(parameter->tensor, 1);
     case GD_INIT_CONSTANT:
-        return gd_tensor_fill(parameter->tensor, init.a);
-    case GD_INIT_NORMAL:
-        gd_rng_fill_normal(&key, (float)init.a, (float)init.b, data, n);
-        return ST_OK;
-    case GD_INIT_UNIFORM:
-        gd_rng_fill_uniform(&key, (float)init.a, (float)init.b, data, n);
-        return ST_OK;
-    case GD_INIT_XAVIER_UNIFORM:
-        bound = init.a * sqrt(6 / (fans.in + fans.out));
-        gd_rng_fill_uniform(&key, (float)-bound, (float)bound, data, n);
-        return ST_OK;
-    case GD_INIT_XAVIER_NORMAL:
-        gd_rng_fill_normal(&key, 0, (float)(init.a * sqrt(2 / (fans.in + fans.out))), data, n);
-        return ST_OK;
-    case GD_INIT_KAIMING_UNIFORM:
-        bound = sqrt(3) * kaiming_std(init, fans);
-        gd_rng_fill_uniform(&key, (float)-bound, (float)bound, data, n);
-        return ST_OK;
-    case GD_INIT_KAIMING_NORMAL:
-        gd_rng_fill_normal(&key, 0, (float)kaiming_std(init, fans), data, n);
-        return ST_OK;
-    case GD_INIT_TRUNC_NORMAL:
-        if (!(init.b > 0 && init.c < init.d)) {
-            return ST_FAIL(ST_ERR_RANGE, "parameter \"%s\": deviation %g within [%g, %g]", full_name, init.b, init.c,
-                           init.d);
-        }
-        truncated_fill(&key, init, data, n);
-        return ST_OK;
+        return gd_tensor_fill(parameter->tensor, parameter->init.a);
     case GD_INIT_EYE:
     case GD_INIT_DIRAC:
     case GD_INIT_ORTHOGONAL:
     case GD_INIT_SPARSE:
         return shaped_fill(full_name, parameter, &key);
-    case GD_INIT_COUNT:
-        break;
+    default:
+        return random_fill(full_name, &parameter->init, &key, parameter->tensor);
     }
-    return ST_FAIL(ST_ERR_INVAL, "parameter \"%s\": %d is no initialisation", full_name, (int)init.kind);
 }
 
 static status_t parameter_fill(const char *full_name, gd_parameter_t *parameter, gd_module_t *owner, void *arg)
