@@ -27,26 +27,27 @@ static status_t microbatch_evaluate(wrk_session_t *session, int64_t n, wrk_recor
     return status;
 }
 
-static status_t parameters_evaluate(wrk_session_t *session)
+/* All of the validation data, or as many batches as the job says. */
+static int64_t samples_count(const wrk_session_t *session)
 {
-    int64_t n_samples = wrk_dataset_eval_count(session->validation);
-    int64_t batches = session->job->evaluation != NULL ? session->job->evaluation->batches : 0;
-    if (batches > 0 && batches <= n_samples / session->batch) {
-        n_samples = batches * session->batch;
-    }
-    int64_t n_micro = (n_samples + session->eval_micro - 1) / session->eval_micro;
+    const int64_t n = wrk_dataset_eval_count(session->validation);
+    const int64_t batches = session->job->evaluation != NULL ? session->job->evaluation->batches : 0;
+    return batches > 0 && batches <= n / session->batch ? batches * session->batch : n;
+}
+
+/* This rank's share of the n_micro microbatches, and then the records of all. */
+static status_t records_exchange(wrk_session_t *session, int64_t n_samples, int64_t n_micro)
+{
     int64_t first = 0;
     int64_t n_own = 0;
-    status_t own = ST_OK;
-    wrk_session_progress(session, "evaluating");
     if (session->evaluation == NULL) {
-        own = wrk_exchange_open(session->group, n_micro, sizeof(wrk_record_t), &session->evaluation);
-        if (own != ST_OK) {
-            return own;
+        status_t status = wrk_exchange_open(session->group, n_micro, sizeof(wrk_record_t), &session->evaluation);
+        if (status != ST_OK) {
+            return status;
         }
     }
     coll_share(n_micro, session->size, session->rank, &first, &n_own);
-    own = wrk_feed_evaluate(session, first, n_own, n_samples);
+    status_t own = wrk_feed_evaluate(session, first, n_own, n_samples);
     bool was_training = gd_training_set(false);
     bool was_recording = gd_grad_set_enabled(false);
     for (int64_t i = 0; i < n_own && own == ST_OK; i++) {
@@ -56,10 +57,12 @@ static status_t parameters_evaluate(wrk_session_t *session)
     }
     (void)gd_grad_set_enabled(was_recording);
     (void)gd_training_set(was_training);
-    status_t status = wrk_exchange_run(session->evaluation, own, 0, session->step, NULL);
-    if (status != ST_OK) {
-        return status;
-    }
+    return wrk_exchange_run(session->evaluation, own, 0, session->step, NULL);
+}
+
+/* In order of the microbatches, whoever computed them. Returns the loss. */
+static double records_sum(const wrk_session_t *session, int64_t n_micro, double *accuracy_p)
+{
     wrk_record_t sums = {0};
     double loss = 0;
     for (int64_t m = 0; m < n_micro; m++) {
@@ -74,7 +77,21 @@ static status_t parameters_evaluate(wrk_session_t *session)
     for (int i = 0; i < session->loss.n_terms; i++) {
         loss += sums.weight[i] > 0 ? sums.loss[i] / sums.weight[i] : 0;
     }
-    const double accuracy = sums.n_targets > 0 ? (double)sums.n_correct / (double)sums.n_targets : 0;
+    *accuracy_p = sums.n_targets > 0 ? (double)sums.n_correct / (double)sums.n_targets : 0;
+    return loss;
+}
+
+static status_t parameters_evaluate(wrk_session_t *session)
+{
+    const int64_t n_samples = samples_count(session);
+    const int64_t n_micro = (n_samples + session->eval_micro - 1) / session->eval_micro;
+    double accuracy = 0;
+    wrk_session_progress(session, "evaluating");
+    status_t status = records_exchange(session, n_samples, n_micro);
+    if (status != ST_OK) {
+        return status;
+    }
+    const double loss = records_sum(session, n_micro, &accuracy);
     int64_t wall = clock_wall_ns();
     wrk_point_t points[] = {{"validation_loss", session->step, loss, wall},
                             {"validation_accuracy", session->step, accuracy, wall}};
