@@ -176,6 +176,29 @@ static void stable_decay_read(const Gradd__V1__Schedule__StableDecay *decay, gd_
                                                                                        : GD_DECAY_LINEAR;
 }
 
+/* Ways from lr down to final_lr. */
+static void decay_read(const Gradd__V1__Schedule *spec, gd_schedule_t *schedule)
+{
+    if (spec->kind_case == GRADD__V1__SCHEDULE__KIND_COSINE_RESTARTS) {
+        schedule->kind = GD_SCHEDULE_COSINE_RESTARTS;
+        schedule->warmup_steps = spec->cosine_restarts->warmup;
+        schedule->every = spec->cosine_restarts->length;
+        schedule->factor = spec->cosine_restarts->factor;
+        schedule->final_lr = spec->cosine_restarts->final_lr;
+    } else if (spec->kind_case == GRADD__V1__SCHEDULE__KIND_POLYNOMIAL) {
+        schedule->kind = GD_SCHEDULE_POLYNOMIAL;
+        schedule->warmup_steps = spec->polynomial->warmup;
+        schedule->power = spec->polynomial->power;
+        schedule->final_lr = spec->polynomial->final_lr;
+    } else {
+        const bool is_cosine = spec->kind_case == GRADD__V1__SCHEDULE__KIND_COSINE;
+        const Gradd__V1__Schedule__Decay *decay = is_cosine ? spec->cosine : spec->linear;
+        schedule->kind = is_cosine ? GD_SCHEDULE_COSINE : GD_SCHEDULE_LINEAR;
+        schedule->warmup_steps = decay->warmup;
+        schedule->final_lr = decay->final_lr;
+    }
+}
+
 /* Reductions by gamma. */
 static void gamma_read(const Gradd__V1__Schedule *spec, gd_schedule_t *schedule)
 {
@@ -209,27 +232,10 @@ static status_t schedule_read(wrk_session_t *session, const Gradd__V1__Schedule 
         schedule->warmup_steps = spec->constant->warmup;
         return ST_OK;
     case GRADD__V1__SCHEDULE__KIND_COSINE:
-        schedule->kind = GD_SCHEDULE_COSINE;
-        schedule->warmup_steps = spec->cosine->warmup;
-        schedule->final_lr = spec->cosine->final_lr;
-        return ST_OK;
     case GRADD__V1__SCHEDULE__KIND_LINEAR:
-        schedule->kind = GD_SCHEDULE_LINEAR;
-        schedule->warmup_steps = spec->linear->warmup;
-        schedule->final_lr = spec->linear->final_lr;
-        return ST_OK;
     case GRADD__V1__SCHEDULE__KIND_COSINE_RESTARTS:
-        schedule->kind = GD_SCHEDULE_COSINE_RESTARTS;
-        schedule->warmup_steps = spec->cosine_restarts->warmup;
-        schedule->every = spec->cosine_restarts->length;
-        schedule->factor = spec->cosine_restarts->factor;
-        schedule->final_lr = spec->cosine_restarts->final_lr;
-        return ST_OK;
     case GRADD__V1__SCHEDULE__KIND_POLYNOMIAL:
-        schedule->kind = GD_SCHEDULE_POLYNOMIAL;
-        schedule->warmup_steps = spec->polynomial->warmup;
-        schedule->power = spec->polynomial->power;
-        schedule->final_lr = spec->polynomial->final_lr;
+        decay_read(spec, schedule);
         return ST_OK;
     case GRADD__V1__SCHEDULE__KIND_STEP:
     case GRADD__V1__SCHEDULE__KIND_MULTI_STEP:
