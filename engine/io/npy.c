@@ -11,6 +11,7 @@
 
 struct gd_npy {
     npy_header_t header;
+    char *where; /* the file, and in an archive the member */
     const uint8_t *data;
     uint8_t *map; /* unmapped at close; NULL: the bytes are somebody else's */
     size_t map_size;
@@ -21,16 +22,19 @@ status_t npy_open_bytes(const char *where, const uint8_t *bytes, size_t size, vo
 {
     gd_npy_t *npy = mem_zalloc(sizeof(*npy));
     status_t status = ST_OK;
-    if (npy == NULL) {
+    char *copy = mem_strdup(where);
+    if (npy == NULL || copy == NULL) {
         status = ST_FAIL(ST_ERR_NOMEM, "%s: reader", where);
     } else {
         status = npy_header_parse(where, bytes, size, &npy->header);
     }
     if (status != ST_OK) {
         mem_free(npy);
+        mem_free(copy);
         mem_free(owned);
         return status;
     }
+    npy->where = copy;
     npy->data = bytes + npy->header.data_offset;
     npy->owned = owned;
     *npy_p = npy;
@@ -68,6 +72,7 @@ void gd_npy_close(gd_npy_t *npy)
         (void)munmap(npy->map, npy->map_size);
     }
     mem_free(npy->owned);
+    mem_free(npy->where);
     mem_free(npy);
 }
 
@@ -165,7 +170,7 @@ status_t gd_npy_read_rows(const gd_npy_t *npy, int64_t begin, int64_t end, void 
     const npy_header_t *h = &npy->header;
     int64_t n_rows = h->n_dims > 0 ? h->shape[0] : 1;
     if (begin < 0 || end < begin || end > n_rows) {
-        return ST_FAIL(ST_ERR_RANGE, "rows %lld to %lld of a NumPy array of %lld rows", (long long)begin,
+        return ST_FAIL(ST_ERR_RANGE, "%s: rows %lld to %lld of an array of %lld rows", npy->where, (long long)begin,
                        (long long)end, (long long)n_rows);
     }
     int64_t per_row = n_rows > 0 ? h->numel / n_rows : 0;

@@ -159,7 +159,7 @@ static void all_versions_are_read(void **state)
         const float *data = gd_npy_data(npy);
         assert_non_null(data);
         assert_true(data[23] == 4.75F);
-        assert_fails(gd_npy_read_rows(npy, 1, 3, NULL), ST_ERR_RANGE, "rows 1 to 3 of a NumPy array of 2 rows");
+        assert_fails(gd_npy_read_rows(npy, 1, 3, NULL), ST_ERR_RANGE, ": rows 1 to 3 of an array of 2 rows");
         gd_npy_close(npy);
     }
 }
