@@ -71,6 +71,9 @@ static status_t root_restore(wrk_session_t *session, restored_t *restored)
     status = fingerprint_check(session, &restored->checkpoint);
     if (status == ST_OK) {
         status = wrk_checkpoint_load(session->store, &restored->checkpoint, &state);
+        if (status != ST_OK) {
+            status = status_add_context(status, "checkpoint step-%lld", (long long)restored->checkpoint.step);
+        }
     }
     char hex[HASH_SHA256_HEX_SIZE];
     if (status == ST_OK) {

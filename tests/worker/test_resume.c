@@ -349,8 +349,8 @@ static void a_step_count_that_is_no_number_is_refused(void **state)
     run_ranks(job, 1, &rest);
 
     assert_int_equal(rest.status, ST_ERR_CORRUPT);
-    assert_string_equal(rest.message, "the checkpoint's optimizer.safetensors has \"-\" as its step_count, at step "
-                                      "5");
+    assert_string_equal(rest.message, "checkpoint step-5: the checkpoint's optimizer.safetensors has \"-\" as its "
+                                      "step_count, at step 5");
     spec_job_free(job);
 }
 
