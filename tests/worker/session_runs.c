@@ -272,3 +272,19 @@ double run_point(const run_t *run, const char *name, int64_t step)
     fail_msg("no point %s at step %lld", name, (long long)step);
     return 0;
 }
+
+void run_layouts(const spec_job_t *job, const int *n_ranks, run_t *run)
+{
+    static run_t other;
+    memset(run, 0, sizeof(*run));
+    run_ok(job, n_ranks[0], run);
+    run_folder_clear();
+    const int64_t last = run->result.step;
+    for (int i = 1; n_ranks[i] > 0; i++) {
+        memset(&other, 0, sizeof(other));
+        run_ok(job, n_ranks[i], &other);
+        run_folder_clear();
+        assert_string_equal(other.result.parameters_sha256, run->result.parameters_sha256);
+        assert_true(run_point(&other, "validation_loss", last) == run_point(run, "validation_loss", last));
+    }
+}

@@ -49,6 +49,9 @@ spec_job_t *run_job(const char *model, int microbatches, const char *const *set)
 void run_ranks(const spec_job_t *job, int n_ranks, run_t *run);
 /* The same, expected to succeed. */
 void run_ok(const spec_job_t *job, int n_ranks, run_t *run);
+/* The same on n_ranks[0], n_ranks[1], … ranks (0 ends them), each from an empty folder and of the same bits:
+ * parameters, and validation_loss at the end. run: the first one. */
+void run_layouts(const spec_job_t *job, const int *n_ranks, run_t *run);
 /* The folder that runs use when they name none is made empty again. */
 void run_folder_clear(void);
 /* Value of the curve at the step; fails the test when there is none. */

@@ -253,22 +253,14 @@ static void losses_of_samples_fall_on_any_number_of_ranks(void **state)
          "{ctc: {lengths: tokens, padding: 0}}"},
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-        char hash[HASH_SHA256_HEX_SIZE];
         cases[i].write();
         spec_job_t *job = array_job(cases[i].model, cases[i].loss, NULL);
-        memset(&run, 0, sizeof(run));
-        run_ok(job, 1, &run);
-        memcpy(hash, run.result.parameters_sha256, sizeof(hash));
+        run_layouts(job, (const int[]){1, 2, 0}, &run);
         if (!(run_point(&run, "loss", 30) < 0.9 * run_point(&run, "loss", 1)) ||
             !(run_point(&run, "validation_loss", 30) < 0.9 * run_point(&run, "loss", 1))) {
             fail_msg("%s: loss %g at first, %g at last, %g of others", cases[i].loss, run_point(&run, "loss", 1),
                      run_point(&run, "loss", 30), run_point(&run, "validation_loss", 30));
         }
-        run_folder_clear();
-        memset(&run, 0, sizeof(run));
-        run_ok(job, 2, &run);
-        assert_string_equal(run.result.parameters_sha256, hash);
-        run_folder_clear();
         spec_job_free(job);
     }
 }
