@@ -623,13 +623,14 @@ static void ctc_with_lengths_agrees_with_pytorch(void **state)
     } cases[] = {
         {"ctc", "{ctc: {lengths: given}}", "mean", 1, false},
         {"ctc", "{ctc: {lengths: given, reduction: batch_mean}}", "sum", 0.25, false},
-        {"ctc", "{ctc: {lengths: given, reduction: sum}}", "sum", BATCH / 4, false},
+        {"ctc", "{ctc: {lengths: given, reduction: sum}}", "sum", BATCH / 4.0, false},
         {"ctc", "{ctc: {lengths: tokens}}", "mean", 1, true},
         {"ctc_zero_infinity", "{ctc: {lengths: given, zero_infinity: true}}", "mean", 1, false},
-        {"ctc_zero_infinity", "{ctc: {lengths: given, zero_infinity: true, reduction: sum}}", "sum", BATCH / 4, false},
+        {"ctc_zero_infinity", "{ctc: {lengths: given, zero_infinity: true, reduction: sum}}", "sum", BATCH / 4.0,
+         false},
         {"ctc_zero_infinity", "{ctc: {lengths: tokens, zero_infinity: true, reduction: batch_mean}}", "sum", 0.25,
          true},
-        {"ctc", "{sum: [{loss: {ctc: {lengths: given, reduction: sum}}, weight: 0.5}]}", "sum", BATCH / 8, false},
+        {"ctc", "{sum: [{loss: {ctc: {lengths: given, reduction: sum}}, weight: 0.5}]}", "sum", BATCH / 8.0, false},
     };
     gd_safetensors_t *golden = NULL;
     assert_ok(gd_safetensors_open(fixture_golden("losses.safetensors"), &golden));
