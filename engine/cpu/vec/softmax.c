@@ -9,15 +9,10 @@
 
 enum { LANES = 16, ROWS_GRAIN = 8192 };
 
-/* One row: of x, with b NULL, to y; backward of dy and y to dx. */
-typedef void (*row_f32_func_t)(const float *a, const float *b, float *y, int64_t n);
-typedef void (*row_f64_func_t)(const double *a, const double *b, double *y, int64_t n);
-
 typedef struct rows {
-    const void *a, *b;
-    void *y;
-    row_f32_func_t row_f32;
-    row_f64_func_t row_f64;
+    const void *a; /* x, or dy */
+    const void *b; /* y, in backward; NULL */
+    void *y;       /* or dx */
     int64_t width;
     int32_t dtype;
     atomic_bool is_out_of_memory;
@@ -100,7 +95,7 @@ static inline float row_exp(const float *x, float max, float *y, int64_t n)
     return lanes_sum(lane);
 }
 
-static void softmax_f32(const float *x, const float *none, float *y, int64_t n)
+static inline void softmax_f32(const float *x, const float *none, float *y, int64_t n)
 {
     (void)none;
     const float factor = 1.0f / row_exp(x, row_max(x, n), y, n);
@@ -110,7 +105,7 @@ static void softmax_f32(const float *x, const float *none, float *y, int64_t n)
     }
 }
 
-static void log_softmax_f32(const float *x, const float *none, float *y, int64_t n)
+static inline void log_softmax_f32(const float *x, const float *none, float *y, int64_t n)
 {
     (void)none;
     const float max = row_max(x, n);
@@ -153,7 +148,7 @@ static inline float row_sum(const float *a, int64_t n)
     return lanes_sum(lane);
 }
 
-static void softmax_backward_f32(const float *dy, const float *y, float *dx, int64_t n)
+static inline void softmax_backward_f32(const float *dy, const float *y, float *dx, int64_t n)
 {
     const float dot = row_dot(dy, y, n);
 #pragma omp simd
@@ -162,7 +157,7 @@ static void softmax_backward_f32(const float *dy, const float *y, float *dx, int
     }
 }
 
-static void log_softmax_backward_f32(const float *dy, const float *y, float *dx, int64_t n)
+static inline void log_softmax_backward_f32(const float *dy, const float *y, float *dx, int64_t n)
 {
     const float sum = row_sum(dy, n);
 #pragma omp simd
@@ -180,7 +175,7 @@ static double row_max_f64(const double *x, int64_t n)
     return max;
 }
 
-static void softmax_f64(const double *x, const double *none, double *y, int64_t n)
+static inline void softmax_f64(const double *x, const double *none, double *y, int64_t n)
 {
     (void)none;
     const double max = row_max_f64(x, n);
@@ -194,7 +189,7 @@ static void softmax_f64(const double *x, const double *none, double *y, int64_t 
     }
 }
 
-static void log_softmax_f64(const double *x, const double *none, double *y, int64_t n)
+static inline void log_softmax_f64(const double *x, const double *none, double *y, int64_t n)
 {
     (void)none;
     const double max = row_max_f64(x, n);
@@ -208,7 +203,7 @@ static void log_softmax_f64(const double *x, const double *none, double *y, int6
     }
 }
 
-static void softmax_backward_f64(const double *dy, const double *y, double *dx, int64_t n)
+static inline void softmax_backward_f64(const double *dy, const double *y, double *dx, int64_t n)
 {
     double dot = 0;
     for (int64_t i = 0; i < n; i++) {
@@ -219,7 +214,7 @@ static void softmax_backward_f64(const double *dy, const double *y, double *dx, 
     }
 }
 
-static void log_softmax_backward_f64(const double *dy, const double *y, double *dx, int64_t n)
+static inline void log_softmax_backward_f64(const double *dy, const double *y, double *dx, int64_t n)
 {
     double sum = 0;
     for (int64_t i = 0; i < n; i++) {
@@ -230,32 +225,49 @@ static void log_softmax_backward_f64(const double *dy, const double *y, double *
     }
 }
 
-static void rows_f32(void *arg, int64_t begin, int64_t end)
+/* Always inline, so that the row's function is too: a call costs as much as a narrow row. */
+static inline __attribute__((always_inline)) void rows_f32(rows_t *rows, int64_t begin, int64_t end,
+                                                           void (*row_func)(const float *a, const float *b, float *y,
+                                                                            int64_t n))
 {
-    rows_t *rows = arg;
     const int64_t n = rows->width;
     float *buffer = rows_buffer(rows);
     for (int64_t row = begin; row < end && buffer != NULL; row++) {
         const float *a = half_row(rows->a, rows->dtype, row * n, n, buffer);
         const float *b = rows->b != NULL ? half_row(rows->b, rows->dtype, row * n, n, buffer + n) : NULL;
         float *y = half_row_open(rows->y, rows->dtype, row * n, buffer);
-        rows->row_f32(a, b, y, n);
+        row_func(a, b, y, n);
         half_row_put(y, rows->y, rows->dtype, row * n, n);
     }
 }
 
-static void rows_f64(void *arg, int64_t begin, int64_t end)
+static inline __attribute__((always_inline)) void rows_f64(const rows_t *rows, int64_t begin, int64_t end,
+                                                           void (*row_func)(const double *a, const double *b, double *y,
+                                                                            int64_t n))
 {
-    const rows_t *rows = arg;
     const int64_t n = rows->width;
     const double *a = rows->a;
     const double *b = rows->b;
     for (int64_t row = begin; row < end; row++) {
-        rows->row_f64(a + row * n, b != NULL ? b + row * n : NULL, (double *)rows->y + row * n, n);
+        row_func(a + row * n, b != NULL ? b + row * n : NULL, (double *)rows->y + row * n, n);
     }
 }
 
-static status_t rows_run(const gd_kernel_args_t *args, const char *name, row_f32_func_t f32, row_f64_func_t f64)
+#define DEFINE_BODIES(name_x)                                                                                          \
+    static void name_x##_body_f32(void *arg, int64_t begin, int64_t end)                                               \
+    {                                                                                                                  \
+        rows_f32(arg, begin, end, name_x##_f32);                                                                       \
+    }                                                                                                                  \
+    static void name_x##_body_f64(void *arg, int64_t begin, int64_t end)                                               \
+    {                                                                                                                  \
+        rows_f64(arg, begin, end, name_x##_f64);                                                                       \
+    }
+DEFINE_BODIES(softmax)
+DEFINE_BODIES(log_softmax)
+DEFINE_BODIES(softmax_backward)
+DEFINE_BODIES(log_softmax_backward)
+
+static status_t rows_run(const gd_kernel_args_t *args, const char *name, gd_cpu_bodies_t bodies)
 {
     const gd_view_t *y = &args->out[0];
     if (!gd_dtype_is_float((gd_dtype_t)y->dtype)) {
@@ -264,8 +276,6 @@ static status_t rows_run(const gd_kernel_args_t *args, const char *name, row_f32
     rows_t rows = {.a = args->in[0].data,
                    .b = args->n_in > 1 ? args->in[1].data : NULL,
                    .y = y->data,
-                   .row_f32 = f32,
-                   .row_f64 = f64,
                    .width = y->shape[y->n_dims - 1],
                    .dtype = y->dtype};
     const int64_t numel = gd_view_numel(y);
@@ -273,7 +283,8 @@ static status_t rows_run(const gd_kernel_args_t *args, const char *name, row_f32
         return ST_OK;
     }
     const int64_t grain = ROWS_GRAIN / rows.width > 0 ? ROWS_GRAIN / rows.width : 1;
-    gd_cpu_parallel(args->n_threads, numel / rows.width, grain, y->dtype == GD_DTYPE_F64 ? rows_f64 : rows_f32, &rows);
+    gd_cpu_parallel(args->n_threads, numel / rows.width, grain, y->dtype == GD_DTYPE_F64 ? bodies.f64 : bodies.f32,
+                    &rows);
     if (atomic_load(&rows.is_out_of_memory)) {
         return ST_FAIL(ST_ERR_NOMEM, "%s: scratch memory for rows of %lld", name, (long long)rows.width);
     }
@@ -282,20 +293,21 @@ static status_t rows_run(const gd_kernel_args_t *args, const char *name, row_f32
 
 CPU_KERNEL(softmax)
 {
-    return rows_run(args, "softmax", softmax_f32, softmax_f64);
+    return rows_run(args, "softmax", (gd_cpu_bodies_t){softmax_body_f32, softmax_body_f64});
 }
 
 CPU_KERNEL(log_softmax)
 {
-    return rows_run(args, "log_softmax", log_softmax_f32, log_softmax_f64);
+    return rows_run(args, "log_softmax", (gd_cpu_bodies_t){log_softmax_body_f32, log_softmax_body_f64});
 }
 
 CPU_KERNEL(softmax_backward)
 {
-    return rows_run(args, "softmax_backward", softmax_backward_f32, softmax_backward_f64);
+    return rows_run(args, "softmax_backward", (gd_cpu_bodies_t){softmax_backward_body_f32, softmax_backward_body_f64});
 }
 
 CPU_KERNEL(log_softmax_backward)
 {
-    return rows_run(args, "log_softmax_backward", log_softmax_backward_f32, log_softmax_backward_f64);
+    return rows_run(args, "log_softmax_backward",
+                    (gd_cpu_bodies_t){log_softmax_backward_body_f32, log_softmax_backward_body_f64});
 }
