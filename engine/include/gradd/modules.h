@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * modules: constructors of modules for images and general use, beside the basic ones of gradd/nn.h. Weights, names,
- * layouts and first values as in PyTorch's modules of the same name.
+ * layouts and first values as in PyTorch's modules of the same name. *module_p: a new reference; ST_ERR_RANGE,
+ * ST_ERR_INVAL, ST_ERR_SHAPE: a number or kind that is impossible or doesn't fit another. B batch, C channels.
  */
 #ifndef GRADD_MODULES_H
 #define GRADD_MODULES_H
@@ -58,8 +59,10 @@ status_t gd_dropout_kind_new(gd_dropout_kind_t kind, double p, gd_module_t **mod
  * options' padding is ignored. ST_ERR_SHAPE where the groups don't divide the channels. */
 status_t gd_conv_new(int n_axes, int64_t c_in, int64_t c_out, const int *kernel, const gd_conv_options_t *options,
                      gd_pad_mode_t mode, bool keeps_size, bool has_bias, gd_module_t **module_p);
+/* The adjoint in x: [B,c_in,…] → [B,c_out,…] of the sizes that gd_conv_transpose says. */
 status_t gd_conv_transpose_new(int n_axes, int64_t c_in, int64_t c_out, const int *kernel,
                                const gd_conv_options_t *options, bool has_bias, gd_module_t **module_p);
+/* [B,C,…] → [B,C,…]: see gd_max_pool; adaptive: of the given size[n_axes]. */
 status_t gd_pool_new(int n_axes, bool is_max, const gd_pool_options_t *options, gd_module_t **module_p);
 status_t gd_adaptive_pool_new(int n_axes, bool is_max, const int *size, gd_module_t **module_p);
 /* [B,C,…] → [B,C,1,…], of one to three axes. */
@@ -78,15 +81,16 @@ typedef enum gd_shuffle {
     GD_SHUFFLE_CHANNELS,
     GD_SHUFFLE_COUNT
 } gd_shuffle_t;
-/* n: the factor, or the groups. */
+/* n: the factor r of [B,C·r²,H,W] → [B,C,H·r,W·r] and back, or the groups of [B,C,…]. */
 status_t gd_shuffle_new(gd_shuffle_t kind, int64_t n, gd_module_t **module_p);
+/* [B,C,H,W] → [B,C·KH·KW,L] and back to images of size H, W: see gd_unfold. */
 status_t gd_unfold_new(const gd_pool_options_t *options, gd_module_t **module_p);
 status_t gd_fold_new(const gd_pool_options_t *options, const int64_t size[2], gd_module_t **module_p);
 /* An embedding whose row `padding` is 0 at first and gets no gradient. */
 status_t gd_embedding_padded_new(int64_t count, int64_t width, int64_t padding, gd_module_t **module_p);
-/* Of ids[B,T]; padding -1: none. */
+/* ids[B,T] → [B,width]; ids equal to padding don't count (-1: none). */
 status_t gd_embedding_bag_new(int64_t count, int64_t width, gd_bag_t mode, int64_t padding, gd_module_t **module_p);
-/* Of x[B, n_left + n_right]: its first features and the rest. */
+/* x[B, n_left + n_right] → [B, n_out]: its first features and the rest, see gd_bilinear. */
 status_t gd_bilinear_new(int64_t n_left, int64_t n_right, int64_t n_out, bool has_bias, gd_module_t **module_p);
 /* Of x[B, 2, C] → [B, 1]. */
 status_t gd_cosine_similarity_new(double epsilon, gd_module_t **module_p);
