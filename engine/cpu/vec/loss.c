@@ -222,18 +222,27 @@ CPU_KERNEL(cross_entropy)
                              &args->out[2]);
 }
 
+/* A row whose target is ignored has the slope 0. */
+static bool row_is_ignored(const cross_entropy_t *c, int64_t row, int64_t target)
+{
+    if (target != c->ignore_index) {
+        return false;
+    }
+    const size_t size = (size_t)c->n_classes * gd_dtype_size((gd_dtype_t)c->dtype);
+    memset((char *)c->dlogits + (size_t)row * size, 0, size);
+    return true;
+}
+
 static void cross_entropy_backward_block_f32(void *arg, int64_t begin, int64_t end)
 {
     cross_entropy_t *c = arg;
     const int64_t n = c->n_classes;
     const float scale = (float)c->scale;
     const float spread = (float)(c->scale * c->smoothing / (double)n);
-    const size_t size = half_is(c->dtype) ? sizeof(uint16_t) : sizeof(float);
     float *buffer = row_buffer(c);
     for (int64_t row = begin; row < end && buffer != NULL; row++) {
         const int64_t target = target_get(c, row);
-        if (target == c->ignore_index) {
-            memset((char *)c->dlogits + (size_t)(row * n) * size, 0, (size_t)n * size);
+        if (row_is_ignored(c, row, target)) {
             continue;
         }
         const float *x = half_row(c->logits, c->dtype, row * n, n, buffer);
@@ -308,14 +317,12 @@ static void cross_entropy_slope_block_f32(void *arg, int64_t begin, int64_t end)
     cross_entropy_t *c = arg;
     const int64_t n = c->n_classes;
     const float *w = c->class_weight;
-    const size_t size = half_is(c->dtype) ? sizeof(uint16_t) : sizeof(float);
     double loss = 0.0;
     int64_t n_correct = 0;
     float *buffer = row_buffer(c);
     for (int64_t row = begin; row < end && buffer != NULL; row++) {
         const int64_t target = target_get(c, row);
-        if (target == c->ignore_index) {
-            memset((char *)c->dlogits + (size_t)(row * n) * size, 0, (size_t)n * size);
+        if (row_is_ignored(c, row, target)) {
             continue;
         }
         const float *x = half_row(c->logits, c->dtype, row * n, n, buffer);
@@ -366,8 +373,7 @@ static void cross_entropy_slope_block_f64(void *arg, int64_t begin, int64_t end)
         const double *x = (const double *)c->logits + row * n;
         double *dx = (double *)c->dlogits + row * n;
         const int64_t target = target_get(c, row);
-        if (target == c->ignore_index) {
-            memset(dx, 0, (size_t)n * sizeof(double));
+        if (row_is_ignored(c, row, target)) {
             continue;
         }
         const row_share_t share = row_share(c, w != NULL ? w[target] : 1.0);
