@@ -13,13 +13,17 @@
  * added to c in their order; where there are more than SPAN_CHUNKS, those of a span are summed first. So there are
  * fewer than 128 + 16 + k / 2048 roundings between a product and c, which is what keeps long sums exact.
  *
- * Note [Packing meanwhile]
- *   The matrix unit takes 64 cycles for four products of tiles, in which the rest of the core has nothing to do. So
- * panels are packed, and finished sums added to c, in small units between the products. A thread's part of c is done in
- * rounds: some panels of one side (the shared ones) meet some of the other (the own ones) over one chunk. In each
- * round the first own panel meets the shared ones as they are packed, one after the other; then come the other own
- * panels, each packed while the one before it is used. The packer goes through these jobs in this order, into the next
- * round too, as far as its buffers allow: two for own panels, two sets for shared ones.
+ * Note [Rounds]
+ *   A thread's part of c is done in rounds: some panels of one side (the shared ones) meet some of the other (the own
+ * ones) over one chunk. The shared ones are packed first, into the second-level cache; then come the own ones, one
+ * after the other. The matrix unit takes 64 cycles for four products of tiles, in which the rest of the core has little
+ * to do: the next own panel is packed, and finished sums are added to c, in small units between the products. Three
+ * rules that this file's speed hangs on, each worth 4 to 10 % of a small product:
+ *   - own panels are meant to stay in the first-level cache, hence shared ones are loaded with the hint that they
+ * needn't (TILE_LOAD_ONCE);
+ *   - sums lie in memory a few products before they are read: a load waits for a tile's store until that has reached
+ *     the cache, and what comes after the load waits too;
+ *   - for the same reason nothing is read in one piece that was just written in several (a structure that is copied).
  */
 #include "cpu/amx.h"
 
@@ -37,14 +41,12 @@ enum {
     STEP_BYTES = 2 * N_PARTS * TILE_BYTES,
     CHUNK_STEPS = 4, /* a panel's chunk, 24 KiB, is half of the first-level cache */
     CHUNK_BYTES = CHUNK_STEPS * STEP_BYTES,
-    PANEL_LINES = PANEL * CHUNK_STEPS * STEP * 4 / 64, /* of 64 bytes, that a chunk is packed from */
-    SPAN_CHUNKS = 16,                                  /* longer sums are cut into spans of so many chunks */
-    GROUP_PANELS = 24,   /* shared panels of a round: their chunks, twice, are half of the second-level cache */
+    SPAN_CHUNKS = 16,    /* longer sums are cut into spans of so many chunks */
+    GROUP_PANELS = 16,   /* shared panels of a round: their chunks are a fifth of the second-level cache */
     GROUP_BLOCKS = 1024, /* of c in a round, where others add to it: more, and c is fetched from far, less, and panels
                             are packed more often */
     ROWS_AT_ONCE = 4,    /* of a tile, packed between products */
-    SUMS_AT_ONCE = 6,    /* rows of sums added to c between products */
-    LINES_AT_ONCE = 8,   /* fetched with each unit of packing */
+    SUMS_AT_ONCE = 3,    /* rows of sums added to c between products */
 };
 
 /* a's rows or b's columns: `line` is the distance between neighbours, `along_k` that of a line's elements. */
@@ -74,55 +76,19 @@ static inline __mmask16 mask_first(int64_t n)
     return (__mmask16)(n >= 16 ? 0xFFFFU : n <= 0 ? 0U : (1U << n) - 1);
 }
 
-/*
- * Note [Fetching ahead]
- *   What comes next, a panel to pack or a block of c, is mostly in the other core's cache or in memory, in pieces too
- *   short for the processor to foresee: without help two thirds of the time were waiting. So while the matrix unit
- *   multiplies, or a panel is packed, the lines of the next one are asked for, a few at a time.
- */
-typedef struct fetch {
-    const char *row;
-    int64_t row_bytes, n_rows; /* rows are left */
-    int64_t n_lines, line;     /* of 64 bytes, in a row */
-} fetch_t;
-
-static inline fetch_t fetch_init(const float *from, int64_t stride, int64_t n_rows, int64_t n_columns)
+/* x without what bf16 has no room for. */
+static inline __m512 cut_to_bf16(__m512 x)
 {
-    const int64_t size = (int64_t)sizeof(float);
-    const int64_t offset = (int64_t)((uintptr_t)from & 63);
-    return (fetch_t){.row = (const char *)from - offset,
-                     .row_bytes = stride * size,
-                     .n_rows = n_rows,
-                     .n_lines = (offset + n_columns * size + 63) / 64};
+    return _mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(x), _mm512_set1_epi32((int)0xFFFF0000U)));
 }
 
-static inline __attribute__((always_inline)) void fetch_some(fetch_t *f, int64_t n, bool is_for_writing)
+/* x rounded to bf16, halves away from zero. */
+static inline __m512 round_to_bf16(__m512 x)
 {
-    for (; n > 0 && f->n_rows > 0; n--) {
-        if (is_for_writing) {
-            __builtin_prefetch(f->row + f->line * 64, 1);
-        } else {
-            __builtin_prefetch(f->row + f->line * 64, 0, 2);
-        }
-        if (++f->line == f->n_lines) {
-            f->line = 0;
-            f->row += f->row_bytes;
-            f->n_rows--;
-        }
-    }
+    return cut_to_bf16(_mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(x), _mm512_set1_epi32(0x8000))));
 }
 
-/* x rounded to bf16 (halves away from zero), as a float. What overflows becomes the largest bf16 instead. */
-static inline __m512 round_to_bf16(__m512 x, bool may_overflow)
-{
-    const __m512i upper = _mm512_set1_epi32((int)0xFFFF0000U);
-    const __m512i bits = _mm512_add_epi32(_mm512_castps_si512(x), _mm512_set1_epi32(0x8000));
-    const __m512 rounded = _mm512_castsi512_ps(_mm512_and_si512(bits, upper));
-    /* 2: the smaller magnitude, with the first operand's sign */
-    return may_overflow ? _mm512_range_ps(rounded, _mm512_castsi512_ps(_mm512_set1_epi32(0x7F7F0000)), 2) : rounded;
-}
-
-/* The bf16 pairs (low, high) of 16 lanes, whose values are bf16 numbers already. */
+/* The bf16 pairs (low, high) of 16 lanes, cut. */
 static inline __m512i pair_up(__m512 low, __m512 high)
 {
     return _mm512_mask_blend_epi16(0xAAAAAAAAU, _mm512_srli_epi32(_mm512_castps_si512(low), 16),
@@ -132,11 +98,10 @@ static inline __m512i pair_up(__m512 low, __m512 high)
 /* One row of a tile in its three parts; to[part * stride]. */
 static inline __attribute__((always_inline)) void row_split(__m512 low, __m512 high, char *to, int64_t stride)
 {
-    const __m512 low_h = round_to_bf16(low, true), high_h = round_to_bf16(high, true);
-    _mm512_store_si512(to, pair_up(low_h, high_h));
-    low = _mm512_sub_ps(low, low_h);
-    high = _mm512_sub_ps(high, high_h);
-    const __m512 low_m = round_to_bf16(low, false), high_m = round_to_bf16(high, false);
+    _mm512_store_si512(to, pair_up(low, high));
+    low = _mm512_sub_ps(low, cut_to_bf16(low));
+    high = _mm512_sub_ps(high, cut_to_bf16(high));
+    const __m512 low_m = round_to_bf16(low), high_m = round_to_bf16(high);
     _mm512_store_si512(to + stride, pair_up(low_m, high_m));
     _mm512_store_si512(to + 2 * stride, pair_up(_mm512_sub_ps(low, low_m), _mm512_sub_ps(high, high_m)));
 }
@@ -186,31 +151,6 @@ typedef struct part {
     int64_t own_per_round, own_rounds, n_chunks, n_rounds;
 } part_t;
 
-typedef struct packer {
-    const work_t *w;
-    const part_t *part;
-    char *own_packed[2], *shared_packed[2];
-    /* how far the multiplication is: rounds and own panels begun */
-    int64_t round_used, own_used;
-    /* the job at hand: a panel over a chunk */
-    int64_t round_index, job, n_own_packed;
-    int64_t n_done; /* jobs */
-    round_t round;
-    const side_t *side;
-    int64_t line;
-    char *to;
-    int64_t tile, n_tiles; /* 2 step + tile */
-    fetch_t next;          /* the next job's elements */
-    /* the tile at hand: rows of low and high elements of pairs */
-    int64_t phase;
-    const float *from, *low, *high;
-    int64_t from_row, from_high, row;
-    float turned[2 * TILE * TILE] __attribute__((aligned(64)));
-    float padded[STEP * TILE] __attribute__((aligned(64)));
-} packer_t;
-
-enum { PHASE_JOB, PHASE_TILE, PHASE_TURN, PHASE_ROWS };
-
 static round_t round_get(const work_t *w, const part_t *part, int64_t index)
 {
     const int64_t chunk = index % part->n_chunks, group = index / part->n_chunks;
@@ -225,163 +165,106 @@ static round_t round_get(const work_t *w, const part_t *part, int64_t index)
                      .n_steps = smaller(CHUNK_STEPS, gd_cpu_n_blocks(w->gemm->k, STEP) - step)};
 }
 
-/* The order of a round's jobs: shared 0, own 0, shared 1, 2 …, own 1, 2 … Returns the panel. */
-static int64_t job_panel(const round_t *r, int64_t job, bool *is_own_p)
-{
-    const int64_t n_shared = r->shared_end - r->shared;
-    *is_own_p = job == 1 || job > n_shared;
-    if (*is_own_p) {
-        return r->own + (job == 1 ? 0 : job - n_shared);
-    }
-    return r->shared + (job == 0 ? 0 : job - 1);
-}
+/* A panel on its way into packed form, over a round's chunk. */
+typedef struct pack {
+    const work_t *work;
+    const side_t *side;
+    int64_t panel, step;
+    int64_t tile, n_tiles; /* 2 step + tile */
+    char *to;              /* the tile's */
+    /* the tile at hand: rows of low and high elements of pairs, and how many squares are still to be turned */
+    const float *low, *high;
+    int64_t row_stride, row, n_unturned;
+    float padded[STEP * TILE] __attribute__((aligned(64)));
+    float turned[2 * TILE * TILE] __attribute__((aligned(64)));
+} pack_t;
 
-static int64_t round_jobs(const round_t *r)
+/* A tile's elements, of which the matrix may lack some: they are zero. */
+static void tile_pad(const float *from, int64_t row, bool is_along_k, int64_t n_lines, int64_t k_left, float *to)
 {
-    return r->own_end - r->own + r->shared_end - r->shared;
-}
-
-static const side_t *job_side(const packer_t *p, bool is_own)
-{
-    return is_own ? &p->w->own : &p->w->shared;
-}
-
-/* What a job will read. */
-static fetch_t job_fetch(const packer_t *p, const round_t *r, int64_t job)
-{
-    bool is_own = false;
-    const int64_t line = job_panel(r, job, &is_own) * PANEL, k = r->step * STEP;
-    const side_t *s = job_side(p, is_own);
-    const int64_t n_lines = smaller(s->extent - line, PANEL), k_left = smaller(p->w->gemm->k - k, r->n_steps * STEP);
-    const float *from = s->data + line * s->line + k * s->along_k;
-    return s->along_k == 1 ? fetch_init(from, s->line, n_lines, k_left) : fetch_init(from, s->along_k, k_left, n_lines);
-}
-
-static bool job_begin(packer_t *p)
-{
-    if (p->round_index == p->part->n_rounds || p->round_index > p->round_used + 1) {
-        return false;
-    }
-    bool is_own = false;
-    const int64_t panel = job_panel(&p->round, p->job, &is_own);
-    if (is_own && p->n_own_packed > p->own_used + 1) {
-        return false;
-    }
-    p->side = job_side(p, is_own);
-    p->line = panel * PANEL;
-    p->to = is_own ? p->own_packed[p->n_own_packed & 1]
-                   : p->shared_packed[p->round_index & 1] + (panel - p->round.shared) * CHUNK_BYTES;
-    p->n_own_packed += is_own;
-    p->tile = 0;
-    p->n_tiles = 2 * p->round.n_steps;
-    if (p->job + 1 < round_jobs(&p->round)) {
-        p->next = job_fetch(p, &p->round, p->job + 1);
-    } else if (p->round_index + 1 < p->part->n_rounds) {
-        const round_t next = round_get(p->w, p->part, p->round_index + 1);
-        p->next = job_fetch(p, &next, 0);
-    } else {
-        p->next.n_rows = 0;
-    }
-    return true;
-}
-
-static void job_end(packer_t *p)
-{
-    p->n_done++;
-    if (++p->job == round_jobs(&p->round)) {
-        p->job = 0;
-        if (++p->round_index < p->part->n_rounds) {
-            p->round = round_get(p->w, p->part, p->round_index);
-        }
-    }
-}
-
-/* The tile's elements, of which the matrix may lack some: they are zero. */
-static void tile_pad(packer_t *p, int64_t n_lines, int64_t k_left)
-{
-    const bool is_along_k = p->side->along_k == 1;
     const int64_t n_rows = is_along_k ? n_lines : k_left, n_columns = is_along_k ? k_left : n_lines;
     const int64_t rows = is_along_k ? TILE : STEP, columns = is_along_k ? STEP : TILE;
     for (int64_t i = 0; i < rows; i++) {
         for (int64_t j = 0; j < columns; j += TILE) {
             const __mmask16 mask = mask_first(i < n_rows ? n_columns - j : 0);
-            _mm512_store_ps(p->padded + i * columns + j, _mm512_maskz_loadu_ps(mask, p->from + i * p->from_row + j));
+            _mm512_store_ps(to + i * columns + j, _mm512_maskz_loadu_ps(mask, from + i * row + j));
         }
     }
-    p->from = p->padded;
-    p->from_row = columns;
 }
 
-/* A tile's rows are those of `from`, or turned: where k is adjacent and pairs of k are rows, or neither. */
-static void tile_begin(packer_t *p)
+/* A tile's rows are those of the matrix, or turned: where k is adjacent and pairs of k are rows, or neither. */
+static void tile_begin(pack_t *p)
 {
     const side_t *s = p->side;
     const bool is_along_k = s->along_k == 1;
-    const int64_t line = p->line + (p->tile & 1) * TILE, k = (p->round.step + p->tile / 2) * STEP;
-    const int64_t n_lines = s->extent - line, k_left = p->w->gemm->k - k;
-    p->from = s->data + line * s->line + k * s->along_k;
-    p->from_row = is_along_k ? s->line : s->along_k;
+    const int64_t line = p->panel * PANEL + (p->tile & 1) * TILE, k = (p->step + p->tile / 2) * STEP;
+    const int64_t n_lines = s->extent - line, k_left = p->work->gemm->k - k;
+    const float *from = s->data + line * s->line + k * s->along_k;
+    int64_t row_stride = is_along_k ? s->line : s->along_k;
     if (n_lines < TILE || k_left < STEP) {
-        tile_pad(p, n_lines, k_left);
+        tile_pad(from, row_stride, is_along_k, n_lines, k_left, p->padded);
+        from = p->padded;
+        row_stride = is_along_k ? STEP : TILE;
     }
-    p->from_high = is_along_k ? TILE : TILE * p->from_row; /* from an element to its pair's other one */
-    p->low = p->from;
-    p->high = p->from + p->from_high;
-    p->row = 0;
-    p->phase = is_along_k == s->is_b ? PHASE_TURN : PHASE_ROWS;
+    p->low = from;
+    p->high = from + (is_along_k ? TILE : TILE * row_stride);
+    p->row_stride = row_stride;
+    p->n_unturned = is_along_k == s->is_b ? 2 : 0;
 }
 
-static void tile_turn(packer_t *p)
+static void pack_begin(pack_t *p, const work_t *w, const side_t *side, int64_t panel, const round_t *r, char *to)
 {
-    if (p->low == p->from) {
-        square_transpose(p->from, p->from_row, p->turned);
-        p->low = p->turned;
+    p->work = w;
+    p->side = side;
+    p->panel = panel;
+    p->step = r->step;
+    p->tile = p->row = 0;
+    p->n_tiles = 2 * r->n_steps;
+    p->to = to;
+    tile_begin(p);
+}
+
+/* One unit of packing, if there is any left: a square turned, or some rows split. */
+static __attribute__((noinline)) void pack_some(pack_t *p)
+{
+    if (p->tile == p->n_tiles) {
         return;
     }
-    square_transpose(p->high, p->from_row, p->turned + TILE * TILE);
-    p->high = p->turned + TILE * TILE;
-    p->from_row = TILE;
-    p->phase = PHASE_ROWS;
-}
-
-static inline char *tile_place(const packer_t *p, int64_t tile)
-{
-    return p->to + tile / 2 * STEP_BYTES + (tile & 1) * TILE_BYTES;
-}
-
-/* Does the packer's next unit of work; false: nothing can be packed now. */
-static bool packer_run(packer_t *p)
-{
-    if (p->phase == PHASE_JOB) {
-        if (!job_begin(p)) {
-            return false;
-        }
-        p->phase = PHASE_TILE;
+    if (p->n_unturned == 2) {
+        square_transpose(p->low, p->row_stride, p->turned);
+        p->low = p->turned;
+        p->n_unturned = 1;
+        return;
     }
-    if (p->phase == PHASE_TILE) {
-        tile_begin(p);
+    if (p->n_unturned == 1) {
+        square_transpose(p->high, p->row_stride, p->turned + TILE * TILE);
+        p->high = p->turned + TILE * TILE;
+        p->row_stride = TILE;
+        p->n_unturned = 0;
+        return;
     }
-    fetch_some(&p->next, LINES_AT_ONCE, false);
-    if (p->phase == PHASE_TURN) {
-        tile_turn(p);
-        return true;
-    }
-    const int64_t row = p->row;
-    char *to = tile_place(p, p->tile) + 64 * row;
-    const float *low = p->low + row * p->from_row, *high = p->high + row * p->from_row;
+    const float *low = p->low + p->row * p->row_stride, *high = p->high + p->row * p->row_stride;
+    char *to = p->to + 64 * p->row;
+#pragma GCC unroll 4
     for (int64_t i = 0; i < ROWS_AT_ONCE; i++) {
-        row_split(_mm512_loadu_ps(low + i * p->from_row), _mm512_loadu_ps(high + i * p->from_row), to + 64 * i,
+        row_split(_mm512_loadu_ps(low + i * p->row_stride), _mm512_loadu_ps(high + i * p->row_stride), to + 64 * i,
                   2 * TILE_BYTES);
     }
     p->row += ROWS_AT_ONCE;
     if (p->row == TILE) {
-        p->phase = PHASE_TILE;
-        if (++p->tile == p->n_tiles) {
-            p->phase = PHASE_JOB;
-            job_end(p);
+        p->row = 0;
+        p->to += p->tile & 1 ? STEP_BYTES - TILE_BYTES : TILE_BYTES;
+        if (++p->tile < p->n_tiles) {
+            tile_begin(p);
         }
     }
-    return true;
+}
+
+static void pack_end(pack_t *p)
+{
+    while (p->tile < p->n_tiles) {
+        pack_some(p);
+    }
 }
 
 /* Sums of a block that are still to be added to c. */
@@ -420,23 +303,20 @@ static inline __attribute__((always_inline)) void finish_some(finish_t *f, int64
 
 /* What a thread does. */
 typedef struct lane {
-    packer_t packer;
+    const work_t *work;
+    const part_t *part;
+    char *own_packed[2], *shared_packed;
+    pack_t pack;
     finish_t finish;
-    fetch_t c;      /* the block of c that comes next */
     float *partial; /* [block of a round][32][32], where sums are cut into spans */
 } lane_t;
 enum { LANE_BYTES = (sizeof(lane_t) + 4095) / 4096 * 4096 };
 
-/* What is done while the matrix unit multiplies. */
-static __attribute__((noinline)) void lane_meanwhile(lane_t *lane)
-{
-    fetch_some(&lane->c, 3, true);
-    finish_some(&lane->finish, SUMS_AT_ONCE);
-    (void)packer_run(&lane->packer);
-}
 /* gcc 12's intrinsics don't say that they read memory. */
-#define TILE_LOAD(tile_x, from_x, stride_x)                                                                            \
-    __asm__ volatile("tileloadd (%0,%1,1), %%tmm" #tile_x ::"r"(from_x), "r"((int64_t)(stride_x)) : "memory")
+#define TILE_LOAD(tile_x, from_x)                                                                                      \
+    __asm__ volatile("tileloadd (%0,%1,1), %%tmm" #tile_x ::"r"(from_x), "r"((int64_t)64) : "memory")
+#define TILE_LOAD_ONCE(tile_x, from_x)                                                                                 \
+    __asm__ volatile("tileloaddt1 (%0,%1,1), %%tmm" #tile_x ::"r"(from_x), "r"((int64_t)64) : "memory")
 #define TILE_STORE(tile_x, to_x, stride_x)                                                                             \
     __asm__ volatile("tilestored %%tmm" #tile_x ", (%0,%1,1)" ::"r"(to_x), "r"((int64_t)(stride_x)) : "memory")
 #define TILE_ZERO(tile_x) __asm__ volatile("tilezero %%tmm" #tile_x ::)
@@ -444,12 +324,20 @@ static __attribute__((noinline)) void lane_meanwhile(lane_t *lane)
 #define TILE_MULTIPLY()                                                                                                \
     __asm__ volatile("tdpbf16ps %%tmm6, %%tmm4, %%tmm0\n\ttdpbf16ps %%tmm7, %%tmm4, %%tmm1\n\t"                        \
                      "tdpbf16ps %%tmm6, %%tmm5, %%tmm2\n\ttdpbf16ps %%tmm7, %%tmm5, %%tmm3" ::)
-#define TILE_LOAD_A(from_x, part_x)                                                                                    \
-    TILE_LOAD(4, (from_x) + (part_x)*2 * TILE_BYTES, 64);                                                              \
-    TILE_LOAD(5, (from_x) + (part_x)*2 * TILE_BYTES + TILE_BYTES, 64)
-#define TILE_LOAD_B(from_x, part_x)                                                                                    \
-    TILE_LOAD(6, (from_x) + (part_x)*2 * TILE_BYTES, 64);                                                              \
-    TILE_LOAD(7, (from_x) + (part_x)*2 * TILE_BYTES + TILE_BYTES, 64)
+/* A part of a step's two tiles. */
+#define TILES_LOAD(tile_x, next_x, from_x, part_x, is_shared_x)                                                        \
+    do {                                                                                                               \
+        const char *tiles = (from_x) + (part_x)*2 * TILE_BYTES;                                                        \
+        if (is_shared_x) {                                                                                             \
+            TILE_LOAD_ONCE(tile_x, tiles);                                                                             \
+            TILE_LOAD_ONCE(next_x, tiles + TILE_BYTES);                                                                \
+        } else {                                                                                                       \
+            TILE_LOAD(tile_x, tiles);                                                                                  \
+            TILE_LOAD(next_x, tiles + TILE_BYTES);                                                                     \
+        }                                                                                                              \
+    } while (0)
+#define TILES_LOAD_A(from_x, part_x) TILES_LOAD(4, 5, from_x, part_x, is_a_shared)
+#define TILES_LOAD_B(from_x, part_x) TILES_LOAD(6, 7, from_x, part_x, !is_a_shared)
 
 static void tiles_configure(void)
 {
@@ -471,32 +359,33 @@ static void tiles_release(void)
 }
 
 /* Tiles 0-3 = the six products of n_steps steps, small ones first. */
-static void sums_run(const char *a, const char *b, int64_t n_steps, lane_t *lane)
+static inline __attribute__((always_inline)) void sums_run(const char *a, const char *b, bool is_a_shared,
+                                                           int64_t n_steps, lane_t *lane)
 {
     TILE_ZERO(0);
     TILE_ZERO(1);
     TILE_ZERO(2);
     TILE_ZERO(3);
     for (int64_t i = 0; i < n_steps; i++, a += STEP_BYTES, b += STEP_BYTES) {
-        TILE_LOAD_A(a, 2);
-        TILE_LOAD_B(b, 0);
+        TILES_LOAD_A(a, 2);
+        TILES_LOAD_B(b, 0);
         TILE_MULTIPLY();
-        lane_meanwhile(lane);
-        TILE_LOAD_A(a, 1);
+        pack_some(&lane->pack);
+        TILES_LOAD_A(a, 1);
         TILE_MULTIPLY();
-        lane_meanwhile(lane);
-        TILE_LOAD_B(b, 1);
+        pack_some(&lane->pack);
+        TILES_LOAD_B(b, 1);
         TILE_MULTIPLY();
-        lane_meanwhile(lane);
-        TILE_LOAD_A(a, 0);
+        pack_some(&lane->pack);
+        TILES_LOAD_A(a, 0);
         TILE_MULTIPLY();
-        lane_meanwhile(lane);
-        TILE_LOAD_B(b, 2);
+        finish_some(&lane->finish, SUMS_AT_ONCE);
+        TILES_LOAD_B(b, 2);
         TILE_MULTIPLY();
-        lane_meanwhile(lane);
-        TILE_LOAD_B(b, 0);
+        finish_some(&lane->finish, SUMS_AT_ONCE);
+        TILES_LOAD_B(b, 0);
         TILE_MULTIPLY();
-        lane_meanwhile(lane);
+        finish_some(&lane->finish, SUMS_AT_ONCE);
     }
 }
 
@@ -515,15 +404,6 @@ static void block_place(const work_t *w, int64_t own, int64_t shared, int64_t *r
 {
     *row_p = (w->own.is_b ? shared : own) * PANEL;
     *column_p = (w->own.is_b ? own : shared) * PANEL;
-}
-
-static fetch_t block_fetch(const work_t *w, int64_t own, int64_t shared)
-{
-    const gd_gemm_t *g = w->gemm;
-    int64_t row = 0, column = 0;
-    block_place(w, own, shared, &row, &column);
-    return fetch_init(g->c + row * g->c_row + column, g->c_row, smaller(g->m - row, PANEL),
-                      smaller(g->n - column, PANEL));
 }
 
 /* Where the sums in tiles go: into a block's partial sums, but a span's last chunk into c. */
@@ -570,32 +450,35 @@ static void block_finish(const work_t *w, const part_t *part, const round_t *r, 
     f->is_adding = is_adding;
 }
 
-/* Blocks until n jobs are packed. */
-static void packer_wait(packer_t *p, int64_t n)
+/* Packs the panels of a round, and multiplies them. */
+static void round_run(lane_t *lane, const round_t *r)
 {
-    while (p->n_done < n && packer_run(p)) {
-    }
-}
-
-static void round_run(lane_t *lane, const round_t *r, int64_t n_before)
-{
-    packer_t *p = &lane->packer;
-    const work_t *w = p->w;
+    const work_t *w = lane->work;
+    pack_t *pack = &lane->pack;
     const int64_t n_shared = r->shared_end - r->shared;
-    const char *shared_packed = p->shared_packed[p->round_used & 1];
-    for (int64_t i = r->own; i < r->own_end; i++, p->own_used++) {
-        const char *own_packed = p->own_packed[p->own_used & 1];
+    for (int64_t j = 0; j < n_shared; j++) {
+        pack_begin(pack, w, &w->shared, r->shared + j, r, lane->shared_packed + j * CHUNK_BYTES);
+        pack_end(pack);
+    }
+    pack_begin(pack, w, &w->own, r->own, r, lane->own_packed[0]);
+    pack_end(pack);
+    for (int64_t i = r->own; i < r->own_end; i++) {
+        const char *own_packed = lane->own_packed[(i - r->own) & 1];
+        if (i + 1 < r->own_end) {
+            pack_begin(pack, w, &w->own, i + 1, r, lane->own_packed[(i + 1 - r->own) & 1]);
+        }
         for (int64_t j = 0; j < n_shared; j++) {
-            const bool is_last = j + 1 == n_shared;
-            packer_wait(p, n_before + (i == r->own ? j + 2 : n_shared + i - r->own + 1));
-            lane->c =
-                block_fetch(w, is_last ? smaller(i + 1, r->own_end - 1) : i, is_last ? r->shared : r->shared + j + 1);
-            const char *other = shared_packed + j * CHUNK_BYTES;
-            sums_run(w->own.is_b ? other : own_packed, w->own.is_b ? own_packed : other, r->n_steps, lane);
+            const char *other = lane->shared_packed + j * CHUNK_BYTES;
+            if (w->own.is_b) {
+                sums_run(other, own_packed, true, r->n_steps, lane);
+            } else {
+                sums_run(own_packed, other, false, r->n_steps, lane);
+            }
             finish_some(&lane->finish, PANEL);
             float *partial = lane->partial + ((i - r->own) * n_shared + j) * PANEL * PANEL;
-            block_finish(w, p->part, r, i, r->shared + j, partial, &lane->finish);
+            block_finish(w, lane->part, r, i, r->shared + j, partial, &lane->finish);
         }
+        pack_end(pack);
     }
 }
 
@@ -608,25 +491,17 @@ static void part_run(const work_t *w, char *scratch, part_t *part)
     part->own_rounds = gd_cpu_n_blocks(n_own, part->own_per_round);
     part->n_rounds = gd_cpu_n_blocks(part->shared_end - part->shared, GROUP_PANELS) * part->own_rounds * part->n_chunks;
     lane_t *lane = (lane_t *)(void *)scratch;
-    char *packed = scratch + LANE_BYTES;
+    lane->work = w;
+    lane->part = part;
     lane->finish.row = lane->finish.n_rows = 0;
-    lane->c.n_rows = 0;
-    lane->partial = (float *)(void *)(packed + 2 * (1 + n_shared) * CHUNK_BYTES);
-    packer_t *p = &lane->packer;
-    p->w = w;
-    p->part = part;
-    for (int64_t i = 0; i < 2; i++) {
-        p->own_packed[i] = packed + i * CHUNK_BYTES;
-        p->shared_packed[i] = packed + (2 + i * n_shared) * CHUNK_BYTES;
-    }
-    p->own_used = p->round_used = p->round_index = p->job = p->n_own_packed = p->n_done = 0;
-    p->phase = PHASE_JOB;
-    p->round = round_get(w, part, 0);
-    int64_t n_before = 0;
-    for (; p->round_used < part->n_rounds; p->round_used++) {
-        const round_t round = round_get(w, part, p->round_used);
-        round_run(lane, &round, n_before);
-        n_before += round_jobs(&round);
+    lane->own_packed[0] = scratch + LANE_BYTES;
+    lane->own_packed[1] = lane->own_packed[0] + CHUNK_BYTES;
+    lane->shared_packed = lane->own_packed[1] + CHUNK_BYTES;
+    lane->pack.tile = lane->pack.n_tiles = 0;
+    lane->partial = (float *)(void *)(lane->shared_packed + n_shared * CHUNK_BYTES);
+    for (int64_t i = 0; i < part->n_rounds; i++) {
+        const round_t round = round_get(w, part, i);
+        round_run(lane, &round);
     }
     finish_some(&lane->finish, PANEL);
 }
@@ -637,8 +512,7 @@ static void parts_run(void *arg, int64_t begin, int64_t end)
     const int64_t group = smaller(w->shared_per_part, GROUP_PANELS);
     const bool has_spans = w->gemm->k > SPAN_CHUNKS * CHUNK_STEPS * STEP;
     const int64_t partial_bytes = has_spans ? GROUP_BLOCKS * PANEL * PANEL * (int64_t)sizeof(float) : 0;
-    char *scratch =
-        gd_cpu_scratch(GD_CPU_SLOT_GEMM, (size_t)(LANE_BYTES + 2 * (1 + group) * CHUNK_BYTES + partial_bytes));
+    char *scratch = gd_cpu_scratch(GD_CPU_SLOT_GEMM, (size_t)(LANE_BYTES + (2 + group) * CHUNK_BYTES + partial_bytes));
     if (scratch == NULL) {
         w->has_failed = true;
         return;
