@@ -42,9 +42,11 @@ enum {
     CHUNK_STEPS = 4, /* a panel's chunk, 24 KiB, is half of the first-level cache */
     CHUNK_BYTES = CHUNK_STEPS * STEP_BYTES,
     SPAN_CHUNKS = 16,    /* longer sums are cut into spans of so many chunks */
-    GROUP_PANELS = 16,   /* shared panels of a round: their chunks are a fifth of the second-level cache */
+    GROUP_PANELS = 16,   /* shared panels of a round, at most */
+    GROUP_CHUNKS = 32,   /* of shared panels packed for a round: a third of the second-level cache */
     GROUP_BLOCKS = 1024, /* of c in a round, where others add to it: more, and c is fetched from far, less, and panels
                             are packed more often */
+    FAR_BYTES = 2 << 20, /* matrices from this size on don't stay in the second-level cache */
     ROWS_AT_ONCE = 4,    /* of a tile, packed between products */
     SUMS_AT_ONCE = 3,    /* rows of sums added to c between products */
 };
@@ -55,6 +57,7 @@ typedef struct side {
     int64_t extent;
     int64_t line, along_k;
     bool is_b;
+    int64_t ahead; /* from an element to the next panel's, where that is to be fetched; else 0 */
 } side_t;
 
 typedef struct work {
@@ -62,6 +65,7 @@ typedef struct work {
     side_t shared, own;
     int64_t n_shared, n_own; /* panels */
     int64_t shared_per_part, own_per_part, shared_parts;
+    int64_t c_ahead; /* from an element of c to that of the block after the next, where it is to be fetched; else 0 */
     _Atomic bool has_failed;
 } work_t;
 
@@ -106,12 +110,14 @@ static inline __attribute__((always_inline)) void row_split(__m512 low, __m512 h
     _mm512_store_si512(to + 2 * stride, pair_up(_mm512_sub_ps(low, low_m), _mm512_sub_ps(high, high_m)));
 }
 
-/* to[16][16] = fromᵀ, of floats; rows of `from` are `stride` apart. */
-static inline __attribute__((always_inline)) void square_transpose(const float *from, int64_t stride, float *to)
+/* to[16][16] = fromᵀ, of floats; rows of `from` are `stride` apart. Fetches the square that lies `ahead`. */
+static inline __attribute__((always_inline)) void square_transpose(const float *from, int64_t stride, int64_t ahead,
+                                                                   float *to)
 {
     __m512 r[TILE], t[TILE];
 #pragma GCC unroll 16
     for (int i = 0; i < TILE; i++) {
+        __builtin_prefetch(from + i * stride + ahead, 0, 2);
         r[i] = _mm512_loadu_ps(from + i * stride);
     }
 #pragma GCC unroll 8
@@ -140,32 +146,49 @@ static inline __attribute__((always_inline)) void square_transpose(const float *
     }
 }
 
-/* Panels [own, own_end) of one side meet panels [shared, shared_end) of the other over steps [step, step + n_steps). */
+/* Panels [own, own_end) of one side meet panels [shared, shared_end) of the other over chunks [chunk, chunk_end). */
 typedef struct round {
-    int64_t own, own_end, shared, shared_end, step, n_steps;
+    int64_t own, own_end, shared, shared_end, chunk, chunk_end;
 } round_t;
 
 /* A thread's part of c, and how it is cut into rounds: chunks of k within own groups within shared groups. */
 typedef struct part {
     int64_t own, own_end, shared, shared_end;
-    int64_t own_per_round, own_rounds, n_chunks, n_rounds;
+    int64_t shared_per_round, own_per_round, chunks_per_round, own_rounds, chunk_rounds, n_chunks, n_rounds;
 } part_t;
 
-static round_t round_get(const work_t *w, const part_t *part, int64_t index)
+static round_t round_get(const part_t *part, int64_t index)
 {
-    const int64_t chunk = index % part->n_chunks, group = index / part->n_chunks;
+    const int64_t group = index / part->chunk_rounds;
     const int64_t own = part->own + group % part->own_rounds * part->own_per_round;
-    const int64_t shared = part->shared + group / part->own_rounds * GROUP_PANELS;
-    const int64_t step = chunk * CHUNK_STEPS;
+    const int64_t shared = part->shared + group / part->own_rounds * part->shared_per_round;
+    const int64_t chunk = index % part->chunk_rounds * part->chunks_per_round;
     return (round_t){.own = own,
                      .own_end = smaller(own + part->own_per_round, part->own_end),
                      .shared = shared,
-                     .shared_end = smaller(shared + GROUP_PANELS, part->shared_end),
-                     .step = step,
-                     .n_steps = smaller(CHUNK_STEPS, gd_cpu_n_blocks(w->gemm->k, STEP) - step)};
+                     .shared_end = smaller(shared + part->shared_per_round, part->shared_end),
+                     .chunk = chunk,
+                     .chunk_end = smaller(chunk + part->chunks_per_round, part->n_chunks)};
 }
 
-/* A panel on its way into packed form, over a round's chunk. */
+static void rounds_cut(const work_t *w, part_t *part)
+{
+    const int64_t n_own = part->own_end - part->own, n_shared = part->shared_end - part->shared;
+    part->n_chunks = gd_cpu_n_blocks(w->gemm->k, CHUNK_STEPS * STEP);
+    part->shared_per_round = smaller(GROUP_PANELS, n_shared);
+    part->chunks_per_round = smaller(GROUP_CHUNKS / part->shared_per_round, part->n_chunks);
+    part->chunk_rounds = gd_cpu_n_blocks(part->n_chunks, part->chunks_per_round);
+    part->own_per_round = part->chunk_rounds > 1 ? smaller(n_own, GROUP_BLOCKS / part->shared_per_round) : n_own;
+    part->own_rounds = gd_cpu_n_blocks(n_own, part->own_per_round);
+    part->n_rounds = gd_cpu_n_blocks(n_shared, part->shared_per_round) * part->own_rounds * part->chunk_rounds;
+}
+
+static int64_t chunk_steps(const work_t *w, int64_t chunk)
+{
+    return smaller(CHUNK_STEPS, gd_cpu_n_blocks(w->gemm->k, STEP) - chunk * CHUNK_STEPS);
+}
+
+/* A panel on its way into packed form, over a chunk. */
 typedef struct pack {
     const work_t *work;
     const side_t *side;
@@ -174,7 +197,7 @@ typedef struct pack {
     char *to;              /* the tile's */
     /* the tile at hand: rows of low and high elements of pairs, and how many squares are still to be turned */
     const float *low, *high;
-    int64_t row_stride, row, n_unturned;
+    int64_t row_stride, row, n_unturned, ahead;
     float padded[STEP * TILE] __attribute__((aligned(64)));
     float turned[2 * TILE * TILE] __attribute__((aligned(64)));
 } pack_t;
@@ -201,9 +224,11 @@ static void tile_begin(pack_t *p)
     const int64_t n_lines = s->extent - line, k_left = p->work->gemm->k - k;
     const float *from = s->data + line * s->line + k * s->along_k;
     int64_t row_stride = is_along_k ? s->line : s->along_k;
+    p->ahead = s->ahead;
     if (n_lines < TILE || k_left < STEP) {
         tile_pad(from, row_stride, is_along_k, n_lines, k_left, p->padded);
         from = p->padded;
+        p->ahead = 0;
         row_stride = is_along_k ? STEP : TILE;
     }
     p->low = from;
@@ -212,14 +237,14 @@ static void tile_begin(pack_t *p)
     p->n_unturned = is_along_k == s->is_b ? 2 : 0;
 }
 
-static void pack_begin(pack_t *p, const work_t *w, const side_t *side, int64_t panel, const round_t *r, char *to)
+static void pack_begin(pack_t *p, const work_t *w, const side_t *side, int64_t panel, int64_t chunk, char *to)
 {
     p->work = w;
     p->side = side;
     p->panel = panel;
-    p->step = r->step;
+    p->step = chunk * CHUNK_STEPS;
     p->tile = p->row = 0;
-    p->n_tiles = 2 * r->n_steps;
+    p->n_tiles = 2 * chunk_steps(w, chunk);
     p->to = to;
     tile_begin(p);
 }
@@ -231,24 +256,27 @@ static __attribute__((noinline)) void pack_some(pack_t *p)
         return;
     }
     if (p->n_unturned == 2) {
-        square_transpose(p->low, p->row_stride, p->turned);
+        square_transpose(p->low, p->row_stride, p->ahead, p->turned);
         p->low = p->turned;
         p->n_unturned = 1;
         return;
     }
     if (p->n_unturned == 1) {
-        square_transpose(p->high, p->row_stride, p->turned + TILE * TILE);
+        square_transpose(p->high, p->row_stride, p->ahead, p->turned + TILE * TILE);
         p->high = p->turned + TILE * TILE;
         p->row_stride = TILE;
         p->n_unturned = 0;
+        p->ahead = 0;
         return;
     }
-    const float *low = p->low + p->row * p->row_stride, *high = p->high + p->row * p->row_stride;
+    const int64_t stride = p->row_stride, ahead = p->ahead;
+    const float *low = p->low + p->row * stride, *high = p->high + p->row * stride;
     char *to = p->to + 64 * p->row;
 #pragma GCC unroll 4
-    for (int64_t i = 0; i < ROWS_AT_ONCE; i++) {
-        row_split(_mm512_loadu_ps(low + i * p->row_stride), _mm512_loadu_ps(high + i * p->row_stride), to + 64 * i,
-                  2 * TILE_BYTES);
+    for (int64_t i = 0; i < ROWS_AT_ONCE; i++, low += stride, high += stride) {
+        __builtin_prefetch(low + ahead, 0, 2);
+        __builtin_prefetch(high + ahead, 0, 2);
+        row_split(_mm512_loadu_ps(low), _mm512_loadu_ps(high), to + 64 * i, 2 * TILE_BYTES);
     }
     p->row += ROWS_AT_ONCE;
     if (p->row == TILE) {
@@ -272,7 +300,7 @@ typedef struct finish {
     const float *bias;    /* or NULL */
     const float *partial; /* [32][32], or NULL: the span's other chunks */
     float *c;
-    int64_t c_row, row, n_rows;
+    int64_t c_row, row, n_rows, ahead;
     __mmask16 left, right;
     bool is_adding;
     float sums[PANEL * PANEL] __attribute__((aligned(64)));
@@ -284,6 +312,8 @@ static inline __attribute__((always_inline)) void finish_some(finish_t *f, int64
     for (; f->row < end; f->row++) {
         float *c = f->c + f->row * f->c_row;
         __m512 x = _mm512_load_ps(f->sums + f->row * PANEL), y = _mm512_load_ps(f->sums + f->row * PANEL + TILE);
+        __builtin_prefetch(c + f->ahead, 1);
+        __builtin_prefetch(c + f->ahead + TILE, 1);
         if (f->partial != NULL) {
             x = _mm512_add_ps(x, _mm512_load_ps(f->partial + f->row * PANEL));
             y = _mm512_add_ps(y, _mm512_load_ps(f->partial + f->row * PANEL + TILE));
@@ -407,12 +437,12 @@ static void block_place(const work_t *w, int64_t own, int64_t shared, int64_t *r
 }
 
 /* Where the sums in tiles go: into a block's partial sums, but a span's last chunk into c. */
-static void block_finish(const work_t *w, const part_t *part, const round_t *r, int64_t own, int64_t shared,
-                         float *partial, finish_t *f)
+static void block_finish(const work_t *w, int64_t n_chunks, int64_t chunk, int64_t own, int64_t shared, float *partial,
+                         finish_t *f)
 {
     const gd_gemm_t *g = w->gemm;
-    const int64_t chunk = r->step / CHUNK_STEPS, span = part->n_chunks > SPAN_CHUNKS ? SPAN_CHUNKS : 1;
-    const bool is_first = chunk % span == 0, is_last = chunk % span == span - 1 || chunk == part->n_chunks - 1;
+    const int64_t span = n_chunks > SPAN_CHUNKS ? SPAN_CHUNKS : 1;
+    const bool is_first = chunk % span == 0, is_last = chunk % span == span - 1 || chunk == n_chunks - 1;
     if (!is_last && is_first) {
         sums_store(partial, PANEL);
         return;
@@ -424,6 +454,7 @@ static void block_finish(const work_t *w, const part_t *part, const round_t *r, 
         f->c_row = PANEL;
         f->row = 0;
         f->n_rows = PANEL;
+        f->ahead = 0;
         f->left = f->right = mask_first(TILE);
         f->is_adding = true;
         return;
@@ -434,7 +465,7 @@ static void block_finish(const work_t *w, const part_t *part, const round_t *r, 
     float *c = g->c + row * g->c_row + column;
     const bool is_adding = chunk >= span || g->is_accumulating;
     const float *bias = chunk < span && g->bias != NULL ? g->bias + column : NULL;
-    if (rows == PANEL && columns == PANEL && !is_adding && bias == NULL && is_first) {
+    if (rows == PANEL && columns == PANEL && !is_adding && bias == NULL && is_first && w->c_ahead == 0) {
         sums_store(c, g->c_row);
         return;
     }
@@ -445,6 +476,7 @@ static void block_finish(const work_t *w, const part_t *part, const round_t *r, 
     f->c_row = g->c_row;
     f->row = 0;
     f->n_rows = rows;
+    f->ahead = w->c_ahead;
     f->left = mask_first(columns);
     f->right = mask_first(columns - TILE);
     f->is_adding = is_adding;
@@ -455,41 +487,39 @@ static void round_run(lane_t *lane, const round_t *r)
 {
     const work_t *w = lane->work;
     pack_t *pack = &lane->pack;
-    const int64_t n_shared = r->shared_end - r->shared;
-    for (int64_t j = 0; j < n_shared; j++) {
-        pack_begin(pack, w, &w->shared, r->shared + j, r, lane->shared_packed + j * CHUNK_BYTES);
+    const int64_t n_shared = r->shared_end - r->shared, n_chunks = r->chunk_end - r->chunk;
+    char *to = lane->shared_packed;
+    for (int64_t i = 0; i < n_chunks * n_shared; i++, to += CHUNK_BYTES) {
+        pack_begin(pack, w, &w->shared, r->shared + i % n_shared, r->chunk + i / n_shared, to);
         pack_end(pack);
     }
-    pack_begin(pack, w, &w->own, r->own, r, lane->own_packed[0]);
+    pack_begin(pack, w, &w->own, r->own, r->chunk, lane->own_packed[0]);
     pack_end(pack);
-    for (int64_t i = r->own; i < r->own_end; i++) {
-        const char *own_packed = lane->own_packed[(i - r->own) & 1];
-        if (i + 1 < r->own_end) {
-            pack_begin(pack, w, &w->own, i + 1, r, lane->own_packed[(i + 1 - r->own) & 1]);
+    const int64_t n_own = (r->own_end - r->own) * n_chunks;
+    for (int64_t i = 0; i < n_own; i++) {
+        const char *own_packed = lane->own_packed[i & 1];
+        if (i + 1 < n_own) {
+            pack_begin(pack, w, &w->own, r->own + (i + 1) / n_chunks, r->chunk + (i + 1) % n_chunks,
+                       lane->own_packed[(i + 1) & 1]);
         }
-        for (int64_t j = 0; j < n_shared; j++) {
-            const char *other = lane->shared_packed + j * CHUNK_BYTES;
+        const int64_t own = i / n_chunks, chunk = r->chunk + i % n_chunks, n_steps = chunk_steps(w, chunk);
+        const char *other = lane->shared_packed + i % n_chunks * n_shared * CHUNK_BYTES;
+        float *partial = lane->partial + own * n_shared * PANEL * PANEL;
+        for (int64_t j = 0; j < n_shared; j++, other += CHUNK_BYTES, partial += PANEL * PANEL) {
             if (w->own.is_b) {
-                sums_run(other, own_packed, true, r->n_steps, lane);
+                sums_run(other, own_packed, true, n_steps, lane);
             } else {
-                sums_run(own_packed, other, false, r->n_steps, lane);
+                sums_run(own_packed, other, false, n_steps, lane);
             }
             finish_some(&lane->finish, PANEL);
-            float *partial = lane->partial + ((i - r->own) * n_shared + j) * PANEL * PANEL;
-            block_finish(w, lane->part, r, i, r->shared + j, partial, &lane->finish);
+            block_finish(w, lane->part->n_chunks, chunk, r->own + own, r->shared + j, partial, &lane->finish);
         }
         pack_end(pack);
     }
 }
 
-static void part_run(const work_t *w, char *scratch, part_t *part)
+static void part_run(const work_t *w, char *scratch, const part_t *part)
 {
-    const int64_t n_shared = smaller(GROUP_PANELS, part->shared_end - part->shared);
-    const int64_t n_own = part->own_end - part->own;
-    part->n_chunks = gd_cpu_n_blocks(w->gemm->k, CHUNK_STEPS * STEP);
-    part->own_per_round = part->n_chunks > 1 ? smaller(n_own, GROUP_BLOCKS / n_shared) : n_own;
-    part->own_rounds = gd_cpu_n_blocks(n_own, part->own_per_round);
-    part->n_rounds = gd_cpu_n_blocks(part->shared_end - part->shared, GROUP_PANELS) * part->own_rounds * part->n_chunks;
     lane_t *lane = (lane_t *)(void *)scratch;
     lane->work = w;
     lane->part = part;
@@ -497,10 +527,9 @@ static void part_run(const work_t *w, char *scratch, part_t *part)
     lane->own_packed[0] = scratch + LANE_BYTES;
     lane->own_packed[1] = lane->own_packed[0] + CHUNK_BYTES;
     lane->shared_packed = lane->own_packed[1] + CHUNK_BYTES;
-    lane->pack.tile = lane->pack.n_tiles = 0;
-    lane->partial = (float *)(void *)(lane->shared_packed + n_shared * CHUNK_BYTES);
+    lane->partial = (float *)(void *)(lane->shared_packed + GROUP_CHUNKS * CHUNK_BYTES);
     for (int64_t i = 0; i < part->n_rounds; i++) {
-        const round_t round = round_get(w, part, i);
+        const round_t round = round_get(part, i);
         round_run(lane, &round);
     }
     finish_some(&lane->finish, PANEL);
@@ -509,10 +538,10 @@ static void part_run(const work_t *w, char *scratch, part_t *part)
 static void parts_run(void *arg, int64_t begin, int64_t end)
 {
     work_t *w = arg;
-    const int64_t group = smaller(w->shared_per_part, GROUP_PANELS);
     const bool has_spans = w->gemm->k > SPAN_CHUNKS * CHUNK_STEPS * STEP;
     const int64_t partial_bytes = has_spans ? GROUP_BLOCKS * PANEL * PANEL * (int64_t)sizeof(float) : 0;
-    char *scratch = gd_cpu_scratch(GD_CPU_SLOT_GEMM, (size_t)(LANE_BYTES + (2 + group) * CHUNK_BYTES + partial_bytes));
+    char *scratch =
+        gd_cpu_scratch(GD_CPU_SLOT_GEMM, (size_t)(LANE_BYTES + (2 + GROUP_CHUNKS) * CHUNK_BYTES + partial_bytes));
     if (scratch == NULL) {
         w->has_failed = true;
         return;
@@ -525,6 +554,7 @@ static void parts_run(void *arg, int64_t begin, int64_t end)
                        .own_end = smaller(own + w->own_per_part, w->n_own),
                        .shared = shared,
                        .shared_end = smaller(shared + w->shared_per_part, w->n_shared)};
+        rounds_cut(w, &part);
         part_run(w, scratch, &part);
     }
     tiles_release();
@@ -555,6 +585,11 @@ static void work_divide(work_t *w, int n_threads)
     w->shared_parts = gd_cpu_n_blocks(w->n_shared, w->shared_per_part);
 }
 
+static bool is_far(int64_t rows, int64_t columns)
+{
+    return rows * columns * (int64_t)sizeof(float) >= FAR_BYTES;
+}
+
 /* One matrix product. */
 static status_t matrix_run(const gd_gemm_t *g)
 {
@@ -564,6 +599,9 @@ static status_t matrix_run(const gd_gemm_t *g)
     work_t w = {.gemm = g, .shared = is_a_shared ? a : b, .own = is_a_shared ? b : a};
     w.n_shared = gd_cpu_n_blocks(w.shared.extent, PANEL);
     w.n_own = gd_cpu_n_blocks(w.own.extent, PANEL);
+    w.shared.ahead = is_far(w.shared.extent, g->k) ? PANEL * w.shared.line : 0;
+    w.own.ahead = is_far(w.own.extent, g->k) ? PANEL * w.own.line : 0;
+    w.c_ahead = is_far(g->m, g->n) ? 2 * PANEL * (is_a_shared ? g->c_row : 1) : 0;
     work_divide(&w, g->n_threads > 1 ? g->n_threads : 1);
     const int64_t n_parts = gd_cpu_n_blocks(w.n_own, w.own_per_part) * w.shared_parts;
     gd_cpu_parallel(g->n_threads, n_parts, 1, parts_run, &w);
