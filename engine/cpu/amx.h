@@ -3,8 +3,8 @@
  * amx: matrix products in f32 on the tile registers of Intel's AMX, which multiply bf16 only.
  *
  * Note [Three parts of a float]
- *   Each element is cut into three bf16 numbers, x = h + m + l: h is x without its lower half, m what is left rounded to
- * bf16, l the rest, which fits exactly. Of the nine products of two such sums six are added, hh hm mh mm hl lh. The
+ *   Each element is cut into three bf16 numbers, x = h + m + l: h is x without its lower half, m what is left rounded
+ * to bf16, l the rest, which fits exactly. Of the nine products of two such sums six are added, hh hm mh mm hl lh. The
  * others have either sign and are at most 2^-22 of |x y|, 2^-25 in the mean: a product of floats loses half of 2^-24 by
  * rounding. The unit multiplies exactly and adds in f32.
  *   Sums are made of chunks of 128 products, and long ones of spans of such chunks (amx.c). Measured against float64
