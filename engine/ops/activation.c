@@ -15,7 +15,7 @@
     static status_t name_x##_gradient(gd_node_t *node, gd_tensor_t *dy, gd_tensor_t **dx)                              \
     {                                                                                                                  \
         gd_tensor_t *in[2] = {dy, (saves_x) == GD_SAVE_OUTPUTS ? node->out[0] : node->in[0]};                          \
-        return gd_op_apply(GD_OP_##enum_x##_BACKWARD, in, 2, &node->attrs, dx);                                        \
+        return gd_op_apply_over(GD_OP_##enum_x##_BACKWARD, in, 2, &node->attrs, dx);                                   \
     }                                                                                                                  \
     const gd_op_t gd_op_##name_x = {                                                                                   \
         .name = #name_x,                                                                                               \

@@ -20,7 +20,8 @@ static status_t gelu_with_slope_infer(gd_tensor_t *const *in, int n_in, const gd
 
 static status_t gelu_with_slope_gradient(gd_node_t *node, gd_tensor_t *dy, gd_tensor_t **dx)
 {
-    return gd_op_binary(GD_OP_MUL, dy, node->out[OUT_SLOPE], dx);
+    gd_tensor_t *in[2] = {dy, node->out[OUT_SLOPE]};
+    return gd_op_apply_over(GD_OP_MUL, in, 2, NULL, dx);
 }
 
 #define X                                                                                                              \

@@ -22,7 +22,7 @@ static status_t backward_apply(const gd_node_t *node, enum unary_kind kind, gd_t
     gd_attrs_t attrs = {.i = {kind}};
     attrs.f[0] = node->attrs.f[0];
     attrs.f[1] = node->attrs.f[1];
-    return gd_op_apply(GD_OP_UNARY_BACKWARD, in, 2, &attrs, dx);
+    return gd_op_apply_over(GD_OP_UNARY_BACKWARD, in, 2, &attrs, dx);
 }
 
 /* From the input, or from the output. */
