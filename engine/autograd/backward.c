@@ -41,7 +41,7 @@ static status_t gradient_add(gd_tensor_t **sum_p, gd_tensor_t *dx)
 static status_t leaf_add(gd_tensor_t *leaf, gd_tensor_t *dx)
 {
     if (leaf->grad == NULL) {
-        if (dx->is_contiguous && gd_tensor_is_sole(dx) && dx->storage->release == NULL) {
+        if (dx->is_contiguous && gd_tensor_is_spare(dx)) {
             leaf->grad = dx;
             return ST_OK;
         }

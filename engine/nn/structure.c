@@ -54,7 +54,7 @@ static status_t residual_forward(gd_module_t *self, gd_tensor_t *x, gd_tensor_t 
         status = chain_forward(self, end, self->n_children, x, &shortcut);
     }
     if (status == ST_OK && shapes_are_equal(shortcut, branch)) {
-        status = gd_add(shortcut, branch, y_p);
+        status = gd_add_last(shortcut, branch, y_p);
     } else if (status == ST_OK) {
         strbuf_t text = {0};
         gd_tensor_format_shape(shortcut, &text);
@@ -126,7 +126,7 @@ static status_t parallel_forward(gd_module_t *self, gd_tensor_t *x, gd_tensor_t 
         gd_tensor_t *sum = NULL;
         status_t status = gd_module_forward(self->children[i], x, &branch);
         if (status == ST_OK && total != NULL) {
-            status = combine == GD_COMBINE_ADD ? gd_add(total, branch, &sum) : gd_mul(total, branch, &sum);
+            status = combine == GD_COMBINE_ADD ? gd_add_last(total, branch, &sum) : gd_mul(total, branch, &sum);
             (void)gd_tensor_unref(branch);
         } else {
             sum = branch;

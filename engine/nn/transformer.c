@@ -106,7 +106,7 @@ static status_t branch_apply(const transformer_t *t, const branch_t *b, int norm
         status = branch_forward(t, b, is_first ? normed : *x_p, &y);
     }
     if (status == ST_OK) {
-        status = gd_add(*x_p, y, &sum);
+        status = gd_add_last(*x_p, y, &sum);
     }
     (void)gd_tensor_unref(normed);
     (void)gd_tensor_unref(y);

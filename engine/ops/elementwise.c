@@ -219,6 +219,12 @@ status_t gd_add(gd_tensor_t *a, gd_tensor_t *b, gd_tensor_t **y_p)
     return gd_op_binary(GD_OP_ADD, a, b, y_p);
 }
 
+status_t gd_add_last(gd_tensor_t *a, gd_tensor_t *b, gd_tensor_t **y_p)
+{
+    gd_tensor_t *in[2] = {a, b};
+    return gd_op_apply_reusing(GD_OP_ADD, in, 2, NULL, b, y_p);
+}
+
 status_t gd_sub(gd_tensor_t *a, gd_tensor_t *b, gd_tensor_t **y_p)
 {
     return gd_op_binary(GD_OP_SUB, a, b, y_p);

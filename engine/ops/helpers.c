@@ -54,7 +54,7 @@ status_t gd_op_binary(gd_op_id_t id, gd_tensor_t *a, gd_tensor_t *b, gd_tensor_t
 status_t gd_op_apply_over(gd_op_id_t id, gd_tensor_t *const *in, int n_in, const gd_attrs_t *attrs, gd_tensor_t **dx)
 {
     gd_tensor_t *dy = in[0];
-    if (!dy->is_contiguous || !gd_tensor_is_sole(dy) || gd_anomaly_is_on()) {
+    if (!dy->is_contiguous || !gd_tensor_is_spare(dy) || gd_anomaly_is_on()) {
         return gd_op_apply(id, in, n_in, attrs, dx);
     }
     status_t status = gd_op_apply_into(id, in, n_in, attrs, dy);

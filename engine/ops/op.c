@@ -266,7 +266,36 @@ static status_t views_check(const gd_op_t *op, gd_tensor_t *const *in, int n_in)
     return ST_OK;
 }
 
-static status_t op_apply(gd_op_id_t id, gd_tensor_t *const *in, int n_in, const gd_attrs_t *attrs, gd_tensor_t **out_p)
+/* Whether a tensor may be what the meta says. */
+static bool output_fits(const gd_tensor_t *out, const gd_meta_t *meta)
+{
+    return out->is_contiguous && out->dtype == meta->dtype &&
+           gd_shape_equal(out->n_dims, out->shape, meta->n_dims, meta->shape);
+}
+
+/* Whether t has its memory to itself, all of it, and what has been computed from it isn't looked at again. */
+static bool memory_is_free(const gd_tensor_t *t)
+{
+    return gd_tensor_is_spare(t) && gd_context_get()->anomaly == NULL &&
+           t->storage->size_bytes == (size_t)t->numel * gd_dtype_size(t->dtype);
+}
+
+/* The first output may lie where `spare` does. */
+static status_t output_new(const gd_op_t *op, gd_tensor_t *const *in, const gd_tensor_t *spare, const gd_meta_t *meta,
+                           gd_tensor_t **out_p)
+{
+    if (op->is_view) {
+        return gd_tensor_new_view(in[0], meta, out_p);
+    }
+    if (spare != NULL && output_fits(spare, meta) && memory_is_free(spare)) {
+        return gd_tensor_new_alias(spare, out_p);
+    }
+    return gd_tensor_new_meta(meta, out_p);
+}
+
+/* spare: an input, or NULL. */
+static status_t op_apply(gd_op_id_t id, gd_tensor_t *const *in, int n_in, const gd_attrs_t *attrs,
+                         const gd_tensor_t *spare, gd_tensor_t **out_p)
 {
     const gd_op_t *op = rows[id];
     gd_meta_t meta[GD_MAX_OUT];
@@ -279,7 +308,7 @@ static status_t op_apply(gd_op_id_t id, gd_tensor_t *const *in, int n_in, const 
         return status;
     }
     for (int i = 0; i < op->n_out; i++) {
-        status = op->is_view ? gd_tensor_new_view(in[0], &meta[i], &out[i]) : gd_tensor_new_meta(&meta[i], &out[i]);
+        status = output_new(op, in, i == 0 ? spare : NULL, &meta[i], &out[i]);
         if (status != ST_OK) {
             goto err_free_outputs;
         }
@@ -317,28 +346,27 @@ err_free_outputs:
     return status;
 }
 
-status_t gd_op_apply(gd_op_id_t id, gd_tensor_t *const *in, int n_in, const gd_attrs_t *attrs, gd_tensor_t **out_p)
+status_t gd_op_apply_reusing(gd_op_id_t id, gd_tensor_t *const *in, int n_in, const gd_attrs_t *attrs,
+                             const gd_tensor_t *spare, gd_tensor_t **out_p)
 {
     attrs = attrs != NULL ? attrs : &no_attrs;
     const gd_dtype_t lower = gd_context_get()->autocast;
     if (__builtin_expect(lower == GD_DTYPE_F32 || n_in > GD_MAX_IN, 1)) {
-        return op_apply(id, in, n_in, attrs, out_p);
+        return op_apply(id, in, n_in, attrs, spare, out_p);
     }
     gd_tensor_t *cast[GD_MAX_IN];
     unsigned made = 0;
     status_t status = gd_autocast_inputs(lower, rows[id], in, n_in, cast, &made);
     if (status == ST_OK) {
-        status = op_apply(id, cast, n_in, attrs, out_p);
+        status = op_apply(id, cast, n_in, attrs, spare, out_p);
         gd_autocast_release(cast, made);
     }
     return status;
 }
 
-/* Whether a tensor may be what the meta says. */
-static bool output_fits(const gd_tensor_t *out, const gd_meta_t *meta)
+status_t gd_op_apply(gd_op_id_t id, gd_tensor_t *const *in, int n_in, const gd_attrs_t *attrs, gd_tensor_t **out_p)
 {
-    return out->is_contiguous && out->dtype == meta->dtype &&
-           gd_shape_equal(out->n_dims, out->shape, meta->n_dims, meta->shape);
+    return gd_op_apply_reusing(id, in, n_in, attrs, NULL, out_p);
 }
 
 status_t gd_op_apply_outputs(gd_op_id_t id, gd_tensor_t *const *in, int n_in, const gd_attrs_t *attrs,

@@ -22,6 +22,7 @@ typedef struct gd_storage {
     atomic_int n_refs;
     uint32_t version;
     uint32_t recorded_version; /* after the last change in place that became part of a graph; 0: none */
+    bool is_wrapped;           /* the bytes are a caller's, not the pool's */
     const char *changed_by;    /* the op that changed it last in place, where that is known; NULL */
     unsigned char *data;
     size_t size_bytes;
@@ -114,6 +115,12 @@ static inline bool gd_tensor_is_sole(const gd_tensor_t *t)
 {
     return atomic_load_explicit(&t->n_refs, memory_order_acquire) == 1 &&
            atomic_load_explicit(&t->storage->n_refs, memory_order_acquire) == 1;
+}
+
+/* True when that holds and the memory isn't a caller's either: it may be taken for something else. */
+static inline bool gd_tensor_is_spare(const gd_tensor_t *t)
+{
+    return gd_tensor_is_sole(t) && !t->storage->is_wrapped;
 }
 
 #endif

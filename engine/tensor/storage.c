@@ -24,7 +24,8 @@ status_t gd_storage_wrap(void *data, size_t size_bytes, void (*release)(void *ar
     if (storage == NULL) {
         return ST_FAIL(ST_ERR_NOMEM, "a tensor header");
     }
-    *storage = (gd_storage_t){.n_refs = 1, .data = data, .size_bytes = size_bytes, .release = release, .arg = arg};
+    *storage = (gd_storage_t){
+        .n_refs = 1, .is_wrapped = true, .data = data, .size_bytes = size_bytes, .release = release, .arg = arg};
     *storage_p = storage;
     return ST_OK;
 }

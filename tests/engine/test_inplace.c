@@ -350,6 +350,47 @@ static void indexed_places_are_assigned_and_recorded(void **state)
     }
 }
 
+static void a_sum_lies_in_the_memory_of_an_operand_that_nobody_else_sees(void **state)
+{
+    (void)state;
+    double ones[3] = {1, 1, 1};
+    const int64_t shape[1] = {3};
+    gd_tensor_t *x = LEAF(1, 2, 3);
+    gd_tensor_t *twice = NULL;
+    gd_tensor_t *wrapped = NULL;
+    gd_tensor_t *y[4] = {NULL};
+    assert_ok(gd_scale(x, 2, 0, &twice));
+    assert_ok(gd_tensor_wrap(GD_DTYPE_F64, 1, shape, ones, NULL, NULL, &wrapped));
+    const void *data = gd_tensor_data(twice);
+
+    assert_ok(gd_add_last(x, wrapped, &y[0]));
+    (void)gd_tensor_ref(twice);
+    assert_ok(gd_add_last(x, twice, &y[1]));
+    (void)gd_tensor_unref(twice);
+    assert_ok(gd_exp(x, &y[2])); /* keeps its result */
+    gd_tensor_t *exponential = y[2];
+    y[2] = NULL;
+    assert_ok(gd_add_last(x, exponential, &y[2]));
+    assert_ok(gd_add_last(x, twice, &y[3]));
+
+    assert_true(ones[0] == 1 && gd_tensor_data(y[0]) != (void *)ones);
+    assert_ptr_not_equal(gd_tensor_data(y[1]), data);
+    assert_ptr_not_equal(gd_tensor_data(y[2]), gd_tensor_data(exponential));
+    assert_ptr_equal(gd_tensor_data(y[3]), data);
+    (void)gd_tensor_unref(twice);
+    ASSERT_VALUES(y[0], 2, 3, 4);
+    ASSERT_VALUES(y[1], 3, 6, 9);
+    ASSERT_VALUES(y[3], 3, 6, 9);
+    backward_of_sum(y[3]);
+    ASSERT_VALUES(gd_tensor_grad(x), 3, 3, 3);
+    for (int i = 0; i < 4; i++) {
+        (void)gd_tensor_unref(y[i]);
+    }
+    (void)gd_tensor_unref(exponential);
+    (void)gd_tensor_unref(wrapped);
+    (void)gd_tensor_unref(x);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -364,6 +405,7 @@ int main(void)
         TEST(results_that_do_not_fit_change_nothing),
         TEST(overlapping_parts_are_read_first),
         TEST(indexed_places_are_assigned_and_recorded),
+        TEST(a_sum_lies_in_the_memory_of_an_operand_that_nobody_else_sees),
     };
     return cmocka_run_group_tests_name("inplace", tests, NULL, NULL);
 }

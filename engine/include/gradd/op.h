@@ -137,7 +137,13 @@ status_t gd_op_find(const char *name, gd_op_id_t *id_p);
  * Errors: infer's; ST_ERR_UNSUPPORTED naming op, dtype and device where the backend has no kernel.
  */
 status_t gd_op_apply(gd_op_id_t id, gd_tensor_t *const *in, int n_in, const gd_attrs_t *attrs, gd_tensor_t **out_p);
-/* The same with the first output computed into a given contiguous tensor of the right shape and dtype; no graph. */
+/*
+ * The same of an elementwise op that doesn't save its inputs; spare: one of them, of which the caller is about to let
+ * go, or NULL. Where nobody else sees it, the first output takes its memory.
+ */
+status_t gd_op_apply_reusing(gd_op_id_t id, gd_tensor_t *const *in, int n_in, const gd_attrs_t *attrs,
+                             const gd_tensor_t *spare, gd_tensor_t **out_p);
+/* gd_op_apply with the first output computed into a given contiguous tensor of the right shape and dtype; no graph. */
 status_t gd_op_apply_into(gd_op_id_t id, gd_tensor_t *const *in, int n_in, const gd_attrs_t *attrs, gd_tensor_t *out);
 /* The same with out_p[n_out of the row]: the first one is given, others where not NULL; those left NULL are made, new
  * references. On failure none is left that was made here. */

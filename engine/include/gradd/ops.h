@@ -32,6 +32,8 @@ status_t gd_cast(gd_tensor_t *x, gd_dtype_t dtype, gd_tensor_t **y_p);
 
 /* With broadcasting; div: integers give f32. */
 status_t gd_add(gd_tensor_t *a, gd_tensor_t *b, gd_tensor_t **y_p);
+/* a + b for a b that the caller lets go of and doesn't read again: y may lie in its memory. */
+status_t gd_add_last(gd_tensor_t *a, gd_tensor_t *b, gd_tensor_t **y_p);
 status_t gd_sub(gd_tensor_t *a, gd_tensor_t *b, gd_tensor_t **y_p);
 status_t gd_mul(gd_tensor_t *a, gd_tensor_t *b, gd_tensor_t **y_p);
 status_t gd_div(gd_tensor_t *a, gd_tensor_t *b, gd_tensor_t **y_p);
