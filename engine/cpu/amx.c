@@ -178,7 +178,7 @@ static void rounds_cut(const work_t *w, part_t *part)
     part->shared_per_round = smaller(GROUP_PANELS, n_shared);
     part->chunks_per_round = smaller(GROUP_CHUNKS / part->shared_per_round, part->n_chunks);
     part->chunk_rounds = gd_cpu_n_blocks(part->n_chunks, part->chunks_per_round);
-    part->own_per_round = part->chunk_rounds > 1 ? smaller(n_own, GROUP_BLOCKS / part->shared_per_round) : n_own;
+    part->own_per_round = part->n_chunks > 1 ? smaller(n_own, GROUP_BLOCKS / part->shared_per_round) : n_own;
     part->own_rounds = gd_cpu_n_blocks(n_own, part->own_per_round);
     part->n_rounds = gd_cpu_n_blocks(n_shared, part->shared_per_round) * part->own_rounds * part->chunk_rounds;
 }

@@ -135,6 +135,19 @@ static void errors_are_those_of_floats_for_every_shape_and_layout(void **state)
     }
 }
 
+/* One panel meets more others, over a sum in spans, than partial sums are kept for. */
+static void a_narrow_product_may_be_long_and_deep(void **state)
+{
+    (void)state;
+    NEEDS_AMX();
+    problem_t p = problem_new(1, 33000, 3, 2100, 0);
+
+    assert_ok(gd_amx_gemm(&p.gemm));
+
+    assert_true(error_measure(&p.gemm, NULL, 101).most < 4e-7);
+    problem_release(&p);
+}
+
 /* Multiplies each line of the inner axis by its own power of two on one side and divides on the other. */
 static void spread_magnitudes(problem_t *p, int most)
 {
@@ -307,6 +320,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(errors_are_those_of_floats_for_every_shape_and_layout),
+        TEST(a_narrow_product_may_be_long_and_deep),
         TEST(errors_are_no_larger_than_onednns_in_f32),
         TEST(the_result_does_not_depend_on_the_number_of_threads),
         TEST(a_product_with_the_unit_matrix_gives_every_float_back),
