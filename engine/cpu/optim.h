@@ -77,6 +77,8 @@ typedef struct gd_cpu_optim {
     void (*momentum)(float *s, const float *x, float *out, float scale, float weight, int is_nesterov, int64_t n);
     /* y = a y + b x; any n */
     void (*combine)(float *y, const float *x, float a, float b, int64_t n);
+    /* y = x in bf16, rounded to even as a cast does; any n */
+    void (*round_bf16)(const float *x, uint16_t *y, int64_t n);
 } gd_cpu_optim_t;
 
 /* The kernels of the instruction set in use. */

@@ -216,6 +216,27 @@ void gd_flat_touch(const gd_flat_t *flat)
     flat->base->storage->version++;
 }
 
+void gd_flat_copies(const gd_flat_t *flat, uint16_t **copies_p)
+{
+    for (int i = 0; i < flat->n_segments; i++) {
+        gd_tensor_t *copy = flat->segments[i].parameter->low;
+        const bool is_fit =
+            copy != NULL && copy->dtype == GD_DTYPE_BF16 && copy->is_contiguous && gd_tensor_is_sole(copy);
+        copies_p[i] = is_fit ? gd_tensor_data(copy) : NULL;
+    }
+}
+
+void gd_flat_copies_keep(const gd_flat_t *flat, uint16_t *const *copies)
+{
+    for (int i = 0; i < flat->n_segments; i++) {
+        gd_tensor_t *parameter = flat->segments[i].parameter;
+        if (copies[i] != NULL) {
+            parameter->low->storage->version++;
+            parameter->low_version = parameter->storage->version;
+        }
+    }
+}
+
 int64_t gd_flat_copies_bytes(const gd_flat_t *flat)
 {
     int64_t size_bytes = 0;

@@ -133,6 +133,22 @@ static gd_cpu_update_t average_args(const gd_optimizer_t *optimizer)
                              .one_minus_beta1 = (float)weight};
 }
 
+/* The last segment that begins at `at` or before. */
+static int segment_find(const gd_flat_t *flat, int64_t at)
+{
+    int low = 0;
+    int high = flat->n_segments - 1;
+    while (low < high) {
+        const int middle = low + (high - low + 1) / 2;
+        if (flat->segments[middle].offset <= at) {
+            low = middle;
+        } else {
+            high = middle - 1;
+        }
+    }
+    return low;
+}
+
 /* The run that element `at` lies in. */
 static int run_find(const gd_optimizer_t *optimizer, int64_t at)
 {
@@ -147,6 +163,20 @@ static int run_find(const gd_optimizer_t *optimizer, int64_t at)
         }
     }
     return low;
+}
+
+/* Rounds what lies in [begin, end) for autocast, while it is in the cache. */
+static void copies_write(const optim_step_t *step, int64_t begin, int64_t end)
+{
+    const gd_flat_t *flat = step->optimizer->flat;
+    for (int i = segment_find(flat, begin); i < flat->n_segments && flat->segments[i].offset < end; i++) {
+        const gd_flat_segment_t *segment = &flat->segments[i];
+        const int64_t from = segment->offset > begin ? segment->offset : begin;
+        const int64_t stop = segment->offset + segment->numel < end ? segment->offset + segment->numel : end;
+        if (step->copies[i] != NULL && from < stop) {
+            step->kernels->round_bf16(flat->parameters + from, step->copies[i] + (from - segment->offset), stop - from);
+        }
+    }
 }
 
 static void update_body(void *arg, int64_t begin, int64_t end)
@@ -168,6 +198,9 @@ static void update_body(void *arg, int64_t begin, int64_t end)
     if (optimizer->average >= 0) {
         const gd_cpu_update_t args = average_args(optimizer);
         step->kernels->average(&args, begin, end);
+    }
+    if (step->copies != NULL) {
+        copies_write(step, begin, end);
     }
 }
 

@@ -51,7 +51,8 @@ struct gd_optimizer {
     int average; /* index of the state, -1: none */
     optim_class_t classes[4 * (OPTIM_MAX_GROUPS + 1)];
     int n_classes;
-    int *class_of; /* [n_segments] */
+    int *class_of;     /* [n_segments] */
+    uint16_t **copies; /* [n_segments], of the parameters in bf16 */
     optim_run_t *runs;
     int n_runs;
     optim_block_t *blocks; /* kinds that work on whole tensors */
@@ -69,6 +70,7 @@ typedef struct optim_step {
     double lr, gradient_scale;
     int64_t first; /* blocks of the parallel loop count from here */
     const gd_cpu_update_t *of_class;
+    uint16_t *const *copies; /* to be written too, or NULL */
 } optim_step_t;
 
 /* The segment's end with its gap. */

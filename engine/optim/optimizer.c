@@ -474,8 +474,9 @@ status_t gd_optimizer_open(const gd_optimizer_options_t *options, gd_flat_t *fla
     optimizer->mu_product = 1;
     optimizer->average = -1;
     optimizer->runs = mem_calloc((size_t)flat->n_segments + 1, sizeof(*optimizer->runs));
+    optimizer->copies = mem_calloc((size_t)flat->n_segments + 1, sizeof(*optimizer->copies));
     optimizer->class_of = mem_calloc((size_t)flat->n_segments + 1, sizeof(*optimizer->class_of));
-    if (optimizer->runs == NULL || optimizer->class_of == NULL) {
+    if (optimizer->runs == NULL || optimizer->class_of == NULL || optimizer->copies == NULL) {
         status = ST_FAIL(ST_ERR_NOMEM, "optimizer: %d tensors", flat->n_segments);
     }
     if (status == ST_OK) {
@@ -514,6 +515,7 @@ void gd_optimizer_close(gd_optimizer_t *optimizer)
     mem_free(optimizer->first_block);
     mem_free(optimizer->blocks);
     mem_free(optimizer->class_of);
+    mem_free(optimizer->copies);
     mem_free(optimizer->runs);
     mem_free(optimizer);
 }
@@ -580,7 +582,14 @@ status_t gd_optimizer_update(gd_optimizer_t *optimizer, const float *gradients, 
         status = optim_muon(&step, from, to);
         break;
     default:
+        if (first == 0 && last == optimizer->flat->numel) {
+            gd_flat_copies(optimizer->flat, optimizer->copies);
+            step.copies = optimizer->copies;
+        }
         optim_elementwise(&step, last);
+        if (step.copies != NULL) {
+            gd_flat_copies_keep(optimizer->flat, step.copies);
+        }
         return ST_OK;
     }
     if (status == ST_OK && optimizer->average >= 0) {

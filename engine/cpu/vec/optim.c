@@ -9,6 +9,7 @@
 #include <math.h>
 
 #include "cpu/cpu.h"
+#include "cpu/vec/half.h"
 
 enum { LANES = GD_CPU_OPTIM_LANES };
 
@@ -453,6 +454,14 @@ static void momentum(float *s, const float *x, float *out, float scale, float we
     }
 }
 
+static void round_bf16(const float *x, uint16_t *y, int64_t n)
+{
+#pragma omp simd
+    for (int64_t i = 0; i < n; i++) {
+        y[i] = bf16_from_f32(x[i]);
+    }
+}
+
 static void combine(float *y, const float *x, float a, float b, int64_t n)
 {
 #pragma omp simd
@@ -482,4 +491,5 @@ const gd_cpu_optim_t CPU_FN(optim) = {
     .factored = factored,
     .momentum = momentum,
     .combine = combine,
+    .round_bf16 = round_bf16,
 };

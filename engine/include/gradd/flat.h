@@ -37,6 +37,13 @@ void gd_flat_close(gd_flat_t *flat);
 status_t gd_flat_set_gradients(gd_flat_t *flat, float *gradients);
 /* For who has written flat->parameters: counts as an in-place change of every parameter. */
 void gd_flat_touch(const gd_flat_t *flat);
+/*
+ * For who writes all of flat->parameters and rounds them to bf16 while they are near: copies_p[n_segments], where
+ * autocast's copy of each segment lies ([numel], bf16), or NULL where it has none of its own. _keep, when both are
+ * written and after gd_flat_touch: the copies stand for the parameters as they are now.
+ */
+void gd_flat_copies(const gd_flat_t *flat, uint16_t **copies_p);
+void gd_flat_copies_keep(const gd_flat_t *flat, uint16_t *const *copies);
 /* Bytes of the copies of parameters in fewer bits that autocast keeps (gradd/amp.h): memory of the context's pool. */
 int64_t gd_flat_copies_bytes(const gd_flat_t *flat);
 /* After backward: zeroes the segments that no contribution was written to, and the gaps. */
