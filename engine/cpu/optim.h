@@ -77,8 +77,8 @@ typedef struct gd_cpu_optim {
     void (*momentum)(float *s, const float *x, float *out, float scale, float weight, int is_nesterov, int64_t n);
     /* y = a y + b x; any n */
     void (*combine)(float *y, const float *x, float a, float b, int64_t n);
-    /* y = x in bf16, rounded to even as a cast does; any n */
-    void (*round_bf16)(const float *x, uint16_t *y, int64_t n);
+    /* y = x in bf16, rounded to even as a cast does; any n. is_far: past the caches, which won't hold y long enough */
+    void (*round_bf16)(const float *x, uint16_t *y, int64_t n, int is_far);
 } gd_cpu_optim_t;
 
 /* The kernels of the instruction set in use. */

@@ -165,16 +165,21 @@ static int run_find(const gd_optimizer_t *optimizer, int64_t at)
     return low;
 }
 
+/* From so many on, copies leave the caches before the next step's forward reads them: 4 MiB. */
+enum { COPIES_NEAR = 2 << 20 };
+
 /* Rounds what lies in [begin, end) for autocast, while it is in the cache. */
 static void copies_write(const optim_step_t *step, int64_t begin, int64_t end)
 {
     const gd_flat_t *flat = step->optimizer->flat;
+    const bool is_far = flat->numel >= COPIES_NEAR;
     for (int i = segment_find(flat, begin); i < flat->n_segments && flat->segments[i].offset < end; i++) {
         const gd_flat_segment_t *segment = &flat->segments[i];
         const int64_t from = segment->offset > begin ? segment->offset : begin;
         const int64_t stop = segment->offset + segment->numel < end ? segment->offset + segment->numel : end;
         if (step->copies[i] != NULL && from < stop) {
-            step->kernels->round_bf16(flat->parameters + from, step->copies[i] + (from - segment->offset), stop - from);
+            step->kernels->round_bf16(flat->parameters + from, step->copies[i] + (from - segment->offset), stop - from,
+                                      is_far);
         }
     }
 }

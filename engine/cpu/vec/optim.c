@@ -7,6 +7,9 @@
 #include "cpu/optim.h"
 
 #include <math.h>
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
 
 #include "cpu/cpu.h"
 #include "cpu/vec/half.h"
@@ -454,11 +457,29 @@ static void momentum(float *s, const float *x, float *out, float scale, float we
     }
 }
 
-static void round_bf16(const float *x, uint16_t *y, int64_t n)
+static void round_bf16(const float *x, uint16_t *y, int64_t n, int is_far)
 {
+    int64_t i = 0;
+#ifdef __SSE2__
+    if (is_far && (uintptr_t)y % sizeof(__m128i) == 0) {
+        for (; i + 2 * LANES <= n; i += 2 * LANES) {
+            uint16_t line[2 * LANES] __attribute__((aligned(64)));
 #pragma omp simd
-    for (int64_t i = 0; i < n; i++) {
-        y[i] = bf16_from_f32(x[i]);
+            for (int j = 0; j < 2 * LANES; j++) {
+                line[j] = bf16_from_f32(x[i + j]);
+            }
+            for (int j = 0; j < 2 * LANES; j += 8) {
+                _mm_stream_si128((__m128i *)(void *)(y + i + j), _mm_load_si128((const __m128i *)(void *)(line + j)));
+            }
+        }
+        _mm_sfence(); /* such stores are in no order with others */
+    }
+#else
+    (void)is_far;
+#endif
+#pragma omp simd
+    for (int64_t j = i; j < n; j++) {
+        y[j] = bf16_from_f32(x[j]);
     }
 }
 
