@@ -22,6 +22,15 @@ static status_t activation_forward(gd_module_t *self, gd_tensor_t *x, gd_tensor_
     return gd_op_apply(activation->op, &x, 1, &activation->attrs, y_p);
 }
 
+static status_t activation_forward_last(gd_module_t *self, gd_tensor_t *x, gd_tensor_t **y_p)
+{
+    const activation_t *activation = (const activation_t *)self;
+    if (activation->op == GD_OP_GELU) {
+        return gd_gelu_last(x, activation->attrs.i[0] != 0, y_p);
+    }
+    return gd_op_apply_reusing(activation->op, &x, 1, &activation->attrs, x, y_p);
+}
+
 /* X(enum, kind, op, tanh approximation, f0, f1): how many numbers a caller may give is up to the op's attributes */
 #define ACTIVATIONS(X)                                                                                                 \
     X(RELU, "relu", RELU, 0, 0, 0)                                                                                     \
@@ -48,8 +57,10 @@ static status_t activation_forward(gd_module_t *self, gd_tensor_t *x, gd_tensor_
     X(THRESHOLD, "threshold", THRESHOLD, 0, 0, 0)
 
 #define ROW(enum_x, kind_x, op_x, tanh_x, a_x, b_x)                                                                    \
-    [GD_ACTIVATION_##enum_x] = {                                                                                       \
-        {.kind = (kind_x), .forward = activation_forward}, GD_OP_##op_x, {.i = {(tanh_x)}, .f = {(a_x), (b_x)}}},
+    [GD_ACTIVATION_##                                                                                                  \
+        enum_x] = {{.kind = (kind_x), .forward = activation_forward, .forward_last = activation_forward_last},         \
+                   GD_OP_##op_x,                                                                                       \
+                   {.i = {(tanh_x)}, .f = {(a_x), (b_x)}}},
 static const struct {
     gd_module_ops_t ops;
     gd_op_id_t op;

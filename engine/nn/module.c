@@ -290,16 +290,29 @@ status_t module_add_context(status_t status, const gd_module_t *module)
 /* How many contexts gd_module_forward has put before messages: only the innermost module names itself. */
 static _Thread_local uint64_t n_contexts;
 
-status_t gd_module_forward(gd_module_t *module, gd_tensor_t *x, gd_tensor_t **y_p)
+static status_t module_run(gd_module_t *module, bool is_last, gd_tensor_t *x, gd_tensor_t **y_p)
 {
     uint64_t n_before = n_contexts;
     bool is_special = module->hooks != NULL || module->is_checkpointed || gd_anomaly_is_on();
-    status_t status = is_special ? module_hooks_forward(module, x, y_p) : module->ops->forward(module, x, y_p);
+    is_last = is_last && module->ops->forward_last != NULL;
+    status_t status = is_special ? module_hooks_forward(module, x, y_p)
+                      : is_last  ? module->ops->forward_last(module, x, y_p)
+                                 : module->ops->forward(module, x, y_p);
     if (status != ST_OK && n_contexts == n_before) {
         n_contexts++;
         return module_add_context(status, module);
     }
     return status;
+}
+
+status_t gd_module_forward(gd_module_t *module, gd_tensor_t *x, gd_tensor_t **y_p)
+{
+    return module_run(module, false, x, y_p);
+}
+
+status_t gd_module_forward_last(gd_module_t *module, gd_tensor_t *x, gd_tensor_t **y_p)
+{
+    return module_run(module, true, x, y_p);
 }
 
 static status_t path_set(gd_module_t *module, const strbuf_t *prefix)

@@ -112,7 +112,7 @@ static status_t sequential_forward(gd_module_t *self, gd_tensor_t *x, gd_tensor_
     gd_tensor_t *y = gd_tensor_ref(x);
     for (int i = 0; i < self->n_children; i++) {
         gd_tensor_t *next = NULL;
-        status_t status = gd_module_forward(self->children[i], y, &next);
+        status_t status = gd_module_forward_last(self->children[i], y, &next);
         (void)gd_tensor_unref(y);
         if (status != ST_OK) {
             return status;

@@ -12,7 +12,7 @@ static status_t chain_forward(const gd_module_t *self, int from, int to, gd_tens
     gd_tensor_t *y = gd_tensor_ref(x);
     for (int i = from; i < to; i++) {
         gd_tensor_t *next = NULL;
-        status_t status = gd_module_forward(self->children[i], y, &next);
+        status_t status = gd_module_forward_last(self->children[i], y, &next);
         (void)gd_tensor_unref(y);
         if (status != ST_OK) {
             return status;

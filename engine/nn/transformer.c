@@ -9,6 +9,7 @@
 #include <math.h>
 
 #include "gradd/context.h"
+#include "gradd/op.h"
 #include "nn/fail.h"
 #include "nn/sequence.h"
 
@@ -45,17 +46,18 @@ static status_t drop(const transformer_t *t, uint32_t stream, gd_tensor_t **x_p)
     return status;
 }
 
+/* x isn't read again: y may lie in its memory. */
 static status_t activate(gd_activation_t activation, gd_tensor_t *x, gd_tensor_t **y_p)
 {
     switch (activation) {
     case GD_ACTIVATION_GELU:
-        return gd_gelu(x, false, y_p);
+        return gd_gelu_last(x, false, y_p);
     case GD_ACTIVATION_GELU_TANH:
-        return gd_gelu(x, true, y_p);
+        return gd_gelu_last(x, true, y_p);
     case GD_ACTIVATION_SILU:
         return gd_silu(x, y_p);
     default:
-        return gd_relu(x, y_p);
+        return gd_op_apply_reusing(GD_OP_RELU, &x, 1, NULL, x, y_p);
     }
 }
 

@@ -52,18 +52,28 @@ const gd_op_t gd_op_gelu_with_slope = {
                {.in = {{1, {3}, .dtype = GD_DTYPE_BF16}}, .n_in = 1, .expect = ST_ERR_UNSUPPORTED}},
 };
 
-status_t gd_gelu(gd_tensor_t *x, bool tanh_approximation, gd_tensor_t **y_p)
+static status_t gelu_apply(gd_tensor_t *x, const gd_tensor_t *spare, bool tanh_approximation, gd_tensor_t **y_p)
 {
     const gd_attrs_t attrs = {.i = {tanh_approximation}};
     const bool is_wide = x->dtype == GD_DTYPE_F32 || x->dtype == GD_DTYPE_F64;
     if (!is_wide || !gd_grad_is_enabled() || !gd_tensor_tracks(x)) {
-        return gd_op_apply(GD_OP_GELU, &x, 1, &attrs, y_p);
+        return gd_op_apply_reusing(GD_OP_GELU, &x, 1, &attrs, spare, y_p);
     }
     gd_tensor_t *out[2] = {NULL};
-    status_t status = gd_op_apply(GD_OP_GELU_WITH_SLOPE, &x, 1, &attrs, out);
+    status_t status = gd_op_apply_reusing(GD_OP_GELU_WITH_SLOPE, &x, 1, &attrs, spare, out);
     if (status == ST_OK) {
         (void)gd_tensor_unref(out[OUT_SLOPE]);
         *y_p = out[0];
     }
     return status;
+}
+
+status_t gd_gelu(gd_tensor_t *x, bool tanh_approximation, gd_tensor_t **y_p)
+{
+    return gelu_apply(x, NULL, tanh_approximation, y_p);
+}
+
+status_t gd_gelu_last(gd_tensor_t *x, bool tanh_approximation, gd_tensor_t **y_p)
+{
+    return gelu_apply(x, x, tanh_approximation, y_p);
 }

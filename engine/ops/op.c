@@ -273,24 +273,31 @@ static bool output_fits(const gd_tensor_t *out, const gd_meta_t *meta)
            gd_shape_equal(out->n_dims, out->shape, meta->n_dims, meta->shape);
 }
 
-/* Whether t has its memory to itself, all of it, and what has been computed from it isn't looked at again. */
-static bool memory_is_free(const gd_tensor_t *t)
+/*
+ * Whether the first output may lie where an input does: it has its memory to itself, all of it, and nobody looks at its
+ * values again, neither backward nor anomaly mode.
+ */
+static bool input_is_free(const gd_op_t *op, gd_tensor_t *const *in, int n_in, const gd_tensor_t *t)
 {
     return gd_tensor_is_spare(t) && gd_context_get()->anomaly == NULL &&
-           t->storage->size_bytes == (size_t)t->numel * gd_dtype_size(t->dtype);
+           t->storage->size_bytes == (size_t)t->numel * gd_dtype_size(t->dtype) &&
+           ((op->saves & GD_SAVE_INPUTS) == 0 || !is_recorded(in, n_in));
 }
 
-/* The first output may lie where `spare` does. */
-static status_t output_new(const gd_op_t *op, gd_tensor_t *const *in, const gd_tensor_t *spare, const gd_meta_t *meta,
-                           gd_tensor_t **out_p)
+static status_t outputs_new(const gd_op_t *op, gd_tensor_t *const *in, int n_in, const gd_tensor_t *spare,
+                            const gd_meta_t *meta, gd_tensor_t **out)
 {
-    if (op->is_view) {
-        return gd_tensor_new_view(in[0], meta, out_p);
+    status_t status = ST_OK;
+    for (int i = 0; i < op->n_out && status == ST_OK; i++) {
+        if (op->is_view) {
+            status = gd_tensor_new_view(in[0], &meta[i], &out[i]);
+        } else if (i == 0 && spare != NULL && output_fits(spare, &meta[0]) && input_is_free(op, in, n_in, spare)) {
+            status = gd_tensor_new_alias(spare, &out[0]);
+        } else {
+            status = gd_tensor_new_meta(&meta[i], &out[i]);
+        }
     }
-    if (spare != NULL && output_fits(spare, meta) && memory_is_free(spare)) {
-        return gd_tensor_new_alias(spare, out_p);
-    }
-    return gd_tensor_new_meta(meta, out_p);
+    return status;
 }
 
 /* spare: an input, or NULL. */
@@ -307,11 +314,9 @@ static status_t op_apply(gd_op_id_t id, gd_tensor_t *const *in, int n_in, const 
     if (status != ST_OK) {
         return status;
     }
-    for (int i = 0; i < op->n_out; i++) {
-        status = output_new(op, in, i == 0 ? spare : NULL, &meta[i], &out[i]);
-        if (status != ST_OK) {
-            goto err_free_outputs;
-        }
+    status = outputs_new(op, in, n_in, spare, meta, out);
+    if (status != ST_OK) {
+        goto err_free_outputs;
     }
     if (!op->is_view) {
         status = kernel_run(id, op, in, n_in, attrs, out, false);

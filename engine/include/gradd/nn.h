@@ -20,6 +20,8 @@ typedef struct gd_module_ops {
     const char *kind; /* "linear" */
     /* Borrows x; y_p receives a new reference. */
     status_t (*forward)(gd_module_t *self, gd_tensor_t *x, gd_tensor_t **y_p);
+    /* The same for an x that the caller lets go of and doesn't read again: y may lie in its memory. NULL: forward. */
+    status_t (*forward_last)(gd_module_t *self, gd_tensor_t *x, gd_tensor_t **y_p);
     /* Frees what the struct owns besides parameters, buffers and children; NULL: nothing. */
     void (*release)(gd_module_t *self);
     /* Appends "in 3, out 5" for error messages and summaries; NULL: nothing. */
@@ -125,6 +127,8 @@ status_t gd_module_set_place(gd_module_t *module, const char *file, int line);
 
 /* Calls forward; an error gets the path and kind of the innermost module in front. */
 status_t gd_module_forward(gd_module_t *module, gd_tensor_t *x, gd_tensor_t **y_p);
+/* The same for an x that the caller lets go of and doesn't read again: y may lie in its memory. */
+status_t gd_module_forward_last(gd_module_t *module, gd_tensor_t *x, gd_tensor_t **y_p);
 
 /*
  * Hooks on modules, as in PyTorch: to look at activations and gradients, or to change them, without touching the model.

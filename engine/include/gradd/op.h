@@ -138,8 +138,8 @@ status_t gd_op_find(const char *name, gd_op_id_t *id_p);
  */
 status_t gd_op_apply(gd_op_id_t id, gd_tensor_t *const *in, int n_in, const gd_attrs_t *attrs, gd_tensor_t **out_p);
 /*
- * The same of an elementwise op that doesn't save its inputs; spare: one of them, of which the caller is about to let
- * go, or NULL. Where nobody else sees it, the first output takes its memory.
+ * The same of an elementwise op; spare: one of its inputs, of which the caller is about to let go, or NULL. Where
+ * nobody else sees it and backward doesn't need it, the first output takes its memory.
  */
 status_t gd_op_apply_reusing(gd_op_id_t id, gd_tensor_t *const *in, int n_in, const gd_attrs_t *attrs,
                              const gd_tensor_t *spare, gd_tensor_t **out_p);

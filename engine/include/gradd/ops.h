@@ -53,6 +53,8 @@ status_t gd_mean(gd_tensor_t *x, int n_axes, const int *axes, bool keep_dims, gd
 status_t gd_relu(gd_tensor_t *x, gd_tensor_t **y_p);
 /* tanh_approximation: as GPT-2 uses it; otherwise the exact erf form. */
 status_t gd_gelu(gd_tensor_t *x, bool tanh_approximation, gd_tensor_t **y_p);
+/* gd_gelu of an x that the caller lets go of and doesn't read again: y may lie in its memory. */
+status_t gd_gelu_last(gd_tensor_t *x, bool tanh_approximation, gd_tensor_t **y_p);
 status_t gd_tanh(gd_tensor_t *x, gd_tensor_t **y_p);
 status_t gd_sigmoid(gd_tensor_t *x, gd_tensor_t **y_p);
 status_t gd_silu(gd_tensor_t *x, gd_tensor_t **y_p);
