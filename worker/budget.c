@@ -32,28 +32,47 @@ typedef struct budget {
     int64_t *decision; /* [2 + n_candidates]: bytes before and after; each one's place among the chosen, 0: not one */
 } budget_t;
 
-/* ---- candidates: the model's layers; of `repeat`, a sequential of sequentials, the repetitions ---- */
+/* ---- candidates ---- */
 
-static bool is_sequential(const gd_module_t *module)
+static bool is_kind(const gd_module_t *module, const char *kind)
 {
-    return strcmp(module->ops->kind, "sequential") == 0 && module->n_children > 0;
+    return strcmp(module->ops->kind, kind) == 0 && module->n_children > 0;
 }
 
 static bool is_repeat(const gd_module_t *module)
 {
-    bool is_it = is_sequential(module);
+    bool is_it = is_kind(module, "sequential");
     for (int i = 0; i < module->n_children && is_it; i++) {
-        is_it = is_sequential(module->children[i]);
+        is_it = is_kind(module->children[i], "sequential");
     }
     return is_it;
 }
 
-/* Counts, and fills in where there is room for them already. */
+/*
+ * Whether the layers in it are better candidates than it is as a whole, which would hold all that they save at once
+ * when it runs again: a list with layers of parts in it (transformer layers, residuals, lists), the two sides of an
+ * encoder_decoder.
+ */
+static bool is_opened(const gd_module_t *module)
+{
+    bool has_blocks = is_kind(module, "encoder_decoder");
+    for (int i = 0; i < module->n_children && is_kind(module, "sequential"); i++) {
+        has_blocks |= module->children[i]->n_children > 0;
+    }
+    return has_blocks;
+}
+
+/* The model's layers, without those that the job itself has checkpointed; of `repeat`, a sequential of sequentials, the
+ * repetitions; of what is opened, its layers. Counts, and fills in where there is room for them already. */
 static void candidates_walk(budget_t *budget, gd_module_t *module)
 {
+    const bool are_repetitions = is_repeat(module) && module != budget->session->model;
     for (int i = 0; i < module->n_children; i++) {
         gd_module_t *child = module->children[i];
-        if (is_repeat(child)) {
+        if (child->is_checkpointed) {
+            continue;
+        }
+        if (is_repeat(child) || (is_opened(child) && !are_repetitions)) {
             candidates_walk(budget, child);
             continue;
         }
@@ -267,8 +286,8 @@ static status_t decide(budget_t *budget)
                      ST_ERR_INVAL,
                      "training.memory_budget is %lld bytes, but a step's activations take at least %lld with layers "
                      "checkpointed, %lld without; more training.microbatches, training.fused_loss or "
-                     "training.precision bf16 need less, and `repeat` or `residual` around layers lets more of "
-                     "them be checkpointed",
+                     "training.precision bf16 need less, and `repeat` or `residual` around plain layers lets more "
+                     "of them be checkpointed",
                      (long long)budget->limit_bytes, (long long)peak, (long long)budget->decision[0]);
 }
 

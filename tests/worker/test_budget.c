@@ -17,6 +17,15 @@ static const char BLOCKS[] =
     "{conv2d: {out: 8, kernel: [3], padding: [1], bias: false}}, batch_norm2d, relu, {dropout: {p: 0.1}}, "
     "{conv2d: {out: 8, kernel: [3], padding: [1], bias: false}}, batch_norm2d]}, relu]}}, flatten, {linear: {out: 5}}]";
 
+/* transformer layers that stand alone: in the model's list; in a list of its own within it */
+#define LAYER "{transformer_encoder_layer: {heads: 2, feedforward: 128, dropout: 0.1, causal: true}}"
+#define AROUND(layers_x)                                                                                               \
+    "[{embedding: {name: wte, count: 27, width: 32}}, {position_embedding: {count: 16}}, " layers_x ", layer_norm, "   \
+    "{linear: {out: 27, bias: false, tied: wte}}]"
+static const char ALONE[] = AROUND(LAYER ", " LAYER ", " LAYER ", " LAYER);
+static const char GROUPED[] =
+    AROUND("{sequential: {name: h, layers: [" LAYER ", " LAYER ", {sequential: [" LAYER ", " LAYER "]}]}}");
+
 static const char PLAIN[] = "training.precision=f32";
 
 static run_t whole;
@@ -69,6 +78,34 @@ static void half_of_the_activations_is_kept_with_the_same_bits(void **state)
     assert_non_null(strstr(kept.notes[0], "; checkpointed: h.0, h.1"));
     assert_null(strstr(kept.notes[0], "h.5"));
     assert_kept(BLOCKS, 0.5, PLAIN);
+}
+
+static void layers_that_stand_alone_are_picked(void **state)
+{
+    (void)state;
+    assert_kept(ALONE, 0.5, PLAIN);
+    assert_non_null(strstr(kept.notes[0], "; checkpointed: 2, 3"));
+    assert_null(strstr(kept.notes[0], ", 5"));
+    assert_kept(GROUPED, 0.5, PLAIN);
+    assert_non_null(strstr(kept.notes[0], "; checkpointed: h.0, h.1"));
+    assert_null(strstr(kept.notes[0], "h.2.1"));
+    assert_kept(GROUPED, 0.4, PLAIN);
+    assert_non_null(strstr(kept.notes[0], "h.2.0"));
+}
+
+static void what_the_job_has_checkpointed_stays_so(void **state)
+{
+    (void)state;
+    static const char model[] = AROUND("{sequential: {checkpoint: true, layers: [" LAYER ", " LAYER "]}}, " LAYER);
+    run_whole(model, PLAIN);
+    spec_job_t *job = job_of(model, run_point(&whole, "activation_bytes", 12), PLAIN);
+    memset(&kept, 0, sizeof(kept));
+    run_ok(job, 2, &kept);
+    run_folder_clear();
+
+    assert_true(run_point(&kept, "activation_bytes", 12) == run_point(&whole, "activation_bytes", 12));
+    assert_int_equal(kept.n_notes, 0);
+    spec_job_free(job);
 }
 
 static void other_precisions_and_losses_keep_it_too(void **state)
@@ -146,6 +183,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(half_of_the_activations_is_kept_with_the_same_bits),
+        TEST(layers_that_stand_alone_are_picked),
+        TEST(what_the_job_has_checkpointed_stays_so),
         TEST(other_precisions_and_losses_keep_it_too),
         TEST(a_budget_that_fits_changes_nothing),
         TEST(more_ranks_than_microbatches_keep_it),

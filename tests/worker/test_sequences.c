@@ -285,6 +285,33 @@ static void the_bits_do_not_depend_on_the_layout(void **state)
     assert_string_equal(first.result.parameters_sha256, without);
 }
 
+/* The layers on both sides of an encoder_decoder are picked one by one, and leave the same bits. */
+static void a_memory_budget_reaches_encoder_and_decoder(void **state)
+{
+    (void)state;
+    static const char *const plain[] = {"training.steps=6", NULL};
+    spec_job_t *job = job_open("digits-backwards.yaml", plain);
+    char budget[64];
+    char without[HASH_SHA256_HEX_SIZE];
+    memset(&first, 0, sizeof(first));
+    run_ok(job, 1, &first);
+    run_folder_clear();
+    spec_job_free(job);
+    memcpy(without, first.result.parameters_sha256, sizeof(without));
+    const double limit = 0.8 * run_point(&first, "activation_bytes", first.result.step);
+    (void)snprintf(budget, sizeof(budget), "training.memory_budget=%lld", (long long)limit);
+    job = job_open("digits-backwards.yaml", (const char *const[]){"training.steps=6", budget, NULL});
+    for (int ranks = 1; ranks <= 2; ranks++) {
+        memset(&first, 0, sizeof(first));
+        run_ok(job, ranks, &first);
+        assert_true(run_point(&first, "activation_bytes", first.result.step) <= limit);
+        assert_string_equal(first.result.parameters_sha256, without);
+        assert_non_null(strstr(first.notes[0], "encoder."));
+        run_folder_clear();
+    }
+    spec_job_free(job);
+}
+
 static void drawn_slopes_do_not_depend_on_the_layout(void **state)
 {
     (void)state;
@@ -363,6 +390,7 @@ int main(void)
         TEST(marks_are_those_of_the_tokenizer),
         TEST(tables_that_do_not_fit_are_refused),
         TEST(the_bits_do_not_depend_on_the_layout),
+        TEST(a_memory_budget_reaches_encoder_and_decoder),
         TEST(drawn_slopes_do_not_depend_on_the_layout),
         TEST(a_text_is_classified_by_what_is_no_padding),
         TEST(a_decoder_learns_to_read_backwards),
