@@ -2,7 +2,9 @@
 /* manifest: JSON of a checkpoint, strictly checked when read: it may come from a damaged disk. */
 #include "worker/manifest.h"
 
+#include <errno.h>
 #include <jansson.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -45,9 +47,22 @@ static bool text_take(const char *text, char *out, size_t size)
     return true;
 }
 
+/* A number of 64 bits without sign, as it is written. */
+static bool seed_take(const char *text, uint64_t *seed_p)
+{
+    const size_t length = strlen(text);
+    if (length == 0 || length > 20 || strspn(text, "0123456789") != length) {
+        return false;
+    }
+    errno = 0;
+    *seed_p = strtoull(text, NULL, 10);
+    return errno == 0;
+}
+
 static status_t root_read(const char *path, json_t *root, wrk_checkpoint_t *checkpoint_p)
 {
-    int format = 0;
+    json_int_t format = 0; /* 32 bits would be cut off */
+    json_int_t attempt = 0;
     json_int_t step = -1;
     json_int_t unix_ns = 0;
     json_int_t samples = 0;
@@ -61,25 +76,26 @@ static status_t root_read(const char *path, json_t *root, wrk_checkpoint_t *chec
     const char *optimizer = NULL;
     wrk_checkpoint_t checkpoint = {0};
     json_error_t error;
-    if (json_unpack_ex(
-            root, &error, 0, "{s:i, s:I, s:s, s:i, s:I, s:F, s:{s:I}, s:s, s:s, s:{s:{s:s, s:I}, s:{s:s, s:I}}}",
-            "format", &format, "step", &step, "seed", &seed, "attempt", &checkpoint.attempt, "unix_ns", &unix_ns,
-            "wall_seconds", &wall_seconds, "data", "samples", &samples, "fingerprint", &fingerprint,
-            "parameters_sha256", &parameters, "files", "model.safetensors", "sha256", &model, "size_bytes",
-            &model_bytes, "optimizer.safetensors", "sha256", &optimizer, "size_bytes", &optimizer_bytes) != 0) {
+    if (json_unpack_ex(root, &error, 0,
+                       "{s:I, s:I, s:s, s:I, s:I, s:F, s:{s:I}, s:s, s:s, s:{s:{s:s, s:I}, s:{s:s, s:I}}}", "format",
+                       &format, "step", &step, "seed", &seed, "attempt", &attempt, "unix_ns", &unix_ns, "wall_seconds",
+                       &wall_seconds, "data", "samples", &samples, "fingerprint", &fingerprint, "parameters_sha256",
+                       &parameters, "files", "model.safetensors", "sha256", &model, "size_bytes", &model_bytes,
+                       "optimizer.safetensors", "sha256", &optimizer, "size_bytes", &optimizer_bytes) != 0) {
         return ST_FAIL(ST_ERR_CORRUPT, "%s: %s", path, error.text);
     }
     if (format != WRK_CHECKPOINT_FORMAT) {
-        return ST_FAIL(ST_ERR_CORRUPT, "%s: format %d, this version reads %d", path, format, WRK_CHECKPOINT_FORMAT);
+        return ST_FAIL(ST_ERR_CORRUPT, "%s: format %lld, this version reads %d", path, (long long)format,
+                       WRK_CHECKPOINT_FORMAT);
     }
-    char *end = NULL;
-    checkpoint.seed = strtoull(seed, &end, 10);
+    const bool has_sizes = model_bytes >= 0 && optimizer_bytes >= 0 && model_bytes <= INT64_MAX - optimizer_bytes;
+    checkpoint.attempt = attempt >= 0 && attempt <= INT_MAX ? (int)attempt : -1;
     checkpoint.step = step;
     checkpoint.unix_ns = unix_ns;
     checkpoint.samples = samples;
-    checkpoint.size_bytes = model_bytes + optimizer_bytes;
+    checkpoint.size_bytes = has_sizes ? model_bytes + optimizer_bytes : 0;
     checkpoint.wall_seconds = wall_seconds;
-    if (*end != '\0' || step < 0 || model_bytes < 0 || optimizer_bytes < 0 ||
+    if (!has_sizes || step < 0 || samples < 0 || checkpoint.attempt < 0 || !seed_take(seed, &checkpoint.seed) ||
         !text_take(fingerprint, checkpoint.fingerprint, sizeof(checkpoint.fingerprint)) ||
         !text_take(parameters, checkpoint.parameters_sha256, sizeof(checkpoint.parameters_sha256)) ||
         !text_take(model, checkpoint.model_sha256, sizeof(checkpoint.model_sha256)) ||

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Replays the corpora of the dataset readers through their fuzz targets, and every file cut short and with flipped
- * bits: nothing crashes, nothing leaks. */
+/* Replays the corpora of the readers of datasets, weights and checkpoints through their fuzz targets, and every file
+ * cut short and with flipped bits: nothing crashes, nothing leaks. */
 #include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,7 +11,8 @@
 enum { MAX_BYTES = 64 * 1024, N_CUTS = 24 };
 
 #define TARGETS(X)                                                                                                     \
-    X(arrays) X(cifar) X(csv) X(idx) X(image) X(safetensors) X(sequences) X(text) X(tokenizer) X(tokens) X(wav)
+    X(arrays)                                                                                                          \
+    X(cifar) X(csv) X(idx) X(image) X(manifest) X(safetensors) X(sequences) X(text) X(tokenizer) X(tokens) X(wav)
 #define TARGET_DECLARE(name_x) int fuzz_##name_x(const uint8_t *bytes, size_t size);
 TARGETS(TARGET_DECLARE)
 

@@ -118,6 +118,37 @@ static void a_damaged_manifest_is_refused_with_the_place(void **state)
     assert_fails(wrk_manifest_read(path, &read), ST_ERR_CORRUPT, "step");
 }
 
+/* Numbers that would be cut off, wrapped around or added up beyond 64 bits. */
+static void a_manifest_with_numbers_out_of_range_is_refused(void **state)
+{
+    (void)state;
+    static const char *const fields[][4] = {
+        /* seed, attempt, samples, size of the second file; the first's is 9223372036854775807 - 8 */
+        {"1", "1", "1", "8"},  {"1", "1", "1", "9"},  {"18446744073709551616", "1", "1", "8"},
+        {"-5", "1", "1", "8"}, {"", "1", "1", "8"},   {"1", "4294967297", "1", "8"},
+        {"1", "1", "-1", "8"}, {"1", "1", "1", "-1"},
+    };
+    const char *path = path_in_folder("manifest.json");
+    for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]); i++) {
+        char text[1024];
+        wrk_checkpoint_t read;
+        const int n = snprintf(
+            text, sizeof(text),
+            "{\"format\": 1, \"step\": 1, \"seed\": \"%s\", \"attempt\": %s, \"unix_ns\": 1, \"wall_seconds\": 1, "
+            "\"data\": {\"samples\": %s}, \"fingerprint\": \"\", \"parameters_sha256\": \"\", \"files\": "
+            "{\"model.safetensors\": {\"sha256\": \"\", \"size_bytes\": 9223372036854775799}, "
+            "\"optimizer.safetensors\": {\"sha256\": \"\", \"size_bytes\": %s}}}",
+            fields[i][0], fields[i][1], fields[i][2], fields[i][3]);
+        assert_ok(wrk_file_replace(path, text, (size_t)n));
+        if (i == 0) {
+            assert_ok(wrk_manifest_read(path, &read));
+            assert_true(read.size_bytes == INT64_MAX);
+        } else {
+            assert_fails(wrk_manifest_read(path, &read), ST_ERR_CORRUPT, "a value is out of range");
+        }
+    }
+}
+
 static void rank_0_has_the_last_word(void **state)
 {
     (void)state;
@@ -149,6 +180,7 @@ int main(void)
         TEST(a_file_is_hashed),
         TEST(a_manifest_comes_back_as_it_was),
         TEST(a_damaged_manifest_is_refused_with_the_place),
+        TEST(a_manifest_with_numbers_out_of_range_is_refused),
         TEST(rank_0_has_the_last_word),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
