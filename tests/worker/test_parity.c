@@ -2,7 +2,7 @@
 /*
  * parity: layers of a job in YAML against PyTorch's modules: weights under PyTorch's names go in, values, gradients and
  * running statistics come out within 1e-5. A tensor in which PyTorch's own float32 isn't that good against its float64
- * is held to 1.5 times PyTorch's own error of that tensor, a gradient that is zero in exact arithmetic to 1e-5 of the
+ * is held to twice PyTorch's own error of that tensor, a gradient that is zero in exact arithmetic to 1e-5 of the
  * scale of the others. The cases are in tests/golden/<file>.safetensors, written by the scripts beside them with
  * modules.py, which says what a case holds. A kind of layer, loss, optimizer or schedule that job.proto has and
  * PyTorch's values lack fails here.
@@ -21,9 +21,10 @@
 
 #define RELATIVE 1e-5 /* unless the case says another */
 #define ABSOLUTE 2e-6 /* what float32 leaves where terms of about 1 cancel; grows with the tolerance */
-/* Times PyTorch's own error, where that is more. The largest of a tensor's errors is a single draw, which varies more
- * from one way to compute to another than their norm does. */
-#define OWN_NORM 1.5
+/* Times PyTorch's own error, where that is more: equally good ways to compute (instruction sets, compiler options,
+ * PyTorch with and without oneDNN) scatter by so much among each other. The largest of a tensor's errors is a single
+ * draw, which varies more than their norm does. */
+#define OWN_NORM 2.0
 #define OWN_ELEMENT 3.0
 
 typedef struct parity {
