@@ -11,6 +11,7 @@ f32[1], in its place: the root mean square of all the gradients, which is the sc
 """
 import copy
 import fnmatch
+import itertools
 import os
 import textwrap
 
@@ -53,7 +54,7 @@ def _run(module, x, dy):
 def _own_errors(module, x, dy, zeros):
     """PyTorch's float32 against its float64; and, in place of a zero gradient's error, the scale of its kind. One run may be
     lucky on a tensor: the error is the largest over PyTorch's own ways to compute the same, with oneDNN and without, in
-    either order of the channels. With two threads: one adds up all of a channel's values in a row where they lie last."""
+    either order of the channels, and with the samples in other orders. With two threads: one adds up all of a channel's values in a row where they lie last."""
     exact = _run(copy.deepcopy(module), x, dy)
     rms = torch.cat([t.flatten() for key, t in exact.items() if key.startswith("grad.")]).square().mean().sqrt().item()
     found = {}
@@ -64,15 +65,15 @@ def _own_errors(module, x, dy, zeros):
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
     for is_onednn in (True, False):
-        for order in (torch.contiguous_format, torch.channels_last):
+        for order, shift in itertools.product((torch.contiguous_format, torch.channels_last), range(min(len(x), 8))):
             rounded = copy.deepcopy(module).float().to(memory_format=order)
-            inputs = x.float() if x.is_floating_point() else x
+            inputs = (x.float() if x.is_floating_point() else x).roll(shift, 0)
             inputs = inputs.contiguous(memory_format=order) if x.dim() == 4 else inputs
             with torch.backends.mkldnn.flags(enabled=is_onednn):
-                run = _run(rounded, inputs, dy.float())
+                run = _run(rounded, inputs, dy.float().roll(shift, 0))
             for key, t in run.items():
                 if "error." + key in found:
-                    off = t.double() - exact[key]
+                    off = (t.roll(-shift, 0) if key in ("y", "dx") else t).double() - exact[key]
                     found["error." + key] = tuple(map(max, found["error." + key], (off.norm().item(), off.abs().max().item())))
     torch.set_num_threads(threads)
     return found
