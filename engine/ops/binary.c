@@ -139,22 +139,8 @@ static status_t atan2_backward(gd_node_t *node, gd_tensor_t *dy, gd_tensor_t **d
         out->dtype = finish_x(out->dtype);                                                                             \
         return status;                                                                                                 \
     }                                                                                                                  \
-    const gd_op_t gd_op_##name_x = {                                                                                   \
-        .name = #name_x,                                                                                               \
-        .formula = "y = " formula_x,                                                                                   \
-        .n_in = 2,                                                                                                     \
-        .n_in_required = 2,                                                                                            \
-        .n_out = 1,                                                                                                    \
-        .dtypes = (dtypes_x),                                                                                          \
-        .promotes = true,                                                                                              \
-        .saves = (saves_x),                                                                                            \
-        .autocast = (autocast_x),                                                                                      \
-        .infer = name_x##_infer,                                                                                       \
-        .is_elementwise = true,                                                                                        \
-        .backward = (backward_x),                                                                                      \
-        .onnx = (onnx_x),                                                                                              \
-        .sample = BINARY_SAMPLES(lo_x, hi_x),                                                                          \
-    };
+    OPS_BINARY_ROW(name_x, "y = " formula_x, dtypes_x, saves_x, autocast_x, backward_x, onnx_x,                        \
+                   BINARY_SAMPLES(lo_x, hi_x))
 #define DTYPE_SAME(dtype_x) (dtype_x)
 #define DTYPE_FLOAT(dtype_x) gd_dtype_float_of(dtype_x)
 #define DTYPE_BOOL(dtype_x) GD_DTYPE_BOOL

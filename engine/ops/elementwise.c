@@ -28,22 +28,7 @@
         return gd_meta_broadcast(#name_x, in[0], in[1], out);                                                          \
     }
 #define ARITHMETIC_ROW(name_x, formula_x, dtypes_x, saves_x, onnx_x)                                                   \
-    const gd_op_t gd_op_##name_x = {                                                                                   \
-        .name = #name_x,                                                                                               \
-        .formula = formula_x,                                                                                          \
-        .n_in = 2,                                                                                                     \
-        .n_in_required = 2,                                                                                            \
-        .n_out = 1,                                                                                                    \
-        .dtypes = (dtypes_x),                                                                                          \
-        .promotes = true,                                                                                              \
-        .saves = (saves_x),                                                                                            \
-        .autocast = GD_AUTOCAST_WIDEST,                                                                                \
-        .infer = name_x##_infer,                                                                                       \
-        .is_elementwise = true,                                                                                        \
-        .backward = name_x##_backward,                                                                                 \
-        .onnx = (onnx_x),                                                                                              \
-        .sample = BINARY_SAMPLES,                                                                                      \
-    };
+    OPS_BINARY_ROW(name_x, formula_x, dtypes_x, saves_x, GD_AUTOCAST_WIDEST, name_x##_backward, onnx_x, BINARY_SAMPLES)
 
 /* da = dy, db = dy */
 static status_t add_backward(gd_node_t *node, gd_tensor_t *dy, gd_tensor_t **dx)

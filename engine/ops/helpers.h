@@ -84,4 +84,23 @@ status_t gd_op_check_result(const char *op, gd_dtype_t x, int64_t attr, gd_dtype
 /* Moves gradient[i] into dx[i] where input i needs it and drops it elsewhere. */
 void gd_node_hand_out(const gd_node_t *node, gd_tensor_t *const *gradient, int n, gd_tensor_t **dx);
 
+/* The row of an op of two operands that are broadcast, with `name`_infer as its infer function; last its samples. */
+#define OPS_BINARY_ROW(name_x, formula_x, dtypes_x, saves_x, autocast_x, backward_x, onnx_x, ...)                      \
+    const gd_op_t gd_op_##name_x = {                                                                                   \
+        .name = #name_x,                                                                                               \
+        .formula = formula_x,                                                                                          \
+        .n_in = 2,                                                                                                     \
+        .n_in_required = 2,                                                                                            \
+        .n_out = 1,                                                                                                    \
+        .dtypes = (dtypes_x),                                                                                          \
+        .promotes = true,                                                                                              \
+        .saves = (saves_x),                                                                                            \
+        .autocast = (autocast_x),                                                                                      \
+        .infer = name_x##_infer,                                                                                       \
+        .is_elementwise = true,                                                                                        \
+        .backward = (backward_x),                                                                                      \
+        .onnx = (onnx_x),                                                                                              \
+        .sample = __VA_ARGS__,                                                                                         \
+    };
+
 #endif
