@@ -5,7 +5,8 @@
  * (checkpoint)   crash=STEP (rank 1, or 0 if alone, kills itself there in the first attempt) deaf=1 (ignores commands
  * and SIGTERM)    fail=STEP (permanent failure)   hang=STEP (attached, but silent, attempt 1)   vanish=STEP (alive,
  * but without its stream, attempt 1)   text=N (sampled text of so many bytes at the end)   refuse=ATTEMPT (permanent
- * failure before it knows its step). Like the real one it reconnects, sends again what was not acknowledged, and writes
+ * failure before it knows its step)   late=N (rank 1 starts N ms after the others). Ranks don't wait for each other: a
+ * late one reads a checkpoint that is past its STEP, and then STEP counts as reached. Like the real one it reconnects, sends again what was not acknowledged, and writes
  * goodbye.json before its goodbye.
  */
 #include <inttypes.h>
@@ -228,6 +229,13 @@ static bool checkpoint_write(const worker_t *worker, int64_t step)
     return dmn_file_write_durable(worker->path, text, (size_t)length) == ST_OK;
 }
 
+/* Whether the plan has `event` at this step or, since a rank may start past it, at one before. */
+static bool is_due(const char *event, int64_t step)
+{
+    long planned = plan(event, -1);
+    return planned >= 0 && step >= planned;
+}
+
 static int train(worker_t *worker)
 {
     int n_ranks = atoi(getenv("FAKE_RANKS"));
@@ -243,17 +251,17 @@ static int train(worker_t *worker)
     while (step < steps) {
         clock_sleep_ms(plan("step_ms", 10));
         step++;
-        if (is_victim && step == plan("crash", -1)) {
+        if (is_victim && is_due("crash", step)) {
             (void)raise(SIGKILL);
         }
-        if (is_victim && step == plan("vanish", -1)) {
+        if (is_victim && is_due("vanish", step)) {
             stream_drop(worker);
             clock_sleep_ms(3600 * 1000);
         }
-        if (is_victim && step == plan("hang", -1)) {
+        if (is_victim && is_due("hang", step)) {
             clock_sleep_ms(3600 * 1000);
         }
-        if (worker->rank == 0 && step == plan("fail", -1)) {
+        if (worker->rank == 0 && is_due("fail", step)) {
             return leave(worker, GRADD__V1__GOODBYE__OUTCOME__FAILED, "labels out of range", true, step);
         }
         bool is_saving = worker->rank == 0 && step % every == 0;
@@ -301,6 +309,9 @@ int main(void)
     }
     if (rpc_channel_open(address, &worker.channel) != ST_OK) {
         return 3;
+    }
+    if (worker.rank == 1) {
+        clock_sleep_ms(plan("late", 0));
     }
     /* Without cleaning up: _exit as a killed rank would. */
     _exit(train(&worker));

@@ -118,7 +118,7 @@ static void a_killed_rank_is_noticed_without_its_launcher(void **state)
 static void a_silent_rank_is_given_up(void **state)
 {
     (void)state;
-    dmn_daemon_t *daemon = client_daemon(2, "steps=300 step_ms=10 hang=7");
+    dmn_daemon_t *daemon = client_daemon(2, "steps=300 step_ms=10 hang=7 late=200");
     client_open();
 
     int id = client_submit(2, "restart: {backoff: 10ms}");
