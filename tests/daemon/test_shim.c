@@ -90,7 +90,7 @@ static void a_launchers_session_gives_way_to_others(void **state)
     pid_t shim = shim_start(script, "100");
 
     assert_int_equal(shim_wait(shim, 5000), 0);
-    assert_non_null(strstr(support_text(support_path("autogroup")), " nice 10\n"));
+    assert_non_null(strstr(support_text(support_path("autogroup")), " nice 5\n"));
 }
 
 static void a_launcher_that_cannot_start_is_code_127_with_the_cause(void **state)
