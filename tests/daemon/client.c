@@ -6,9 +6,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { CALL_MS = 20000 };
+enum { CALL_MS = 60000 };
 
 int64_t client_attach_ms;
+int64_t client_heartbeat_ms;
 static rpc_channel_t *channel;
 
 const char *client_launcher(void)
@@ -37,8 +38,9 @@ dmn_daemon_t *client_daemon(int slots, const char *plan)
                              .launcher = client_launcher(),
                              .slots = slots,
                              .attach_ms = client_attach_ms,
-                             .heartbeat_ms = 1000};
+                             .heartbeat_ms = client_heartbeat_ms};
     dmn_daemon_t *daemon = NULL;
+    client_attach_ms = client_heartbeat_ms = 0;
     assert_ok(dmn_daemon_open(&options, &daemon));
     return daemon;
 }

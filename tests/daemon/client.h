@@ -10,8 +10,9 @@
 
 /* The launcher of fake workers: as slow as mpirun to notice a dead rank. Static buffer. */
 const char *client_launcher(void);
-/* dmn_options_t.attach_ms of the next daemons; 0: its default. */
+/* dmn_options_t.attach_ms and heartbeat_ms of the next daemon, which sets them back to 0: the defaults. */
 extern int64_t client_attach_ms;
+extern int64_t client_heartbeat_ms;
 /* On "<fixture folder>/state", with these slots. plan: FAKE_PLAN of the workers. */
 dmn_daemon_t *client_daemon(int slots, const char *plan);
 void client_open(void);

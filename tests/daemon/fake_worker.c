@@ -6,8 +6,8 @@
  * and SIGTERM)    fail=STEP (permanent failure)   hang=STEP (attached, but silent, attempt 1)   vanish=STEP (alive,
  * but without its stream, attempt 1)   text=N (sampled text of so many bytes at the end)   refuse=ATTEMPT (permanent
  * failure before it knows its step)   late=N (rank 1 starts N ms after the others). Ranks don't wait for each other: a
- * late one reads a checkpoint that is past its STEP, and then STEP counts as reached. Like the real one it reconnects, sends again what was not acknowledged, and writes
- * goodbye.json before its goodbye.
+ * late one reads a checkpoint that is past its STEP, and then STEP counts as reached. Like the real one it reconnects,
+ * sends again what was not acknowledged, and writes goodbye.json before its goodbye.
  */
 #include <inttypes.h>
 #include <signal.h>

@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The daemon with attempts of fake workers: ends of every kind, steering, and restarts of the daemon itself. */
+/*
+ * The daemon with attempts of fake workers: ends of every kind, steering, and restarts of the daemon itself. A machine
+ * that keeps a rank waiting for seconds must not change an outcome: the heartbeat is short only where a rank falls
+ * silent, and there more attempts than two do no harm.
+ */
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -7,7 +11,7 @@
 #include "base/clock.h"
 #include "tests/daemon/client.h"
 
-enum { LIMIT_MS = 30000 };
+enum { LIMIT_MS = 120000, SILENT_MS = 1000 };
 
 #define WAIT_STATE(id_x, state_x) WAIT_UNTIL(client_state(id_x) == GRADD__V1__STATE__##state_x, LIMIT_MS)
 
@@ -118,13 +122,14 @@ static void a_killed_rank_is_noticed_without_its_launcher(void **state)
 static void a_silent_rank_is_given_up(void **state)
 {
     (void)state;
+    client_heartbeat_ms = SILENT_MS;
     dmn_daemon_t *daemon = client_daemon(2, "steps=300 step_ms=10 hang=7 late=200");
     client_open();
 
-    int id = client_submit(2, "restart: {backoff: 10ms}");
+    int id = client_submit(2, "restart: {max: 20, backoff: 10ms}");
     WAIT_STATE(id, SUCCEEDED)
 
-    assert_int_equal(client_attempt(id), 2);
+    assert_true(client_attempt(id) >= 2);
     client_close();
     dmn_daemon_close(daemon, 1000);
 }
@@ -132,11 +137,12 @@ static void a_silent_rank_is_given_up(void **state)
 static void a_rank_that_loses_its_stream_and_stays_away_is_given_up(void **state)
 {
     (void)state;
+    client_heartbeat_ms = SILENT_MS;
     dmn_daemon_t *daemon = client_daemon(2, "steps=100000 step_ms=10 vanish=7");
     client_open();
 
-    int id = client_submit(2, "restart: {backoff: 10ms}");
-    WAIT_UNTIL(client_attempt(id) == 2 && client_state(id) == GRADD__V1__STATE__RUNNING, LIMIT_MS)
+    int id = client_submit(2, "restart: {max: 20, backoff: 10ms}");
+    WAIT_UNTIL(client_attempt(id) >= 2 && client_state(id) == GRADD__V1__STATE__RUNNING, LIMIT_MS)
 
     client_cancel(id, true);
     WAIT_STATE(id, CANCELLED)
@@ -149,15 +155,16 @@ static void a_rank_that_hangs_over_a_restart_of_the_daemon_is_given_up(void **st
     (void)state;
     dmn_daemon_t *daemon = client_daemon(2, "steps=100000 step_ms=10");
     client_open();
-    int id = client_submit(2, "restart: {backoff: 10ms}");
+    int id = client_submit(2, "restart: {max: 20, backoff: 10ms}");
     WAIT_UNTIL(client_step(id) > 5 && rank_pid(id, 1) > 0, LIMIT_MS)
 
     assert_int_equal(kill((pid_t)rank_pid(id, 1), SIGSTOP), 0);
     client_close();
     dmn_daemon_close(daemon, 100);
+    client_heartbeat_ms = SILENT_MS;
     daemon = client_daemon(2, "steps=100000 step_ms=10");
     client_open();
-    WAIT_UNTIL(client_attempt(id) == 2 && client_state(id) == GRADD__V1__STATE__RUNNING, LIMIT_MS)
+    WAIT_UNTIL(client_attempt(id) >= 2 && client_state(id) == GRADD__V1__STATE__RUNNING, LIMIT_MS)
 
     client_cancel(id, true);
     WAIT_STATE(id, CANCELLED)
@@ -219,7 +226,7 @@ static void restarts_end_at_their_limit(void **state)
 static void pause_and_resume_go_on_from_the_checkpoint(void **state)
 {
     (void)state;
-    dmn_daemon_t *daemon = client_daemon(2, "steps=100 step_ms=10 every=1000");
+    dmn_daemon_t *daemon = client_daemon(2, "steps=300 step_ms=10 every=1000");
     client_open();
     int id = client_submit(2, "");
     WAIT_UNTIL(client_step(id) > 5, LIMIT_MS)
@@ -352,7 +359,6 @@ static void ranks_that_never_attach_are_given_up(void **state)
     (void)state;
     client_attach_ms = 300;
     dmn_daemon_t *daemon = client_daemon(1, "");
-    client_attach_ms = 0;
     client_open();
     (void)support_script("launcher", "sleep 1000");
 
@@ -389,7 +395,7 @@ static void a_stopped_shim_is_woken_to_obey(void **state)
 static void a_restarted_daemon_takes_running_jobs_up_again(void **state)
 {
     (void)state;
-    dmn_daemon_t *daemon = client_daemon(2, "steps=150 step_ms=10");
+    dmn_daemon_t *daemon = client_daemon(2, "steps=400 step_ms=10");
     client_open();
     int id = client_submit(2, "");
     WAIT_UNTIL(client_step(id) > 10, LIMIT_MS)
@@ -403,7 +409,7 @@ static void a_restarted_daemon_takes_running_jobs_up_again(void **state)
     assert_int_equal(rank_pid(id, 0), pid);
     WAIT_STATE(id, SUCCEEDED)
     assert_int_equal(client_attempt(id), 1);
-    assert_int_equal(client_step(id), 150);
+    assert_int_equal(client_step(id), 400);
     client_close();
     dmn_daemon_close(daemon, 1000);
 }

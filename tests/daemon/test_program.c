@@ -16,7 +16,7 @@
 
 extern char **environ;
 
-enum { LIMIT_MS = 30000, MAX_ARGUMENTS = 12 };
+enum { LIMIT_MS = 120000, MAX_ARGUMENTS = 12 };
 
 #define WAIT_STATE(id_x, state_x) WAIT_UNTIL(client_state(id_x) == GRADD__V1__STATE__##state_x, LIMIT_MS)
 
@@ -139,7 +139,7 @@ static void loopback_is_served_beside_the_socket(void **state)
 static void sigterm_leaves_jobs_running_and_the_next_daemon_has_them(void **state)
 {
     (void)state;
-    pid_t pid = gradd_serve("steps=100 step_ms=10");
+    pid_t pid = gradd_serve("steps=400 step_ms=10");
     client_open();
     int id = client_submit(2, "");
     WAIT_UNTIL(client_step(id) > 5, LIMIT_MS)
@@ -161,7 +161,7 @@ static void kill_9_loses_no_job_and_no_step(void **state)
 {
     (void)state;
     enum { ROUNDS = 4 };
-    pid_t pid = gradd_serve("steps=150 step_ms=10 every=1000");
+    pid_t pid = gradd_serve("steps=300 step_ms=10 every=1000");
     client_open();
     int running = client_submit(1, "");
     int ids[ROUNDS];
@@ -172,7 +172,7 @@ static void kill_9_loses_no_job_and_no_step(void **state)
 
         assert_int_equal(kill(pid, SIGKILL), 0);
         assert_int_equal(gradd_wait(pid), -SIGKILL);
-        pid = gradd_serve("steps=150 step_ms=10 every=1000");
+        pid = gradd_serve("steps=300 step_ms=10 every=1000");
         client_open();
     }
 

@@ -12,7 +12,7 @@
 #include "daemon/files.h"
 #include "tests/daemon/client.h"
 
-enum { LIMIT_MS = 30000 };
+enum { LIMIT_MS = 120000 };
 
 #define WAIT_STATE(id_x, state_x) WAIT_UNTIL(client_state(id_x) == GRADD__V1__STATE__##state_x, LIMIT_MS)
 
