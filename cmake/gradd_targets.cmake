@@ -25,7 +25,7 @@ function(gradd_test test)
     set(ARG_LABELS unit)
   endif()
   if(NOT ARG_TIMEOUT)
-    set(ARG_TIMEOUT 120)
+    set(ARG_TIMEOUT 300)
   endif()
   set_tests_properties("${test}" PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT ${ARG_TIMEOUT}
     SKIP_RETURN_CODE 77 ENVIRONMENT "GRADD_BIN=${CMAKE_BINARY_DIR}/bin;GRADD_SOURCE=${PROJECT_SOURCE_DIR};${ARG_ENVIRONMENT}")
