@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "base/mem.h"
-#include "base/strbuf.h"
+#include "worker/data/utf8.h"
 
 enum { MATCH_LIMIT = 10 * 1000 * 1000, HEAP_LIMIT_KIB = 64 * 1024, STACK_START = 64 * 1024, STACK_MAX = 16 << 20 };
 
@@ -15,49 +15,28 @@ struct wrk_pattern {
     pcre2_code *code;
 };
 
-/* PCRE2's \s has U+180E besides Unicode's White_Space, so \s is written out. */
-#define WHITE_SPACE                                                                                                    \
-    "\\x{9}-\\x{d}\\x{20}\\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}\\x{202f}\\x{205f}\\x{3000}"
-
-static void pattern_rewrite(const char *text, strbuf_t *out)
-{
-    bool is_class = false;
-    for (const char *c = text; *c != '\0'; c++) {
-        if (*c == '\\' && c[1] == 's') {
-            strbuf_append(out, is_class ? WHITE_SPACE : "[" WHITE_SPACE "]");
-            c++;
-        } else if (*c == '\\' && c[1] == 'S' && !is_class) {
-            strbuf_append(out, "[^" WHITE_SPACE "]");
-            c++;
-        } else if (*c == '\\' && c[1] != '\0') {
-            strbuf_append_bytes(out, c, 2);
-            c++;
-        } else {
-            is_class = (is_class || *c == '[') && *c != ']';
-            strbuf_append_char(out, *c);
-        }
-    }
-}
-
 status_t wrk_pattern_open(const char *text, bool is_literal, wrk_pattern_t **pattern_p)
 {
     strbuf_t rewritten = {0};
+    status_t status = ST_OK;
     if (is_literal) {
         strbuf_append(&rewritten, text);
     } else {
-        pattern_rewrite(text, &rewritten);
+        status = wrk_pattern_rewrite(text, &rewritten);
     }
     wrk_pattern_t *pattern = mem_zalloc(sizeof(*pattern));
-    if (pattern == NULL || rewritten.is_failed) {
+    if (status == ST_OK && (pattern == NULL || rewritten.is_failed)) {
+        status = ST_FAIL(ST_ERR_NOMEM, "a pattern");
+    }
+    if (status != ST_OK) {
         mem_free(pattern);
         strbuf_release(&rewritten);
-        return ST_FAIL(ST_ERR_NOMEM, "a pattern");
+        return status;
     }
     int code = 0;
     PCRE2_SIZE offset = 0;
     uint32_t options = PCRE2_UTF | (is_literal ? PCRE2_LITERAL : PCRE2_UCP);
     pattern->code = pcre2_compile((PCRE2_SPTR)strbuf_text(&rewritten), rewritten.length, options, &code, &offset, NULL);
-    status_t status = ST_OK;
     if (pattern->code == NULL) {
         char message[120] = "";
         (void)pcre2_get_error_message(code, (PCRE2_UCHAR *)message, sizeof(message));
@@ -107,21 +86,26 @@ void wrk_matcher_release(wrk_matcher_t *matcher)
 status_t wrk_pattern_find(const wrk_pattern_t *pattern, wrk_matcher_t *matcher, const char *text, size_t length,
                           size_t from, size_t *start_p, size_t *end_p)
 {
-    int n = pcre2_match(pattern->code, (PCRE2_SPTR)text, length, from, PCRE2_NO_UTF_CHECK | PCRE2_NOTEMPTY,
-                        matcher->data, matcher->context);
-    if (n == PCRE2_ERROR_NOMATCH) {
-        *start_p = length;
-        *end_p = length;
-        return ST_OK;
+    const PCRE2_SIZE *place = pcre2_get_ovector_pointer(matcher->data);
+    int n = 0;
+    size_t at = from;
+    while (n >= 0 && at < length) {
+        n = pcre2_match(pattern->code, (PCRE2_SPTR)text, length, at, PCRE2_NO_UTF_CHECK, matcher->data,
+                        matcher->context);
+        if (n >= 0 && place[1] > from) {
+            *start_p = place[0];
+            *end_p = place[1];
+            return ST_OK;
+        }
+        at += wrk_utf8_length(text + at, length - at); /* nothing was found at `from`: that cuts nothing */
     }
-    if (n < 0) {
+    if (n < 0 && n != PCRE2_ERROR_NOMATCH) {
         char message[120] = "";
         (void)pcre2_get_error_message(n, (PCRE2_UCHAR *)message, sizeof(message));
         return ST_FAIL(n == PCRE2_ERROR_NOMEMORY ? ST_ERR_NOMEM : ST_ERR_DATA,
                        "offset %zu of the text: the tokenizer's pattern fails: %s", from, message);
     }
-    const PCRE2_SIZE *place = pcre2_get_ovector_pointer(matcher->data);
-    *start_p = place[0];
-    *end_p = place[1];
+    *start_p = length;
+    *end_p = length;
     return ST_OK;
 }

@@ -13,13 +13,15 @@
 #include <stddef.h>
 
 #include "base/status.h"
+#include "base/strbuf.h"
 
 typedef struct wrk_pattern wrk_pattern_t;
 typedef struct wrk_matcher {
     void *data, *context, *stack;
 } wrk_matcher_t;
 
-/* is_literal: the text itself. ST_ERR_PARSE says what is wrong and where in the pattern. */
+/* is_literal: the text itself. ST_ERR_PARSE says what is wrong and where in the pattern, ST_ERR_UNSUPPORTED what is not
+ * known. */
 status_t wrk_pattern_open(const char *text, bool is_literal, wrk_pattern_t **pattern_p);
 void wrk_pattern_close(wrk_pattern_t *pattern);
 
@@ -27,9 +29,13 @@ void wrk_pattern_close(wrk_pattern_t *pattern);
 status_t wrk_matcher_init(wrk_matcher_t *matcher);
 void wrk_matcher_release(wrk_matcher_t *matcher);
 
-/* The first match at or behind `from` in text[length], which must be UTF-8: [*start_p, *end_p). At the end of the text,
- * and where there is none: both are length. ST_ERR_DATA: too many steps. */
+/* The first match at or behind `from` in text[length], which must be UTF-8: [*start_p, *end_p), which may be an empty
+ * place behind `from`. At the end of the text, and where there is none: both are length. ST_ERR_DATA: too many steps.
+ */
 status_t wrk_pattern_find(const wrk_pattern_t *pattern, wrk_matcher_t *matcher, const char *text, size_t length,
                           size_t from, size_t *start_p, size_t *end_p);
+
+/* pattern_syntax.c. Appends the pattern as PCRE2 is to read it. ST_ERR_UNSUPPORTED. */
+status_t wrk_pattern_rewrite(const char *text, strbuf_t *out);
 
 #endif
