@@ -9,9 +9,10 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "tests/worker/dataset_specs.h"
+#include "worker/data/pattern.h"
 #include "worker/data/tokenizer.h"
 
-enum { MAX_TEXT = 4096, MAX_LINE = 65536, N_NAMES = 9 };
+enum { MAX_TEXT = 8192, MAX_LINE = 65536, N_NAMES = 9 };
 
 static const char *const names[N_NAMES] = {"gpt2", "llama3", "llama2", "nfc", "nfkc", "meta", "bert", "cased", "words"};
 
@@ -131,6 +132,115 @@ static void word_pieces_are_those_of_hugging_face(void **state)
 {
     (void)state;
     lines_check("tokenizer-wordpiece-ids.txt", 4000);
+}
+
+/* Numbers of a line behind its text. */
+static int64_t numbers_read(char **rest, int64_t *numbers)
+{
+    int64_t n = 0;
+    for (const char *word = strtok_r(NULL, " \n", rest); word != NULL; word = strtok_r(NULL, " \n", rest)) {
+        assert_true(n < MAX_TEXT);
+        numbers[n++] = atoll(word);
+    }
+    return n;
+}
+
+static void tokens_expect(const wrk_tokenizer_t *tokenizer, int line, const char *text, size_t length,
+                          const int64_t *wanted, int64_t n_wanted)
+{
+    int64_t *tokens = NULL;
+    int64_t n = 0;
+    if (wrk_tokens_encode(tokenizer, text, length, &tokens, &n) != ST_OK) {
+        fail_msg("line %d: %s", line, status_message());
+    }
+    if (n != n_wanted || memcmp(tokens, wanted, (size_t)n * sizeof(*wanted)) != 0) {
+        fail_msg("line %d: other tokens of \"%s\"", line, text);
+    }
+    mem_free(tokens);
+}
+
+static void cuts_expect(const wrk_pattern_t *pattern, int line, const char *text, size_t length, const int64_t *wanted,
+                        int64_t n_wanted)
+{
+    wrk_matcher_t matcher = {0};
+    int64_t n = 0;
+    assert_ok(wrk_matcher_init(&matcher));
+    for (size_t at = 0; at < length;) {
+        size_t start = 0;
+        size_t end = 0;
+        assert_ok(wrk_pattern_find(pattern, &matcher, text, length, at, &start, &end));
+        const size_t ends[2] = {start > at ? start : 0, end > start ? end : 0};
+        for (int i = 0; i < 2; i++) {
+            if (ends[i] > 0 && (n == n_wanted || wanted[n++] != (int64_t)ends[i])) {
+                fail_msg("line %d: \"%s\" is cut at %zu", line, text, ends[i]);
+            }
+        }
+        at = end;
+    }
+    if (n != n_wanted) {
+        fail_msg("line %d: \"%s\" isn't cut at %lld", line, text, (long long)wanted[n]);
+    }
+    wrk_matcher_release(&matcher);
+}
+
+/* tests/golden/make_tokenizer_edges.py says what the lines are. */
+static void edges_are_those_of_hugging_face(void **state)
+{
+    (void)state;
+    static char line[MAX_LINE];
+    static char text[MAX_TEXT];
+    static int64_t numbers[MAX_TEXT];
+    wrk_tokenizer_t *tokenizer = NULL;
+    wrk_pattern_t *pattern = NULL;
+    int n_lines = 0;
+    FILE *file = fopen(fixture_golden("tokenizer-edges.txt"), "r");
+    assert_non_null(file);
+    while (fgets(line, sizeof(line), file) != NULL) {
+        char *rest = NULL;
+        const char kind = strtok_r(line, " \n", &rest)[0];
+        const size_t length = hex_read(strtok_r(NULL, " \n", &rest), text);
+        const int64_t n = numbers_read(&rest, numbers);
+        text[length] = '\0';
+        n_lines++;
+        if (kind == 'T') {
+            wrk_tokenizer_close(tokenizer);
+            assert_ok(wrk_tokenizer_open(file_write_text("edge.json", text), &tokenizer));
+        } else if (kind == 'R') {
+            wrk_pattern_close(pattern);
+            assert_ok(wrk_pattern_open(text, false, &pattern));
+        } else if (kind == 'E') {
+            tokens_expect(tokenizer, n_lines, text, length, numbers, n);
+        } else {
+            cuts_expect(pattern, n_lines, text, length, numbers, n);
+        }
+    }
+    assert_int_equal(fclose(file), 0);
+    assert_true(n_lines > 400);
+    wrk_tokenizer_close(tokenizer);
+    wrk_pattern_close(pattern);
+}
+
+/* What Oniguruma reads as something that PCRE2 has no word for. */
+static void patterns_that_would_mean_something_else_are_refused(void **state)
+{
+    (void)state;
+    static const char *const cases[][2] = {
+        {"[a-z&&[^aeiou]]", "offset 4: \"&&\" in a set"},
+        {"[a[bc]]", "offset 2: \"[\" in a set"},
+        {"[[:alpha:]]", "offset 1: \"[\" in a set"},
+        {"[^\\W_]+", "offset 2: \"\\W\" in a set"},
+        {"\\p{N}{1,3}+", "offset 5: \"{1,3}+\""},
+        {"a{2}?", "offset 1: \"{2}?\""},
+        {"(?m:.+)", "offset 0: \"(?m\""},
+        {"x(?i-m:a)", "offset 1: \"(?i-m\""},
+        {"\\X", "offset 0: \"\\X\""},
+        {"\\u12", "offset 0: \"\\u\""},
+        {"\\Qa\\E", "offset 0: \"\\Q\""},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        wrk_pattern_t *pattern = NULL;
+        assert_fails(wrk_pattern_open(cases[i][0], false, &pattern), ST_ERR_UNSUPPORTED, cases[i][1]);
+    }
 }
 
 static void marks_are_those_of_the_file(void **state)
@@ -366,6 +476,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(tokens_are_those_of_hugging_face),
         TEST(word_pieces_are_those_of_hugging_face),
+        TEST(edges_are_those_of_hugging_face),
+        TEST(patterns_that_would_mean_something_else_are_refused),
         TEST(marks_are_those_of_the_file),
         TEST(bytes_that_are_no_text_are_unknown),
         TEST(any_bytes_come_back),

@@ -43,7 +43,7 @@ typedef struct encoder {
     candidate_t *queue; /* a binary heap */
     int64_t n_queue, queue_allocated;
     strbuf_t prefixed, spaced, piece;
-    bool is_first; /* the next piece is the one that the text begins with */
+    bool ends_unknown; /* the last symbol stands for what has no token */
 } encoder_t;
 
 /* ---- lists ---- */
@@ -179,6 +179,7 @@ static status_t symbol_add(encoder_t *encoder, int32_t id)
         return status;
     }
     encoder->symbols[n] = (symbol_t){id, (int32_t)n - 1, -1};
+    encoder->ends_unknown = false;
     if (n > 0) {
         encoder->symbols[n - 1].next = (int32_t)n;
     }
@@ -186,36 +187,43 @@ static status_t symbol_add(encoder_t *encoder, int32_t id)
     return ST_OK;
 }
 
+/* The token of what is not in the vocabulary. */
+static status_t unknown_add(encoder_t *encoder, const char *bytes, size_t length)
+{
+    const wrk_tokenizer_t *tokenizer = encoder->tokenizer;
+    if (tokenizer->unknown < 0) {
+        const bool is_text = wrk_utf8_length(bytes, length) == length && !tokenizer->is_byte_level;
+        return is_text ? ST_FAIL(ST_ERR_DATA, "\"%.*s\" has no token in %s, which has no unk_token", (int)length, bytes,
+                                 tokenizer->path)
+                       : ST_FAIL(ST_ERR_DATA, "byte 0x%02x has no token in %s, which has no unk_token",
+                                 (unsigned char)bytes[0], tokenizer->path);
+    }
+    if (tokenizer->is_unknown_fused && encoder->n_symbols > 0 && encoder->ends_unknown) {
+        return ST_OK;
+    }
+    status_t status = symbol_add(encoder, tokenizer->unknown);
+    encoder->ends_unknown = true;
+    return status;
+}
+
 static status_t bytes_add(encoder_t *encoder, const char *bytes, size_t length)
 {
     status_t status = ST_OK;
     for (size_t i = 0; i < length && status == ST_OK; i++) {
         int32_t id = encoder->tokenizer->byte_ids[(unsigned char)bytes[i]];
-        status = id >= 0 ? symbol_add(encoder, id)
-                         : ST_FAIL(ST_ERR_DATA, "byte 0x%02x has no token in %s", (unsigned char)bytes[i],
-                                   encoder->tokenizer->path);
+        status = id >= 0 ? symbol_add(encoder, id) : unknown_add(encoder, bytes + i, 1);
     }
     return status;
 }
 
-/* A character that is not in the vocabulary. */
-static status_t unknown_add(encoder_t *encoder, const char *bytes, size_t length)
+/* A character that is not in the vocabulary: its bytes, where all of them are. */
+static status_t fallback_add(encoder_t *encoder, const char *bytes, size_t length)
 {
-    const wrk_tokenizer_t *tokenizer = encoder->tokenizer;
-    bool has_bytes = tokenizer->has_byte_fallback;
+    bool has_bytes = encoder->tokenizer->has_byte_fallback;
     for (size_t i = 0; i < length && has_bytes; i++) {
-        has_bytes = tokenizer->byte_ids[(unsigned char)bytes[i]] >= 0;
+        has_bytes = encoder->tokenizer->byte_ids[(unsigned char)bytes[i]] >= 0;
     }
-    if (has_bytes) {
-        return bytes_add(encoder, bytes, length);
-    }
-    if (tokenizer->unknown < 0) {
-        return ST_FAIL(ST_ERR_DATA, "\"%.*s\" has no token in %s, which has no unk_token", (int)length, bytes,
-                       tokenizer->path);
-    }
-    bool is_fused = tokenizer->is_unknown_fused && encoder->n_symbols > 0 &&
-                    encoder->symbols[encoder->n_symbols - 1].id == tokenizer->unknown;
-    return is_fused ? ST_OK : symbol_add(encoder, tokenizer->unknown);
+    return has_bytes ? bytes_add(encoder, bytes, length) : unknown_add(encoder, bytes, length);
 }
 
 static status_t characters_add(encoder_t *encoder, const char *word, size_t length)
@@ -225,7 +233,7 @@ static status_t characters_add(encoder_t *encoder, const char *word, size_t leng
         size_t n = wrk_utf8_length(word + at, length - at);
         int32_t id = n > 0 ? wrk_words_find(encoder->tokenizer, word + at, n) : -1;
         n = n > 0 ? n : 1;
-        status = id >= 0 ? symbol_add(encoder, id) : unknown_add(encoder, word + at, n);
+        status = id >= 0 ? symbol_add(encoder, id) : fallback_add(encoder, word + at, n);
         at += n;
     }
     return status;
@@ -351,14 +359,23 @@ void wrk_text_replace(const char *text, size_t length, const char *wanted, const
     }
 }
 
+/*
+ * What a piece of text is passed on with: n_start, how many of its bytes, from its first one on, were made of the
+ * character that the whole text begins with. Above 0, the piece is a first one; after a normaliser that puts something
+ * before that character, or makes it two, there may be several.
+ */
+static size_t start_behind(size_t n_start, size_t at)
+{
+    return n_start > at ? n_start - at : 0;
+}
+
 /* Fills encoder->spaced: the step's character in the place of spaces, and before the piece. */
-static status_t metaspace_put(encoder_t *encoder, const wrk_step_t *step, const char *text, size_t length)
+static status_t metaspace_put(encoder_t *encoder, const wrk_step_t *step, const char *text, size_t length,
+                              size_t n_start)
 {
     const size_t n = strlen(step->space);
     const bool has_one = text[0] == ' ' || (length >= n && memcmp(text, step->space, n) == 0);
-    const bool is_wanted =
-        step->prepend == WRK_PREPEND_ALWAYS || (step->prepend == WRK_PREPEND_FIRST && encoder->is_first);
-    encoder->is_first = false;
+    const bool is_wanted = step->prepend == WRK_PREPEND_ALWAYS || (step->prepend == WRK_PREPEND_FIRST && n_start > 0);
     strbuf_clear(&encoder->spaced);
     strbuf_append(&encoder->spaced, is_wanted && !has_one ? step->space : "");
     wrk_text_replace(text, length, " ", step->space, &encoder->spaced);
@@ -366,7 +383,7 @@ static status_t metaspace_put(encoder_t *encoder, const wrk_step_t *step, const 
 }
 
 /* text[length] is UTF-8; goes through step `s` and those after it. */
-static status_t piece_encode(encoder_t *encoder, const char *text, size_t length, int s)
+static status_t piece_encode(encoder_t *encoder, const char *text, size_t length, size_t n_start, int s)
 {
     if (s == encoder->tokenizer->n_steps || length == 0) {
         return word_encode(encoder, text, length);
@@ -383,7 +400,7 @@ static status_t piece_encode(encoder_t *encoder, const char *text, size_t length
         length++;
     }
     if (step->kind == WRK_STEP_METASPACE) {
-        status_t spaced = metaspace_put(encoder, step, text, length);
+        status_t spaced = metaspace_put(encoder, step, text, length, n_start);
         if (spaced != ST_OK) {
             return spaced;
         }
@@ -391,7 +408,7 @@ static status_t piece_encode(encoder_t *encoder, const char *text, size_t length
         length = encoder->spaced.length;
     }
     if (step->pattern == NULL && step->kind != WRK_STEP_CUT) {
-        return piece_encode(encoder, text, length, s + 1);
+        return piece_encode(encoder, text, length, n_start, s + 1);
     }
     status_t status = ST_OK;
     for (size_t at = 0; at < length && status == ST_OK;) {
@@ -403,10 +420,10 @@ static status_t piece_encode(encoder_t *encoder, const char *text, size_t length
             status = wrk_pattern_find(step->pattern, &encoder->matcher, text, length, at, &start, &end);
         }
         if (status == ST_OK && start > at && !step->drops_rest) {
-            status = piece_encode(encoder, text + at, start - at, s + 1);
+            status = piece_encode(encoder, text + at, start - at, start_behind(n_start, at), s + 1);
         }
         if (status == ST_OK && end > start && !step->drops_places) {
-            status = piece_encode(encoder, text + start, end - start, s + 1);
+            status = piece_encode(encoder, text + start, end - start, start_behind(n_start, start), s + 1);
         }
         at = end;
     }
@@ -414,7 +431,7 @@ static status_t piece_encode(encoder_t *encoder, const char *text, size_t length
 }
 
 /* Runs of UTF-8 go through the steps, runs of other bytes are words. */
-static status_t runs_encode(encoder_t *encoder, const char *text, size_t length)
+static status_t runs_encode(encoder_t *encoder, const char *text, size_t length, size_t n_start)
 {
     status_t status = ST_OK;
     for (size_t at = 0; at < length && status == ST_OK;) {
@@ -425,7 +442,7 @@ static status_t runs_encode(encoder_t *encoder, const char *text, size_t length)
             at += is_text ? n : 1;
             n = at < length ? wrk_utf8_length(text + at, length - at) : 0;
         }
-        status = is_text ? piece_encode(encoder, text + start, at - start, 0)
+        status = is_text ? piece_encode(encoder, text + start, at - start, start_behind(n_start, start), 0)
                          : word_encode(encoder, text + start, at - start);
     }
     return status;
@@ -491,11 +508,11 @@ static bool added_is_fit(const wrk_added_t *added, const char *text, size_t leng
            (!wrk_unicode_ends_with_word(text, start) && !wrk_unicode_begins_with_word(text + end, length - end));
 }
 
-/* What lies between added tokens goes to piece; is_first: the whole text begins with it. */
-typedef status_t (*piece_func_t)(encoder_t *encoder, const char *text, size_t length, bool is_first);
+/* What lies between added tokens goes to `piece`. */
+typedef status_t (*piece_func_t)(encoder_t *encoder, const char *text, size_t length, size_t n_start);
 
 static status_t added_cut(encoder_t *encoder, const wrk_added_set_t *set, const char *text, size_t length,
-                          bool is_first, piece_func_t piece)
+                          size_t n_start, piece_func_t piece)
 {
     status_t status = ST_OK;
     size_t done = 0;
@@ -516,36 +533,42 @@ static status_t added_cut(encoder_t *encoder, const wrk_added_set_t *set, const 
             start = left > done ? left : done; /* the token before may have taken them */
         }
         end += added->takes_right ? wrk_unicode_space_before(text + end, length - end) : 0;
+        if (start >= end) {
+            continue; /* the token before has taken all of it */
+        }
         if (start > done) {
-            status = piece(encoder, text + done, start - done, is_first && done == 0);
+            status = piece(encoder, text + done, start - done, start_behind(n_start, done));
         }
         if (status == ST_OK) {
             status = id_add(encoder, added->id);
         }
         done = end;
     }
-    return status == ST_OK && done < length ? piece(encoder, text + done, length - done, is_first && done == 0)
+    return status == ST_OK && done < length ? piece(encoder, text + done, length - done, start_behind(n_start, done))
                                             : status;
 }
 
-static status_t normalized_encode(encoder_t *encoder, const char *text, size_t length, bool is_first)
-{
-    encoder->is_first = is_first;
-    return runs_encode(encoder, text, length);
-}
-
 /* What lies between the tokens that are looked for in the text as it is. */
-static status_t segment_encode(encoder_t *encoder, const char *text, size_t length, bool is_first)
+static status_t segment_encode(encoder_t *encoder, const char *text, size_t length, size_t n_start)
 {
     const wrk_tokenizer_t *tokenizer = encoder->tokenizer;
     const wrk_added_set_t *set = &tokenizer->added[WRK_ADDED_NORMALIZED];
     if (tokenizer->n_rewrites == 0) {
-        return added_cut(encoder, set, text, length, is_first, normalized_encode);
+        return added_cut(encoder, set, text, length, n_start, runs_encode);
     }
     strbuf_t made = {0};
-    status_t status = wrk_tokenizer_normalize(tokenizer, text, length, &made);
+    status_t status = ST_OK;
+    if (n_start > 0) {
+        const size_t n = wrk_utf8_length(text, length);
+        status = wrk_tokenizer_normalize(tokenizer, text, n > 0 ? n : 1, &made);
+        n_start = made.length;
+        strbuf_clear(&made);
+    }
     if (status == ST_OK) {
-        status = added_cut(encoder, set, strbuf_text(&made), made.length, is_first, normalized_encode);
+        status = wrk_tokenizer_normalize(tokenizer, text, length, &made);
+    }
+    if (status == ST_OK) {
+        status = added_cut(encoder, set, strbuf_text(&made), made.length, n_start, runs_encode);
     }
     strbuf_release(&made);
     return status;
@@ -558,7 +581,7 @@ status_t wrk_tokenizer_encode(const wrk_tokenizer_t *tokenizer, const char *text
     status_t status = encoder.cache != NULL ? wrk_matcher_init(&encoder.matcher)
                                             : ST_FAIL(ST_ERR_NOMEM, "memory to encode text with");
     if (status == ST_OK) {
-        status = added_cut(&encoder, &tokenizer->added[WRK_ADDED_RAW], text, length, true, segment_encode);
+        status = added_cut(&encoder, &tokenizer->added[WRK_ADDED_RAW], text, length, 1, segment_encode);
         wrk_matcher_release(&encoder.matcher);
     }
     strbuf_release(&encoder.prefixed);
