@@ -128,17 +128,11 @@ static status_t forward_ends(gd_module_t *module, gd_tensor_t *x, gd_tensor_t *y
 
 static status_t samples_read(wrk_session_t *session)
 {
-    int64_t *indices = mem_calloc((size_t)session->micro, sizeof(*indices));
-    if (indices == NULL) {
-        return ST_FAIL(ST_ERR_NOMEM, "a microbatch of %lld samples", (long long)session->micro);
-    }
     for (int64_t i = 0; i < session->micro; i++) {
-        indices[i] = i % wrk_dataset_count(session->train);
+        session->indices[i] = i % wrk_dataset_count(session->train);
     }
-    status_t status = wrk_dataset_read(session->train, indices, session->micro, gd_tensor_data(session->x[0]),
-                                       gd_tensor_data(session->y[0]));
-    mem_free(indices);
-    return status;
+    return wrk_dataset_read(session->train, session->indices, session->micro, gd_tensor_data(session->x[0]),
+                            gd_tensor_data(session->y[0]));
 }
 
 static status_t microbatch_try(wrk_session_t *session, float *statistics)
@@ -153,7 +147,8 @@ static status_t microbatch_try(wrk_session_t *session, float *statistics)
     gd_rng_set_position(session->job->seed, (uint32_t)session->step, (uint32_t)session->first);
     status_t status = gd_flat_set_gradients(session->flat, coll_tree_slot(session->tree));
     if (status == ST_OK) {
-        status = wrk_session_loss(session, session->x[0], session->y[0], factors, true, &loss, &record);
+        const wrk_batch_t batch = {session->x[0], session->y[0], session->indices};
+        status = wrk_session_loss(session, &batch, factors, true, &loss, &record);
     }
     if (status == ST_OK) {
         status = gd_backward(loss, NULL, false);

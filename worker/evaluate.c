@@ -2,6 +2,7 @@
 /* evaluate: the validation set in evaluation mode. Its microbatches have the same size whatever the layout is, and
  * their results are summed in order. */
 #include "base/clock.h"
+#include "base/mem.h"
 #include "worker/session_internal.h"
 
 static status_t microbatch_evaluate(wrk_session_t *session, int64_t n, wrk_record_t *record)
@@ -13,14 +14,18 @@ static status_t microbatch_evaluate(wrk_session_t *session, int64_t n, wrk_recor
     for (int i = 0; i < WRK_MAX_LOSS_TERMS; i++) {
         factors[i] = 1;
     }
-    status_t status = wrk_session_batch_new(session->validation, n, &x, &y);
-    if (status != ST_OK) {
-        return status;
-    }
-    status = wrk_loader_take(session->eval_loader, gd_tensor_data(x), gd_tensor_data(y));
+    int64_t *indices = mem_calloc((size_t)n, sizeof(*indices));
+    status_t status = indices != NULL ? wrk_session_batch_new(session->validation, n, &x, &y)
+                                      : ST_FAIL(ST_ERR_NOMEM, "%lld samples", (long long)n);
     if (status == ST_OK) {
-        status = wrk_session_loss(session, x, y, factors, false, &loss, record);
+        status = wrk_loader_take(session->eval_loader, gd_tensor_data(x), gd_tensor_data(y), indices);
     }
+    if (status == ST_OK) {
+        const wrk_batch_t batch = {x, y, indices};
+        status = wrk_session_loss(session, &batch, factors, false, &loss, record);
+        status = status == ST_OK ? ST_OK : status_add_context(status, "data.validation");
+    }
+    mem_free(indices);
     (void)gd_tensor_unref(loss);
     (void)gd_tensor_unref(y);
     (void)gd_tensor_unref(x);

@@ -61,7 +61,8 @@ status_t wrk_feed_open(wrk_session_t *session)
 
 status_t wrk_feed_take(wrk_session_t *session, int64_t slot)
 {
-    return wrk_loader_take(session->loader, gd_tensor_data(session->x[slot]), gd_tensor_data(session->y[slot]));
+    return wrk_loader_take(session->loader, gd_tensor_data(session->x[slot]), gd_tensor_data(session->y[slot]),
+                           session->indices + slot * session->micro);
 }
 
 status_t wrk_feed_evaluate(wrk_session_t *session, int64_t first, int64_t n_own, int64_t n_samples)

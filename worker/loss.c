@@ -246,7 +246,7 @@ static status_t range_take(gd_tensor_t *x, const int64_t range[2], gd_tensor_t *
     return gd_slice(x, gd_tensor_n_dims(x) - 1, range[0], to, 1, y_p);
 }
 
-status_t wrk_loss_labels(gd_tensor_t *values, gd_tensor_t **labels_p)
+status_t wrk_loss_labels(gd_tensor_t *values, int64_t n_samples, const int64_t *indices, gd_tensor_t **labels_p)
 {
     gd_tensor_t *flat = NULL;
     gd_tensor_t *labels = NULL;
@@ -258,7 +258,9 @@ status_t wrk_loss_labels(gd_tensor_t *values, gd_tensor_t **labels_p)
     const float *from = status == ST_OK ? gd_tensor_data(flat) : NULL;
     for (int64_t i = 0; status == ST_OK && i < gd_tensor_numel(flat); i++) {
         if (!(fabsf(from[i]) < 1e9F) || from[i] != rintf(from[i])) {
-            status = ST_FAIL(ST_ERR_DATA, "the target %g of row %lld is no label", (double)from[i], (long long)i);
+            const int64_t sample = i / (gd_tensor_numel(flat) / n_samples);
+            status = ST_FAIL(ST_ERR_DATA, "the target %g of sample %lld is no label", (double)from[i],
+                             (long long)(indices != NULL ? indices[sample] : sample));
             break;
         }
         ((int64_t *)gd_tensor_data(labels))[i] = (int64_t)from[i];
@@ -273,8 +275,10 @@ status_t wrk_loss_labels(gd_tensor_t *values, gd_tensor_t **labels_p)
 }
 
 /* The targets of a term: labels [N], or values. */
-static status_t targets_take(const wrk_loss_term_t *term, gd_tensor_t *outputs, gd_tensor_t *y, gd_tensor_t **targets_p)
+static status_t targets_take(const wrk_loss_term_t *term, gd_tensor_t *outputs, const wrk_batch_t *batch,
+                             gd_tensor_t **targets_p)
 {
+    gd_tensor_t *y = batch->y;
     if (gd_tensor_dtype(y) != GD_DTYPE_F32) {
         *targets_p = gd_tensor_ref(y);
         return ST_OK;
@@ -282,13 +286,11 @@ static status_t targets_take(const wrk_loss_term_t *term, gd_tensor_t *outputs, 
     gd_tensor_t *values = NULL;
     status_t status = range_take(y, term->targets, &values);
     if (status == ST_OK && term->has_classes && gd_tensor_numel(values) < gd_tensor_numel(outputs)) {
-        status = wrk_loss_labels(values, targets_p);
-        (void)gd_tensor_unref(values);
-        return status;
+        status = wrk_loss_labels(values, gd_tensor_dim(y, 0), batch->indices, targets_p);
+    } else if (status == ST_OK) {
+        status = gd_contiguous(values, targets_p);
     }
-    if (status == ST_OK) {
-        *targets_p = values;
-    }
+    (void)gd_tensor_unref(values);
     return status;
 }
 
@@ -542,8 +544,8 @@ static status_t term_compute(const wrk_loss_term_t *term, const wrk_samples_t *o
 
 /* What a term is of, contiguous and, but for plain cross-entropy, in f32 (outputs are bf16 under training.precision):
  * hits are read from it. */
-static status_t term_take(const wrk_loss_term_t *term, gd_tensor_t *outputs, gd_tensor_t *y, gd_tensor_t **x_p,
-                          gd_tensor_t **targets_p)
+static status_t term_take(const wrk_loss_term_t *term, gd_tensor_t *outputs, const wrk_batch_t *batch,
+                          gd_tensor_t **x_p, gd_tensor_t **targets_p)
 {
     gd_tensor_t *part = NULL;
     gd_tensor_t *wide = NULL;
@@ -551,7 +553,7 @@ static status_t term_take(const wrk_loss_term_t *term, gd_tensor_t *outputs, gd_
     gd_tensor_t *targets = NULL;
     status_t status = range_take(outputs, term->outputs, &part);
     if (status == ST_OK) {
-        status = targets_take(term, part, y, &targets);
+        status = targets_take(term, part, batch, &targets);
     }
     if (status == ST_OK && gd_tensor_dtype(part) != GD_DTYPE_F32 && !term_is_plain_cross_entropy(term, targets)) {
         status = gd_cast(part, GD_DTYPE_F32, &wide);
@@ -594,8 +596,8 @@ static status_t sum_add(gd_tensor_t **sum_p, gd_tensor_t *term)
     return status;
 }
 
-status_t wrk_loss_compute(const wrk_loss_t *loss, gd_tensor_t *inputs, gd_tensor_t *outputs, gd_tensor_t *y,
-                          const double *factors, bool smooths, gd_tensor_t **loss_p, wrk_record_t *record)
+status_t wrk_loss_compute(const wrk_loss_t *loss, const wrk_batch_t *batch, gd_tensor_t *outputs, const double *factors,
+                          bool smooths, gd_tensor_t **loss_p, wrk_record_t *record)
 {
     gd_tensor_t *sum = NULL;
     status_t status = ST_OK;
@@ -607,9 +609,9 @@ status_t wrk_loss_compute(const wrk_loss_t *loss, gd_tensor_t *inputs, gd_tensor
         gd_tensor_t *targets = NULL;
         gd_tensor_t *one = NULL;
         int64_t n_correct = -1;
-        status = term_take(term, outputs, y, &x, &targets);
+        status = term_take(term, outputs, batch, &x, &targets);
         if (status == ST_OK) {
-            const wrk_samples_t of = {term->spec, x, targets, inputs, loss->padding};
+            const wrk_samples_t of = {term->spec, x, targets, batch->x, loss->padding, batch->indices};
             status = term_compute(term, &of, factors[i] * term->share, smooths, &one, &n_correct);
         }
         if (status == ST_OK) {
@@ -666,8 +668,7 @@ void wrk_loss_weigh(const wrk_loss_t *loss, const gd_tensor_t *y, int64_t n_samp
     }
 }
 
-status_t wrk_loss_check(const wrk_loss_t *loss, gd_tensor_t *inputs, gd_tensor_t *outputs, gd_tensor_t *y,
-                        int64_t n_micro)
+status_t wrk_loss_check(const wrk_loss_t *loss, const wrk_batch_t *batch, gd_tensor_t *outputs, int64_t n_micro)
 {
     double factors[WRK_MAX_LOSS_TERMS];
     wrk_record_t record;
@@ -688,7 +689,7 @@ status_t wrk_loss_check(const wrk_loss_t *loss, gd_tensor_t *inputs, gd_tensor_t
         }
         factors[i] = 1;
     }
-    status_t status = wrk_loss_compute(loss, inputs, outputs, y, factors, true, &value, &record);
+    status_t status = wrk_loss_compute(loss, batch, outputs, factors, true, &value, &record);
     (void)gd_tensor_unref(value);
     return status;
 }
@@ -728,12 +729,12 @@ status_t wrk_loss_fuse(wrk_loss_t *loss, const Gradd__V1__Training *training, co
 }
 
 /* The model but for its last layer, and that with the loss. */
-static status_t fused_compute(const wrk_session_t *session, gd_tensor_t *x, gd_tensor_t *y, double factor, bool smooths,
+static status_t fused_compute(const wrk_session_t *session, const wrk_batch_t *batch, double factor, bool smooths,
                               gd_tensor_t **loss_p, wrk_record_t *record)
 {
     const gd_module_t *model = session->model;
     const wrk_loss_term_t *term = &session->loss.terms[0];
-    gd_tensor_t *h = gd_tensor_ref(x);
+    gd_tensor_t *h = gd_tensor_ref(batch->x);
     status_t status = ST_OK;
     for (int i = 0; i + 1 < model->n_children && status == ST_OK; i++) {
         gd_tensor_t *next = NULL;
@@ -749,32 +750,32 @@ static status_t fused_compute(const wrk_session_t *session, gd_tensor_t *x, gd_t
     record->n_correct = 0;
     if (status == ST_OK) {
         gd_tensor_t *weight = model->children[model->n_children - 1]->parameters[0].tensor;
-        status = gd_linear_cross_entropy(h, weight, y, &options, loss_p, &record->n_correct);
+        status = gd_linear_cross_entropy(h, weight, batch->y, &options, loss_p, &record->n_correct);
         status = status == ST_OK ? ST_OK : name_add(&session->loss, 0, status);
     }
     (void)gd_tensor_unref(h);
     record->n_targets = 0;
-    const int64_t *label = gd_tensor_data(y);
-    for (int64_t i = 0; i < gd_tensor_numel(y); i++) {
+    const int64_t *label = gd_tensor_data(batch->y);
+    for (int64_t i = 0; i < gd_tensor_numel(batch->y); i++) {
         record->n_targets += label[i] != term->ignore_index;
     }
     return status == ST_OK ? gd_tensor_item(*loss_p, &record->loss[0]) : status;
 }
 
-status_t wrk_session_loss(const wrk_session_t *session, gd_tensor_t *x, gd_tensor_t *y, const double *factors,
-                          bool smooths, gd_tensor_t **loss_p, wrk_record_t *record)
+status_t wrk_session_loss(const wrk_session_t *session, const wrk_batch_t *batch, const double *factors, bool smooths,
+                          gd_tensor_t **loss_p, wrk_record_t *record)
 {
     gd_tensor_t *outputs = NULL;
     status_t status = ST_OK;
     if (session->loss.is_fused) {
-        status = fused_compute(session, x, y, factors[0], smooths, loss_p, record);
+        status = fused_compute(session, batch, factors[0], smooths, loss_p, record);
     } else {
-        status = gd_module_forward(session->model, x, &outputs);
+        status = gd_module_forward(session->model, batch->x, &outputs);
     }
     if (status == ST_OK && !session->loss.is_fused) {
-        status = wrk_loss_compute(&session->loss, x, outputs, y, factors, smooths, loss_p, record);
+        status = wrk_loss_compute(&session->loss, batch, outputs, factors, smooths, loss_p, record);
     }
     (void)gd_tensor_unref(outputs);
-    wrk_loss_weigh(&session->loss, y, gd_tensor_dim(x, 0), record->weight);
+    wrk_loss_weigh(&session->loss, batch->y, gd_tensor_dim(batch->x, 0), record->weight);
     return status;
 }

@@ -49,16 +49,22 @@ typedef struct wrk_record {
     int64_t n_targets; /* that could be hit */
 } wrk_record_t;
 
+/* What a loss is of. Borrowed. */
+typedef struct wrk_batch {
+    gd_tensor_t *x;         /* what the model is given; NULL where no term counts its tokens */
+    gd_tensor_t *y;         /* the data's targets */
+    const int64_t *indices; /* [N] which samples of the data they are, for errors; NULL: they count from 0 */
+} wrk_batch_t;
+
 /* Whether all that the loss reads of labels leaves the same one out, *label_p: ignore_index, or what ends a list. */
 bool wrk_loss_ignores(const Gradd__V1__Training *training, int64_t *label_p);
 /* The loss of a job that has `training`. has_labels: the data's targets are classes. The job is borrowed. */
 status_t wrk_loss_open(const spec_job_t *job, bool has_labels, wrk_loss_t *loss_p);
 void wrk_loss_release(wrk_loss_t *loss);
 
-/* Whether the terms fit inputs, outputs and targets of one sample, microbatches of n_micro samples, and their class
+/* Whether the terms fit the outputs and the batch of one sample, microbatches of n_micro samples, and their class
  * weights the outputs' width; the message names the term. */
-status_t wrk_loss_check(const wrk_loss_t *loss, gd_tensor_t *inputs, gd_tensor_t *outputs, gd_tensor_t *y,
-                        int64_t n_micro);
+status_t wrk_loss_check(const wrk_loss_t *loss, const wrk_batch_t *batch, gd_tensor_t *outputs, int64_t n_micro);
 /* Decides on training.fused_loss: whether the last layer's outputs, [n_rows, n_outputs] of a microbatch, are made in
  * pieces within the loss. ST_ERR_INVAL: `on`, and the model or the loss isn't so. */
 status_t wrk_loss_fuse(wrk_loss_t *loss, const Gradd__V1__Training *training, const gd_module_t *model, bool has_labels,
@@ -66,11 +72,11 @@ status_t wrk_loss_fuse(wrk_loss_t *loss, const Gradd__V1__Training *training, co
 /* Each term's weight in these targets, weights_p[n_terms], of n samples. */
 void wrk_loss_weigh(const wrk_loss_t *loss, const gd_tensor_t *y, int64_t n_samples, double *weights_p);
 /*
- * The sum over the terms of factors[i] · share · (sum over the targets). inputs: the model's, NULL where no term counts
- * their tokens. loss_p: a new reference, 0-d. Fills the record but its weights. smooths: labels are smoothed (not in
- * evaluation).
+ * The sum over the terms of factors[i] · share · (sum over the targets). outputs: the model's of batch->x. loss_p: a
+ * new reference, 0-d. Fills the record but its weights. smooths: labels are smoothed (not in evaluation). ST_ERR_SHAPE,
+ * ST_ERR_DATA: the message names the term, and the sample whose target is bad.
  */
-status_t wrk_loss_compute(const wrk_loss_t *loss, gd_tensor_t *inputs, gd_tensor_t *outputs, gd_tensor_t *y,
-                          const double *factors, bool smooths, gd_tensor_t **loss_p, wrk_record_t *record);
+status_t wrk_loss_compute(const wrk_loss_t *loss, const wrk_batch_t *batch, gd_tensor_t *outputs, const double *factors,
+                          bool smooths, gd_tensor_t **loss_p, wrk_record_t *record);
 
 #endif

@@ -46,29 +46,36 @@ static status_t members_take(gd_tensor_t *x, int n, const char *wanted, gd_tenso
 
 /* ---- targets ---- */
 
-/* The labels of all n samples, at least one each: labels[n · *width_p]. */
-static status_t labels_take(gd_tensor_t *y, int64_t n, int64_t *width_p, gd_tensor_t **labels_p)
+/* What row `row` is called in errors. */
+static long long sample_of(const wrk_samples_t *of, int64_t row)
 {
+    return (long long)(of->indices != NULL ? of->indices[row] : row);
+}
+
+/* The labels of all n samples, at least one each: labels[n · *width_p]. */
+static status_t labels_take(const wrk_samples_t *of, int64_t n, int64_t *width_p, gd_tensor_t **labels_p)
+{
+    gd_tensor_t *y = of->y;
     if (gd_tensor_numel(y) < n || gd_tensor_numel(y) % n != 0) {
         return ST_FAIL(ST_ERR_SHAPE, "%lld labels for %lld samples: as many for each are needed",
                        (long long)gd_tensor_numel(y), (long long)n);
     }
     *width_p = gd_tensor_numel(y) / n;
     if (gd_tensor_dtype(y) == GD_DTYPE_F32) {
-        return wrk_loss_labels(y, labels_p);
+        return wrk_loss_labels(y, n, of->indices, labels_p);
     }
     *labels_p = gd_tensor_ref(y);
     return ST_OK;
 }
 
 /* One 1 or -1 for each of n samples, signs[n]; the labels 1 and 0 stand for them. */
-static status_t signs_new(gd_tensor_t *y, int64_t n, gd_tensor_t **signs_p)
+static status_t signs_new(const wrk_samples_t *of, int64_t n, gd_tensor_t **signs_p)
 {
-    const bool has_values = gd_tensor_dtype(y) == GD_DTYPE_F32;
+    const bool has_values = gd_tensor_dtype(of->y) == GD_DTYPE_F32;
     gd_tensor_t *labels = NULL;
     gd_tensor_t *signs = NULL;
     int64_t width = 0;
-    status_t status = labels_take(y, n, &width, &labels);
+    status_t status = labels_take(of, n, &width, &labels);
     if (status == ST_OK && width != 1) {
         status = ST_FAIL(ST_ERR_SHAPE, "%lld targets a sample; one is needed, 1 or -1", (long long)width);
     }
@@ -79,7 +86,7 @@ static status_t signs_new(gd_tensor_t *y, int64_t n, gd_tensor_t **signs_p)
         const int64_t label = ((const int64_t *)gd_tensor_data(labels))[i];
         if (label != 1 && label != (has_values ? -1 : 0)) {
             status = ST_FAIL(ST_ERR_DATA, "the target %lld of sample %lld is neither 1 nor %d", (long long)label,
-                             (long long)i, has_values ? -1 : 0);
+                             sample_of(of, i), has_values ? -1 : 0);
         } else {
             ((float *)gd_tensor_data(signs))[i] = label == 1 ? 1.0F : -1.0F;
         }
@@ -102,7 +109,7 @@ static status_t cosine_loss(const wrk_samples_t *of, gd_tensor_t **sum_p)
     gd_tensor_t *signs = NULL;
     status_t status = members_take(x, 2, "[samples, 2, width]", members);
     if (status == ST_OK) {
-        status = signs_new(of->y, gd_tensor_dim(x, 0), &signs);
+        status = signs_new(of, gd_tensor_dim(x, 0), &signs);
     }
     if (status == ST_OK) {
         status = gd_cosine_embedding_loss(members[0], members[1], signs, of->spec->cosine_embedding->margin,
@@ -130,7 +137,7 @@ static status_t ranking_loss(const wrk_samples_t *of, gd_tensor_t **sum_p)
         status = members_take(scores, 2, "[samples, 2]", members);
     }
     if (status == ST_OK) {
-        status = signs_new(of->y, n, &signs);
+        status = signs_new(of, n, &signs);
     }
     if (status == ST_OK) {
         status = gd_reshape(signs, 2, (const int64_t[2]){n, 1}, &columns);
@@ -177,16 +184,17 @@ static status_t info_nce_loss(const wrk_samples_t *of, gd_tensor_t **sum_p)
 /* ---- sets of labels ---- */
 
 /* A row's labels, up to the first -1, into out[n_classes], filled up with -1. */
-static status_t set_copy(const int64_t *labels, int64_t width, int64_t row, int64_t n_classes, int64_t *out)
+static status_t set_copy(const wrk_samples_t *of, const int64_t *labels, int64_t width, int64_t row, int64_t *out)
 {
+    const int64_t n_classes = gd_tensor_dim(of->x, 1);
     int64_t n = 0;
     for (; n < width && labels[n] != -1; n++) {
         if (labels[n] < 0 || labels[n] >= n_classes) {
             return ST_FAIL(ST_ERR_DATA, "label %lld of sample %lld is outside 0 … %lld", (long long)labels[n],
-                           (long long)row, (long long)(n_classes - 1));
+                           sample_of(of, row), (long long)(n_classes - 1));
         }
         if (n == n_classes) {
-            return ST_FAIL(ST_ERR_DATA, "sample %lld has more than the %lld labels that there are", (long long)row,
+            return ST_FAIL(ST_ERR_DATA, "sample %lld has more than the %lld labels that there are", sample_of(of, row),
                            (long long)n_classes);
         }
         out[n] = labels[n];
@@ -208,12 +216,12 @@ static status_t set_loss(const wrk_samples_t *of, gd_tensor_t **sum_p)
     gd_tensor_t *labels = NULL;
     gd_tensor_t *sets = NULL;
     int64_t width = 0;
-    status_t status = labels_take(of->y, n, &width, &labels);
+    status_t status = labels_take(of, n, &width, &labels);
     if (status == ST_OK) {
         status = gd_tensor_new(GD_DTYPE_I64, 2, gd_tensor_shape(x), &sets);
     }
     for (int64_t row = 0; row < n && status == ST_OK; row++) {
-        status = set_copy((const int64_t *)gd_tensor_data(labels) + row * width, width, row, n_classes,
+        status = set_copy(of, (const int64_t *)gd_tensor_data(labels) + row * width, width, row,
                           (int64_t *)gd_tensor_data(sets) + row * n_classes);
     }
     if (status == ST_OK) {
@@ -235,8 +243,9 @@ typedef struct ctc_row {
 } ctc_row_t;
 
 /* A target that begins with its lengths. */
-static status_t given_take(const gd_tensor_t *x, int64_t row, ctc_row_t *target)
+static status_t given_take(const wrk_samples_t *of, int64_t row, ctc_row_t *target)
 {
+    const gd_tensor_t *x = of->x;
     const int64_t n_steps = target->labels[0];
     const int64_t n_labels = target->room > 1 ? target->labels[1] : -1;
     if (target->room < 2) {
@@ -244,11 +253,11 @@ static status_t given_take(const gd_tensor_t *x, int64_t row, ctc_row_t *target)
     }
     if (n_steps < 0 || n_steps > gd_tensor_dim(x, 1)) {
         return ST_FAIL(ST_ERR_DATA, "the target of sample %lld gives it %lld steps; the outputs have 0 … %lld",
-                       (long long)row, (long long)n_steps, (long long)gd_tensor_dim(x, 1));
+                       sample_of(of, row), (long long)n_steps, (long long)gd_tensor_dim(x, 1));
     }
     if (n_labels < 0 || n_labels > target->room - 2) {
         return ST_FAIL(ST_ERR_DATA, "the target of sample %lld gives it %lld labels; it has room for 0 … %lld",
-                       (long long)row, (long long)n_labels, (long long)target->room - 2);
+                       sample_of(of, row), (long long)n_labels, (long long)target->room - 2);
     }
     *target = (ctc_row_t){target->labels + 2, target->room - 2, n_labels, n_steps};
     return ST_OK;
@@ -278,8 +287,10 @@ static status_t tokens_check(const wrk_samples_t *of)
 }
 
 /* Counts the labels and looks whether they are some, and the steps enough to read them. */
-static status_t row_check(const Gradd__V1__Loss__Ctc *ctc, int64_t n_classes, int64_t row, ctc_row_t *target)
+static status_t row_check(const wrk_samples_t *of, int64_t row, ctc_row_t *target)
 {
+    const Gradd__V1__Loss__Ctc *ctc = of->spec->ctc;
+    const int64_t n_classes = gd_tensor_dim(of->x, 2);
     const int64_t *labels = target->labels;
     const bool is_counted = target->n_labels >= 0;
     int64_t n = 0;
@@ -288,15 +299,16 @@ static status_t row_check(const Gradd__V1__Loss__Ctc *ctc, int64_t n_classes, in
         const bool is_label = labels[n] >= 0 && labels[n] < n_classes;
         if (!is_label && is_counted) {
             return ST_FAIL(ST_ERR_DATA, "label %lld of sample %lld is outside 0 … %lld", (long long)labels[n],
-                           (long long)row, (long long)(n_classes - 1));
+                           sample_of(of, row), (long long)(n_classes - 1));
         }
         if (!is_label) {
             return ST_FAIL(ST_ERR_DATA, "label %lld of sample %lld is outside 0 … %lld, and not the padding, %lld",
-                           (long long)labels[n], (long long)row, (long long)(n_classes - 1), (long long)ctc->padding);
+                           (long long)labels[n], sample_of(of, row), (long long)(n_classes - 1),
+                           (long long)ctc->padding);
         }
         if (labels[n] == ctc->blank) {
             return ST_FAIL(ST_ERR_DATA, "label %lld of sample %lld is the blank, and not the padding, %lld",
-                           (long long)labels[n], (long long)row, (long long)ctc->padding);
+                           (long long)labels[n], sample_of(of, row), (long long)ctc->padding);
         }
         n_repeats += n > 0 && labels[n] == labels[n - 1];
     }
@@ -305,7 +317,7 @@ static status_t row_check(const Gradd__V1__Loss__Ctc *ctc, int64_t n_classes, in
             ST_ERR_DATA,
             "the target of sample %lld has %lld labels and %lld repeats; the outputs have %lld steps: longer "
             "outputs, or zero_infinity, are needed",
-            (long long)row, (long long)n, (long long)n_repeats, (long long)target->n_steps);
+            sample_of(of, row), (long long)n, (long long)n_repeats, (long long)target->n_steps);
     }
     target->n_labels = n;
     return ST_OK;
@@ -347,12 +359,12 @@ static status_t ctc_row_fill(const wrk_samples_t *of, const gd_tensor_t *all, in
     ctc_row_t target = {(const int64_t *)gd_tensor_data(all) + row * width, width, -1, gd_tensor_dim(of->x, 1)};
     status_t status = ST_OK;
     if (ctc->lengths == GRADD__V1__LOSS__CTC__LENGTHS__given) {
-        status = given_take(of->x, row, &target);
+        status = given_take(of, row, &target);
     } else if (ctc->lengths == GRADD__V1__LOSS__CTC__LENGTHS__tokens) {
         target.n_steps = tokens_count(of, row);
     }
     if (status == ST_OK) {
-        status = row_check(ctc, gd_tensor_dim(of->x, 2), row, &target);
+        status = row_check(of, row, &target);
     }
     if (status != ST_OK) {
         return status;
@@ -374,7 +386,7 @@ static status_t ctc_targets_make(const wrk_samples_t *of, ctc_targets_t *targets
     int64_t width = 0;
     status_t status = of->spec->ctc->lengths == GRADD__V1__LOSS__CTC__LENGTHS__tokens ? tokens_check(of) : ST_OK;
     if (status == ST_OK) {
-        status = labels_take(of->y, n, &width, &all);
+        status = labels_take(of, n, &width, &all);
     }
     if (status == ST_OK) {
         status = ctc_targets_new(n, width, targets);

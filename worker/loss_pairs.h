@@ -21,10 +21,11 @@
 /* What such a term is of. */
 typedef struct wrk_samples {
     const Gradd__V1__Loss *spec;
-    gd_tensor_t *x;      /* f32, contiguous */
-    gd_tensor_t *y;      /* i64 labels of all samples one after the other, or f32 values */
-    gd_tensor_t *inputs; /* what the model was given: ctc's lengths may be its tokens' */
-    int64_t padding;     /* model.padding; -1: none */
+    gd_tensor_t *x;         /* f32, contiguous */
+    gd_tensor_t *y;         /* i64 labels of all samples one after the other, or f32 values */
+    gd_tensor_t *inputs;    /* what the model was given: ctc's lengths may be its tokens' */
+    int64_t padding;        /* model.padding; -1: none */
+    const int64_t *indices; /* of the samples in the data; NULL: from 0 */
 } wrk_samples_t;
 
 /* factor · sum over the samples. ST_ERR_SHAPE, ST_ERR_DATA. */
@@ -32,7 +33,8 @@ status_t wrk_loss_of_samples(const wrk_samples_t *of, double factor, gd_tensor_t
 /* Whether targets are labels of the last dimension's outputs: multilabel_margin, ctc but for given lengths. */
 bool wrk_loss_reads_labels(const Gradd__V1__Loss *spec);
 
-/* loss.c: values as i64 labels [n]. ST_ERR_DATA names the first that is none. */
-status_t wrk_loss_labels(gd_tensor_t *values, gd_tensor_t **labels_p);
+/* loss.c: values, as many of each of n_samples samples, as i64 labels [n]. ST_ERR_DATA names the first that is none,
+ * and its sample (indices may be NULL). */
+status_t wrk_loss_labels(gd_tensor_t *values, int64_t n_samples, const int64_t *indices, gd_tensor_t **labels_p);
 
 #endif

@@ -198,7 +198,7 @@ static status_t targets_check(const wrk_session_t *session, gd_tensor_t *x, gd_t
             }
         }
     }
-    return status == ST_OK ? wrk_loss_check(loss, x, outputs, y, session->micro) : status;
+    return status == ST_OK ? wrk_loss_check(loss, &(const wrk_batch_t){x, y, NULL}, outputs, session->micro) : status;
 }
 
 /* Whether a target belongs to each row of the outputs. */
@@ -263,7 +263,8 @@ static status_t batches_make(wrk_session_t *session)
     const int64_t n = session->loss.is_counted && session->n_own > 1 ? session->n_own : 1;
     session->x = mem_calloc((size_t)n, sizeof(gd_tensor_t *));
     session->y = mem_calloc((size_t)n, sizeof(gd_tensor_t *));
-    if (session->x == NULL || session->y == NULL) {
+    session->indices = mem_calloc((size_t)(n * session->micro), sizeof(*session->indices));
+    if (session->x == NULL || session->y == NULL || session->indices == NULL) {
         return ST_FAIL(ST_ERR_NOMEM, "%lld microbatches", (long long)n);
     }
     session->n_held = n;
@@ -442,6 +443,7 @@ void wrk_session_close(wrk_session_t *session)
     }
     mem_free(session->x);
     mem_free(session->y);
+    mem_free(session->indices);
     wrk_loss_release(&session->loss);
     if (session->flat != NULL) {
         gd_flat_close(session->flat);

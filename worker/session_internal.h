@@ -62,6 +62,7 @@ struct wrk_session {
     wrk_exchange_t *evaluation; /* made at the first evaluation */
     wrk_exchange_t *weights;    /* of each microbatch's targets, where the loss counts them; NULL: it doesn't */
     gd_tensor_t **x, **y;       /* [n_held] microbatches: one, or all own ones where their targets are counted first */
+    int64_t *indices;           /* [n_held, micro] which samples of train those are */
     int64_t n_held;
 
     int64_t step; /* steps finished */
@@ -82,15 +83,15 @@ void wrk_session_note(const wrk_session_t *session, const char *text);
 void wrk_session_points(const wrk_session_t *session, const wrk_point_t *points, int n);
 /* feed.c: the reading ahead of both sets. The loader of train begins at session->step. */
 status_t wrk_feed_open(wrk_session_t *session);
-/* The next own microbatch into session->x[slot] and session->y[slot]. */
+/* The next own microbatch into x, y and indices of the session's slot. */
 status_t wrk_feed_take(wrk_session_t *session, int64_t slot);
 /* Reads this rank's n_own microbatches from `first` on, of an evaluation of n_samples. */
 status_t wrk_feed_evaluate(wrk_session_t *session, int64_t first, int64_t n_own, int64_t n_samples);
 /* New tensors for n samples: x[n, …]; y[targets of all samples] for labels, y[n, …] for values. */
 status_t wrk_session_batch_new(const wrk_dataset_t *dataset, int64_t n, gd_tensor_t **x_p, gd_tensor_t **y_p);
 /* Forward and the loss: see wrk_loss_compute; the record gets the weights too. */
-status_t wrk_session_loss(const wrk_session_t *session, gd_tensor_t *x, gd_tensor_t *y, const double *factors,
-                          bool smooths, gd_tensor_t **loss_p, wrk_record_t *record);
+status_t wrk_session_loss(const wrk_session_t *session, const wrk_batch_t *batch, const double *factors, bool smooths,
+                          gd_tensor_t **loss_p, wrk_record_t *record);
 
 /* optimizer.c: the job's optimizer, groups of parameters, schedule and average, over session->flat. */
 status_t wrk_optimizer_open(wrk_session_t *session);

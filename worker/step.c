@@ -20,7 +20,8 @@ static status_t microbatch_run(wrk_session_t *session, int64_t m, const double *
         status = gd_flat_set_gradients(session->flat, coll_tree_slot(session->tree));
     }
     if (status == ST_OK) {
-        status = wrk_session_loss(session, session->x[slot], session->y[slot], factors, true, &loss, record);
+        const wrk_batch_t batch = {session->x[slot], session->y[slot], session->indices + slot * session->micro};
+        status = wrk_session_loss(session, &batch, factors, true, &loss, record);
     }
     if (status == ST_OK) {
         status = gd_backward(loss, NULL, false);

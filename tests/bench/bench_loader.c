@@ -80,7 +80,7 @@ static status_t batches_serve(bench_t *bench, double *times_ms)
         const int64_t start = clock_now_ns();
         wrk_loader_start(bench->loader, n_done, n_done + n_steps);
         for (int64_t i = 0; i < n_steps; i++) {
-            status_t status = wrk_loader_take(bench->loader, bench->inputs, bench->targets);
+            status_t status = wrk_loader_take(bench->loader, bench->inputs, bench->targets, NULL);
             if (status != ST_OK) {
                 return status;
             }

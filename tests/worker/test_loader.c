@@ -61,10 +61,12 @@ static void item_expect(wrk_loader_t *loader, int64_t item)
 {
     float inputs[N_MAX];
     int64_t targets[N_MAX];
-    assert_ok(wrk_loader_take(loader, inputs, targets));
+    int64_t indices[N_MAX];
+    assert_ok(wrk_loader_take(loader, inputs, targets, indices));
     for (int64_t i = 0; i < item % N_MAX + 1; i++) {
         int64_t sample = (item * 7 + i) % N_SAMPLES;
         assert_int_equal(targets[i], sample);
+        assert_int_equal(indices[i], sample);
         assert_true(inputs[i] == (float)sample / 255.0F);
     }
 }
@@ -86,7 +88,8 @@ static void items_come_in_order_whatever_the_threads(void **state)
         }
         float inputs[N_MAX];
         int64_t targets[N_MAX];
-        assert_fails(wrk_loader_take(loader, inputs, targets), ST_ERR_STATE, "item 60 of a loader that ends at 60");
+        assert_fails(wrk_loader_take(loader, inputs, targets, NULL), ST_ERR_STATE,
+                     "item 60 of a loader that ends at 60");
         wrk_loader_close(loader);
     }
     wrk_dataset_close(dataset);
@@ -120,9 +123,10 @@ static void an_error_waits_for_its_item(void **state)
         wrk_loader_start(loader, 10, 20);
         for (int64_t item = 10; item < 20; item++) {
             if (item == 13) {
-                assert_fails(wrk_loader_take(loader, inputs, targets), ST_ERR_RANGE, "sample 40 of a dataset of 40");
+                assert_fails(wrk_loader_take(loader, inputs, targets, NULL), ST_ERR_RANGE,
+                             "sample 40 of a dataset of 40");
             } else if (item == 17) {
-                assert_fails(wrk_loader_take(loader, inputs, targets), ST_ERR_RANGE, "no plan for item 17");
+                assert_fails(wrk_loader_take(loader, inputs, targets, NULL), ST_ERR_RANGE, "no plan for item 17");
             } else {
                 item_expect(loader, item);
             }

@@ -189,7 +189,7 @@ void wrk_loader_start(wrk_loader_t *loader, int64_t first, int64_t end)
     (void)pthread_mutex_unlock(&loader->lock);
 }
 
-status_t wrk_loader_take(wrk_loader_t *loader, void *inputs, void *targets)
+status_t wrk_loader_take(wrk_loader_t *loader, void *inputs, void *targets, int64_t *indices)
 {
     (void)pthread_mutex_lock(&loader->lock);
     int64_t item = loader->next_take;
@@ -213,6 +213,9 @@ status_t wrk_loader_take(wrk_loader_t *loader, void *inputs, void *targets)
     if (status == ST_OK) {
         memcpy(inputs, slot->inputs, (size_t)(slot->plan.n * loader->input_bytes));
         memcpy(targets, slot->targets, (size_t)(slot->plan.n * loader->target_bytes));
+        if (indices != NULL) {
+            memcpy(indices, slot->plan.indices, (size_t)slot->plan.n * sizeof(*indices));
+        }
     } else {
         (void)ST_FAIL(status, "%s", slot->message);
     }

@@ -40,9 +40,9 @@ typedef struct wrk_loader wrk_loader_t;
 status_t wrk_loader_open(const wrk_loader_options_t *options, wrk_loader_t **loader_p);
 /* Reads items first … end-1 from now on, and forgets what was read of others. */
 void wrk_loader_start(wrk_loader_t *loader, int64_t first, int64_t end);
-/* Waits for the next item and copies it: inputs[n, …], targets[n, …]. The item's own error, its plan's or its
- * samples'; ST_ERR_STATE beyond the end. */
-status_t wrk_loader_take(wrk_loader_t *loader, void *inputs, void *targets);
+/* Waits for the next item and copies it: inputs[n, …], targets[n, …], and which samples they are, indices[n] (NULL: not
+ * wanted). The item's own error, its plan's or its samples'; ST_ERR_STATE beyond the end. */
+status_t wrk_loader_take(wrk_loader_t *loader, void *inputs, void *targets, int64_t *indices);
 /* Ends the threads. NULL is fine. */
 void wrk_loader_close(wrk_loader_t *loader);
 
