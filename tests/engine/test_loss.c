@@ -303,6 +303,35 @@ static void bad_input_is_refused_with_its_shapes(void **state)
     (void)gd_tensor_unref(x);
 }
 
+/* One probability that isn't a number is no reason for a loss that is infinite, or left out by zero_infinity. */
+static void ctc_of_a_nan_is_nan(void **state)
+{
+    (void)state;
+    const float logarithms[2][2] = {{0, -INFINITY}, {NAN, -INFINITY}};
+    const int64_t target = 1;
+    const int64_t n_times = 2;
+    gd_tensor_t *x = NULL;
+    gd_tensor_t *targets = NULL;
+    gd_tensor_t *times = NULL;
+    gd_tensor_t *lengths = NULL;
+    assert_ok(gd_tensor_from_data(GD_DTYPE_F32, 3, (int64_t[]){2, 1, 2}, logarithms, &x));
+    assert_ok(gd_tensor_from_data(GD_DTYPE_I64, 2, (int64_t[]){1, 1}, &target, &targets));
+    assert_ok(gd_tensor_from_data(GD_DTYPE_I64, 1, (int64_t[]){1}, &n_times, &times));
+    assert_ok(gd_tensor_from_data(GD_DTYPE_I64, 1, (int64_t[]){1}, &target, &lengths));
+    for (int is_zero_infinity = 0; is_zero_infinity < 2; is_zero_infinity++) {
+        gd_tensor_t *loss = NULL;
+        double value = 0;
+        assert_ok(gd_ctc_loss(x, targets, times, lengths, 0, is_zero_infinity, GD_REDUCTION_SUM, &loss));
+        assert_ok(gd_tensor_item(loss, &value));
+        assert_true(isnan(value));
+        (void)gd_tensor_unref(loss);
+    }
+    (void)gd_tensor_unref(lengths);
+    (void)gd_tensor_unref(times);
+    (void)gd_tensor_unref(targets);
+    (void)gd_tensor_unref(x);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -310,6 +339,7 @@ int main(void)
         TEST(every_case_of_the_file_is_compared),
         TEST(several_tasks_are_summed_by_weight),
         TEST(bad_input_is_refused_with_its_shapes),
+        TEST(ctc_of_a_nan_is_nan),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

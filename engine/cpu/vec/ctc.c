@@ -17,10 +17,12 @@ typedef struct ctc {
     const gd_view_t *loss, *dloss, *dx;
 } ctc_t;
 
+/* log(exp a + exp b); NaN if one of them is. */
 static double log_add(double a, double b)
 {
     const double most = a > b ? a : b;
-    return isinf(most) ? most : most + log1p(exp((a > b ? b : a) - most));
+    const double least = a > b ? b : a;
+    return most == -(double)INFINITY ? most + least : most + log1p(exp(least - most));
 }
 
 /* log probability of state s's label at time t. */
@@ -35,6 +37,12 @@ static bool can_skip(const ctc_t *c, int64_t n, int64_t s)
 {
     const int64_t *target = c->targets + n * c->n_labels;
     return s % 2 == 1 && s >= 3 && target[s / 2] != target[s / 2 - 1];
+}
+
+/* Of a target, from the alphas of the last time: it ends with its last label or the blank behind it. */
+static double likelihood_of(const double *last, int64_t n_states)
+{
+    return n_states > 1 ? log_add(last[n_states - 1], last[n_states - 2]) : last[n_states - 1];
 }
 
 static void forward_body(void *arg, int64_t begin, int64_t end)
@@ -60,11 +68,9 @@ static void forward_body(void *arg, int64_t begin, int64_t end)
                 alpha[t * width + s] = sum + emission(c, n, t, s);
             }
         }
-        const double *last = alpha + (n_times - 1) * width;
-        double likelihood = n_times == 0 ? (n_states == 1 ? 0 : -(double)INFINITY) : last[n_states - 1];
-        if (n_times > 0 && n_states > 1) {
-            likelihood = log_add(likelihood, last[n_states - 2]);
-        }
+        const double likelihood = n_times > 0     ? likelihood_of(alpha + (n_times - 1) * width, n_states)
+                                  : n_states == 1 ? 0
+                                                  : -(double)INFINITY;
         number_put(c->loss, n, isinf(likelihood) && c->is_zero_infinity ? 0 : -likelihood);
     }
 }
@@ -86,8 +92,7 @@ static void backward_body(void *arg, int64_t begin, int64_t end)
         if (n_times == 0) {
             continue;
         }
-        const double *last = alpha + (n_times - 1) * width;
-        const double likelihood = n_states > 1 ? log_add(last[n_states - 1], last[n_states - 2]) : last[n_states - 1];
+        const double likelihood = likelihood_of(alpha + (n_times - 1) * width, n_states);
         if (isinf(likelihood) && c->is_zero_infinity) {
             continue;
         }
