@@ -435,11 +435,28 @@ static status_t walk_run(walk_t *walk, status_t status)
 
 static _Thread_local uint64_t next_survey;
 
+static status_t root_survey(walk_t *walk, gd_tensor_t *root)
+{
+    if (root->node != NULL) {
+        return walk_survey(walk, root->node);
+    }
+    if (root->watch == NULL) {
+        return ST_OK;
+    }
+    status_t status = walk_watch(walk, root->watch);
+    root->watch->n_uses++;
+    return status;
+}
+
 status_t gd_backward(gd_tensor_t *root, gd_tensor_t *dy, bool keep_graph)
 {
-    if (root->node == NULL) {
+    if (gd_tensor_is_stale(root)) {
+        return gd_tensor_fail_stale("gd_backward", "root", 0, root);
+    }
+    if (!gd_tensor_tracks(root)) {
         return ST_FAIL(ST_ERR_STATE, "gd_backward: the root has no graph: no input of its op required a gradient");
     }
+    const bool is_leaf = root->node == NULL; /* what gives its input back, a reshape to the same shape say */
     gd_tensor_t *start = NULL;
     status_t status = root_gradient("gd_backward", root, dy, &start);
     if (status != ST_OK) {
@@ -448,12 +465,15 @@ status_t gd_backward(gd_tensor_t *root, gd_tensor_t *dy, bool keep_graph)
     walk_t walk = {.keep_graph = keep_graph, .is_surveyed = tape_watch_exists()};
     if (walk.is_surveyed) {
         walk.number = ++next_survey;
-        status = walk_survey(&walk, root->node);
+        status = root_survey(&walk, root);
     }
     if (status == ST_OK) {
-        status = gradient_route(&walk, root->node, NULL, start);
+        status = gradient_route(&walk, root->node, is_leaf ? root : NULL, start);
     } else {
         (void)gd_tensor_unref(start);
+    }
+    if (status == ST_OK && is_leaf && walk_collects(&walk, root)) {
+        status = watch_count(&walk, root->watch);
     }
     return walk_run(&walk, status);
 }
@@ -499,6 +519,9 @@ static void inputs_unmark(const walk_t *walk)
 
 static status_t output_survey(walk_t *walk, gd_tensor_t *output, int index)
 {
+    if (gd_tensor_is_stale(output)) {
+        return gd_tensor_fail_stale("gd_grad", "output", index, output);
+    }
     if (!gd_tensor_tracks(output)) {
         return ST_FAIL(ST_ERR_STATE, "gd_grad: output %d has no graph: no input of its op required a gradient", index);
     }

@@ -32,7 +32,6 @@ static status_t node_save(tape_node_t *node, gd_tensor_t *const *out, int n_out)
 
 static void node_link(tape_node_t *node, gd_tensor_t *const *in)
 {
-    bool is_saving = (node->base.op->saves & GD_SAVE_INPUTS) != 0;
     for (int i = 0; i < node->base.n_in; i++) {
         gd_tensor_t *t = in[i];
         node->base.in[i] = NULL;
@@ -56,9 +55,31 @@ static void node_link(tape_node_t *node, gd_tensor_t *const *in)
             node->leaf[i] = gd_tensor_ref(t);
             node->base.needs[i] = true;
         }
-        if (is_saving && (node->base.op->saves_in == 0 || (node->base.op->saves_in >> i & 1u) != 0)) {
-            node->base.in[i] = gd_tensor_ref(t);
-            node->in_version[i] = t->storage->version;
+    }
+}
+
+/* A checkpointed segment goes on from its inputs' graphs. */
+static bool has_values_only(const tape_node_t *node)
+{
+    return node->base.id != GD_OP_COUNT;
+}
+
+static bool is_input_kept(const gd_node_t *node, int i)
+{
+    const gd_op_t *op = node->op;
+    bool is_wanted = (op->saves & GD_SAVE_INPUTS_FOR_OTHERS) != GD_SAVE_INPUTS_FOR_OTHERS;
+    for (int k = 0; k < node->n_in; k++) {
+        is_wanted = is_wanted || (k != i && node->needs[k]);
+    }
+    return is_wanted && (op->saves & GD_SAVE_INPUTS) != 0 && (op->saves_in == 0 || (op->saves_in >> i & 1u) != 0);
+}
+
+static void node_save_inputs(tape_node_t *node, gd_tensor_t *const *in)
+{
+    for (int i = 0; i < node->base.n_in; i++) {
+        if (in[i] != NULL && is_input_kept(&node->base, i)) {
+            node->base.in[i] = has_values_only(node) ? gd_tensor_save(in[i]) : gd_tensor_ref(in[i]);
+            node->in_version[i] = in[i]->storage->version;
         }
     }
 }
@@ -90,6 +111,7 @@ status_t tape_node_record(gd_op_id_t id, const gd_op_t *op, gd_tensor_t *const *
     node->dy = NULL;
     node->next_release = NULL;
     node_link(node, in);
+    node_save_inputs(node, in);
     status_t status = node_save(node, out, n_out);
     if (status != ST_OK) {
         (void)tape_node_unref(node);
@@ -117,7 +139,8 @@ void tape_node_free_graph(tape_node_t *node)
     tape_checkpoint_free(node->checkpoint);
     node->checkpoint = NULL;
     for (int i = 0; i < node->base.n_in; i++) {
-        node->base.in[i] = gd_tensor_unref(node->base.in[i]);
+        node->base.in[i] =
+            has_values_only(node) ? gd_tensor_unsave(node->base.in[i]) : gd_tensor_unref(node->base.in[i]);
         node->leaf[i] = gd_tensor_unref(node->leaf[i]);
         node->producer[i] = tape_node_unref(node->producer[i]);
     }

@@ -90,7 +90,7 @@ static status_t mul_backward(gd_node_t *node, gd_tensor_t *dy, gd_tensor_t **dx)
 }
 
 ARITHMETIC_INFER(mul)
-ARITHMETIC_ROW(mul, "y = a b", OPS_DTYPES_ALL, GD_SAVE_INPUTS, "Mul")
+ARITHMETIC_ROW(mul, "y = a b", OPS_DTYPES_ALL, GD_SAVE_INPUTS_FOR_OTHERS, "Mul")
 
 static status_t div_infer(gd_tensor_t *const *in, int n_in, const gd_attrs_t *attrs, gd_meta_t *out)
 {
@@ -166,6 +166,9 @@ static status_t pow_backward(gd_node_t *node, gd_tensor_t *dy, gd_tensor_t **dx)
 {
     gd_tensor_t *power = NULL;
     gd_tensor_t *product = NULL;
+    if (node->attrs.f[0] == 0) { /* at 0 too, where x^-1 is infinite */
+        return gd_tensor_zeros(dy->dtype, dy->n_dims, dy->shape, &dx[0]);
+    }
     status_t status = gd_pow(node->in[0], node->attrs.f[0] - 1.0, &power);
     if (status == ST_OK) {
         status = gd_mul(dy, power, &product);

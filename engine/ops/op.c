@@ -82,6 +82,25 @@ status_t gd_op_check_axis(const char *op, const gd_tensor_t *x, int64_t *axis)
     return ST_OK;
 }
 
+status_t gd_op_set_axes(const char *op, const gd_tensor_t *x, int n_axes, const int *axes, bool keep_dims,
+                        gd_attrs_t *attrs)
+{
+    attrs->i[0] = n_axes == 0 ? ((int64_t)1 << x->n_dims) - 1 : 0;
+    attrs->i[1] = keep_dims;
+    for (int i = 0; i < n_axes; i++) {
+        int64_t axis = axes[i];
+        status_t status = gd_op_check_axis(op, x, &axis);
+        if (status != ST_OK) {
+            return status;
+        }
+        if ((attrs->i[0] >> axis & 1) != 0) {
+            return ST_FAIL(ST_ERR_INVAL, "%s: axis %lld is given twice", op, (long long)axis);
+        }
+        attrs->i[0] |= (int64_t)1 << axis;
+    }
+    return ST_OK;
+}
+
 static gd_dtype_t common_dtype(const gd_tensor_t *const *in, int n_in)
 {
     gd_dtype_t dtypes[GD_MAX_IN];
@@ -252,15 +271,8 @@ static bool is_recorded(gd_tensor_t *const *in, int n_in)
 static status_t views_check(const gd_op_t *op, gd_tensor_t *const *in, int n_in)
 {
     for (int i = 0; i < n_in; i++) {
-        if (in[i] != NULL && in[i]->is_view && in[i]->storage->recorded_version > in[i]->view_version) {
-            strbuf_t text = {0};
-            gd_shape_format(in[i]->n_dims, in[i]->shape, &text);
-            status_t status = ST_FAIL(ST_ERR_STATE,
-                                      "%s: input %d %s is a view that was taken before %s changed its base in place: "
-                                      "take it again",
-                                      op->name, i, strbuf_text(&text), in[i]->storage->changed_by);
-            strbuf_release(&text);
-            return status;
+        if (in[i] != NULL && gd_tensor_is_stale(in[i])) {
+            return gd_tensor_fail_stale(op->name, "input", i, in[i]);
         }
     }
     return ST_OK;
@@ -356,7 +368,7 @@ status_t gd_op_apply_reusing(gd_op_id_t id, gd_tensor_t *const *in, int n_in, co
 {
     attrs = attrs != NULL ? attrs : &no_attrs;
     const gd_dtype_t lower = gd_context_get()->autocast;
-    if (__builtin_expect(lower == GD_DTYPE_F32 || n_in > GD_MAX_IN, 1)) {
+    if (__builtin_expect(n_in > GD_MAX_IN || !gd_autocast_is_needed(lower, rows[id], in, n_in), 1)) {
         return op_apply(id, in, n_in, attrs, spare, out_p);
     }
     gd_tensor_t *cast[GD_MAX_IN];

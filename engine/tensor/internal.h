@@ -35,6 +35,7 @@ typedef struct tape_watch tape_watch_t;
 
 struct gd_tensor {
     atomic_int n_refs;
+    atomic_int n_saved; /* those of n_refs that nodes hold */
     gd_dtype_t dtype;
     int n_dims;
     bool is_contiguous;
@@ -109,6 +110,21 @@ static inline void gd_tensor_get_view(const gd_tensor_t *t, gd_view_t *view_p)
         view_p->stride[i] = t->stride[i];
     }
 }
+
+/*
+ * A reference that a node holds, for the values alone. When only such are left, the tensor lets go of its own graph:
+ * after a change in place that may lead to the very node, and neither would ever be freed.
+ */
+gd_tensor_t *gd_tensor_save(gd_tensor_t *t);
+gd_tensor_t *gd_tensor_unsave(gd_tensor_t *t);
+
+/* A view of what a recorded change in place has made of its base since: its graph tells of the values before. */
+static inline bool gd_tensor_is_stale(const gd_tensor_t *t)
+{
+    return t->is_view && t->storage->recorded_version > t->view_version;
+}
+/* ST_ERR_STATE, for a stale one. */
+status_t gd_tensor_fail_stale(const char *op, const char *role, int index, const gd_tensor_t *t);
 
 /* True when nobody else can see t's values. */
 static inline bool gd_tensor_is_sole(const gd_tensor_t *t)

@@ -73,6 +73,7 @@ static gd_tensor_t *tensor_alloc(gd_dtype_t dtype, int64_t numel)
     gd_tensor_t *t = gd_pool_alloc(gd_context_pool(), sizeof(*t));
     if (t != NULL) {
         atomic_init(&t->n_refs, 1);
+        atomic_init(&t->n_saved, 0);
         t->dtype = dtype;
         t->requires_grad = false;
         t->is_grad_fresh = false;
@@ -267,9 +268,24 @@ gd_tensor_t *gd_tensor_ref(gd_tensor_t *t)
     return t;
 }
 
+static tape_node_t *graph_take(gd_tensor_t *t)
+{
+    tape_node_t *node = t->node;
+    if (node != NULL && node->retainer == t) {
+        node->retainer = NULL;
+    }
+    t->node = NULL;
+    return node;
+}
+
 gd_tensor_t *gd_tensor_unref(gd_tensor_t *t)
 {
-    if (t != NULL && atomic_fetch_sub_explicit(&t->n_refs, 1, memory_order_acq_rel) == 1) {
+    if (t == NULL) {
+        return NULL;
+    }
+    const bool has_graph = t->node != NULL; /* then no other thread has it */
+    const int n_left = atomic_fetch_sub_explicit(&t->n_refs, 1, memory_order_acq_rel) - 1;
+    if (n_left == 0) {
         (void)gd_storage_unref(t->storage);
         (void)gd_tensor_unref(t->grad); /* a gradient has none of its own: no deep recursion */
         if (t->watch != NULL) {
@@ -279,14 +295,38 @@ gd_tensor_t *gd_tensor_unref(gd_tensor_t *t)
             t->low->master = NULL;
             (void)gd_tensor_unref(t->low);
         }
-        tape_node_t *node = t->node;
-        if (node != NULL && node->retainer == t) {
-            node->retainer = NULL;
-        }
+        tape_node_t *node = graph_take(t);
         tensor_free(t);
         (void)tape_node_unref(node);
+    } else if (has_graph && n_left == atomic_load_explicit(&t->n_saved, memory_order_relaxed)) {
+        (void)tape_node_unref(graph_take(t));
     }
     return NULL;
+}
+
+gd_tensor_t *gd_tensor_save(gd_tensor_t *t)
+{
+    (void)atomic_fetch_add_explicit(&t->n_saved, 1, memory_order_relaxed);
+    return gd_tensor_ref(t);
+}
+
+gd_tensor_t *gd_tensor_unsave(gd_tensor_t *t)
+{
+    if (t != NULL) {
+        (void)atomic_fetch_sub_explicit(&t->n_saved, 1, memory_order_relaxed);
+    }
+    return gd_tensor_unref(t);
+}
+
+status_t gd_tensor_fail_stale(const char *op, const char *role, int index, const gd_tensor_t *t)
+{
+    strbuf_t text = {0};
+    gd_shape_format(t->n_dims, t->shape, &text);
+    status_t status = ST_FAIL(
+        ST_ERR_STATE, "%s: %s %d %s is a view that was taken before %s changed its base in place: take it again", op,
+        role, index, strbuf_text(&text), t->storage->changed_by);
+    strbuf_release(&text);
+    return status;
 }
 
 int gd_tensor_n_dims(const gd_tensor_t *t)

@@ -141,6 +141,22 @@ static void an_in_place_change_of_a_saved_tensor_is_refused(void **state)
     (void)gd_tensor_unref(loss);
 }
 
+/* What gives its input back (a reshape to the same shape) needn't be told from what doesn't. */
+static void a_leaf_is_a_root_of_itself(void **state)
+{
+    (void)state;
+    gd_tensor_t *x = vector(2, (const float[]){1, 2}, true);
+    gd_tensor_t *dy = vector(2, (const float[]){3, -4}, false);
+
+    assert_ok(gd_backward(x, dy, false));
+    assert_ok(gd_backward(x, dy, false));
+
+    const float *grad = gd_tensor_data(gd_tensor_grad(x));
+    assert_true(gd_tensor_grad(x) != dy && grad[0] == 6 && grad[1] == -8);
+    (void)gd_tensor_unref(x);
+    (void)gd_tensor_unref(dy);
+}
+
 static void roots_that_cannot_be_walked_are_refused(void **state)
 {
     (void)state;
@@ -150,7 +166,8 @@ static void roots_that_cannot_be_walked_are_refused(void **state)
     assert_ok(gd_tensor_zeros(GD_DTYPE_I64, 0, NULL, &ids));
     assert_ok(gd_scale(x, 2, 0, &y));
 
-    assert_fails(gd_backward(x, NULL, false), ST_ERR_STATE, "has no graph");
+    assert_fails(gd_backward(ids, NULL, false), ST_ERR_STATE, "has no graph");
+    assert_fails(gd_backward(x, NULL, false), ST_ERR_SHAPE, "2 elements needs a gradient");
     assert_fails(gd_backward(y, NULL, false), ST_ERR_SHAPE, "2 elements needs a gradient");
     assert_fails(gd_backward(y, ids, false), ST_ERR_SHAPE, "root [2] and gradient []");
     assert_fails(gd_tensor_set_requires_grad(y, true), ST_ERR_STATE, "result of scale");
@@ -277,6 +294,7 @@ int main(void)
         TEST(a_broadcast_bias_gets_the_sum_in_its_buffer),
         TEST(a_norms_gradient_has_the_same_bits_added_in_place_or_apart),
         TEST(an_in_place_change_of_a_saved_tensor_is_refused),
+        TEST(a_leaf_is_a_root_of_itself),
         TEST(roots_that_cannot_be_walked_are_refused),
         TEST(nothing_is_recorded_while_gradients_are_off),
         TEST(a_detached_tensor_shares_values_and_has_no_graph),

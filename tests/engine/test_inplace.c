@@ -421,6 +421,62 @@ static void an_activation_lies_in_the_memory_of_an_input_that_backward_does_not_
     }
 }
 
+/* Its graph is that of the values before; nothing says so in the values that it shows. */
+static void a_view_from_before_a_change_is_no_root(void **state)
+{
+    (void)state;
+    gd_tensor_t *x = LEAF(1, 2, 3);
+    gd_tensor_t *y = NULL;
+    gd_tensor_t *first = NULL;
+    gd_tensor_t *gradient = NULL;
+    assert_ok(gd_neg(x, &y));
+    assert_ok(gd_select(y, 0, 0, &first));
+    assert_ok(gd_mul_inplace(y, y));
+
+    assert_fails(gd_backward(first, NULL, false), ST_ERR_STATE,
+                 "gd_backward: root 0 [] is a view that was taken before mul changed its base in place: take it again");
+    assert_fails(gd_grad(&first, NULL, 1, &x, 1, false, false, &gradient), ST_ERR_STATE,
+                 "gd_grad: output 0 [] is a view");
+    (void)gd_tensor_unref(first);
+    (void)gd_tensor_unref(y);
+    (void)gd_tensor_unref(x);
+}
+
+/* y holds the node that made it, which holds y for the backward of an earlier one: the fixture sees it if they stay. */
+static void a_change_by_what_was_made_of_it_is_freed(void **state)
+{
+    (void)state;
+    gd_tensor_t *x = LEAF(1, 2, 3);
+    gd_tensor_t *y = NULL;
+    gd_tensor_t *inverse = NULL;
+    assert_ok(gd_neg(x, &y));
+    assert_ok(gd_div(x, y, &inverse));
+    assert_ok(gd_add_inplace(y, inverse));
+
+    inverse = gd_tensor_unref(inverse);
+    (void)gd_tensor_unref(y);
+    (void)gd_tensor_unref(x);
+}
+
+static void a_constant_factor_does_not_hold_the_other(void **state)
+{
+    (void)state;
+    gd_tensor_t *x = LEAF(1, 2, 3);
+    gd_tensor_t *constant = ROW(GD_DTYPE_F64, 4, 5, 6);
+    gd_tensor_t *y = NULL;
+    gd_tensor_t *product = NULL;
+    assert_ok(gd_neg(x, &y));
+    assert_ok(gd_mul(y, constant, &product));
+    assert_ok(gd_add_inplace(y, constant));
+
+    backward_of_sum(product);
+    ASSERT_VALUES(gd_tensor_grad(x), -4, -5, -6);
+    (void)gd_tensor_unref(product);
+    (void)gd_tensor_unref(y);
+    (void)gd_tensor_unref(constant);
+    (void)gd_tensor_unref(x);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -431,6 +487,9 @@ int main(void)
         TEST(values_that_no_backward_needs_may_be_overwritten),
         TEST(what_is_filled_or_copied_over_forgets_its_past),
         TEST(a_backward_through_an_overwritten_value_names_it),
+        TEST(a_view_from_before_a_change_is_no_root),
+        TEST(a_change_by_what_was_made_of_it_is_freed),
+        TEST(a_constant_factor_does_not_hold_the_other),
         TEST(what_cannot_be_recorded_is_refused),
         TEST(results_that_do_not_fit_change_nothing),
         TEST(overlapping_parts_are_read_first),

@@ -28,9 +28,9 @@ bool gd_tensor_grad_is_fresh(const gd_tensor_t *t);
 void gd_tensor_zero_grad(gd_tensor_t *t);
 
 /*
- * Computes d(root)/d(leaf) for every leaf behind root and adds it to the leaf's grad. dy: the gradient of root, same
- * shape; NULL for ones, allowed for a one-element root only (ST_ERR_SHAPE otherwise). Frees the graph unless
- * keep_graph. ST_ERR_STATE: root has no graph, it was freed already, or a saved value was overwritten in place.
+ * Computes d(root)/d(leaf) for every leaf behind root, or root itself, and adds it to the leaf's grad. dy: the gradient
+ * of root, same shape; NULL for ones, allowed for a one-element root only (ST_ERR_SHAPE otherwise). Frees the graph
+ * unless keep_graph. ST_ERR_STATE: root has no graph, it was freed already, or a saved value was overwritten in place.
  */
 status_t gd_backward(gd_tensor_t *root, gd_tensor_t *dy, bool keep_graph);
 

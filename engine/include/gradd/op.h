@@ -18,8 +18,8 @@ typedef enum gd_op_id {
 
 enum { GD_MAX_SAMPLES = 20 };
 
-/* What the node keeps for backward. */
-enum { GD_SAVE_NONE = 0, GD_SAVE_INPUTS = 1, GD_SAVE_OUTPUTS = 2 };
+/* What the node keeps for backward. INPUTS_FOR_OTHERS: an input only where another one's gradient is wanted. */
+enum { GD_SAVE_NONE = 0, GD_SAVE_INPUTS = 1, GD_SAVE_OUTPUTS = 2, GD_SAVE_INPUTS_FOR_OTHERS = GD_SAVE_INPUTS | 4 };
 
 /*
  * What gd_autocast_set does with an op's floating inputs. KEEP and WIDEST: nothing while they have one dtype, else all
@@ -99,7 +99,7 @@ typedef struct gd_op {
     bool is_random;
     bool is_elementwise; /* element i of the result comes from elements i of the inputs: it may be written over one */
     unsigned contiguous_in; /* inputs, a bit each, that the kernel wants contiguous: others are copied before */
-    unsigned f32_in; /* inputs, a bit each, that are f32 where the others are of 16 bits: parameters, statistics */
+    unsigned f32_in; /* inputs, a bit each, that the kernel gets as f32 beside 16-bit ones: parameters, statistics */
     bool has_bf16_products; /* bf16 isn't converted where the processor multiplies it */
     unsigned by_conversion; /* a bit per gd_dtype_t that the kernel gets and gives as f32 copies: correct, not fast */
     /* Checks inputs and fills out[0 … n_out-1]. Errors name the op and the shapes: "matmul: a [3, 4] and b [5, 2]: …"
