@@ -51,6 +51,21 @@ static bool matrix_is_plain(int64_t rows, int64_t cols, int64_t *row_p, int64_t 
     return (*col_p == 1 && *row_p >= cols) || (*row_p == 1 && *col_p >= rows);
 }
 
+/* Whether no two of the elements lie at one place: oneDNN refuses others, which gd_as_strided can make. */
+static bool batch_is_apart(int64_t n_batch, int64_t batch, int64_t rows, int64_t row, int64_t cols, int64_t col)
+{
+    const int64_t size[3] = {n_batch, rows, cols};
+    const int64_t stride[3] = {batch, row, col};
+    for (int i = 0; i < 3; i++) {
+        for (int j = 0; j < i; j++) {
+            if (size[i] > 1 && size[j] > 1 && stride[i] < size[j] * stride[j] && stride[j] < size[i] * stride[i]) {
+                return false;
+            }
+        }
+    }
+    return true;
+}
+
 /* c (+)= a b over one matrix: rows of b are walked in order, so that the inner loop is along adjacent elements of c. */
 static void multiply_f64(const product_t *p)
 {
@@ -231,9 +246,11 @@ static status_t multiply_batch(const product_t *p, int axis)
     const axis_t *batch = &p->axis[axis];
     if (is_native(p->dtype) && axis == p->n_axes - 1 && batch->a > 0 && batch->b > 0 && p->k > 0) {
         int64_t row = p->a_row, col = p->a_col;
-        bool is_plain = matrix_is_plain(p->m, p->k, &row, &col);
+        bool is_plain =
+            matrix_is_plain(p->m, p->k, &row, &col) && batch_is_apart(batch->size, batch->a, p->m, row, p->k, col);
         row = p->b_row, col = p->b_col;
-        if (is_plain && matrix_is_plain(p->k, p->n, &row, &col)) {
+        if (is_plain && matrix_is_plain(p->k, p->n, &row, &col) &&
+            batch_is_apart(batch->size, batch->b, p->k, row, p->n, col)) {
             return multiply_plain(p, batch);
         }
     }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* autocast: which dtype an op's inputs get, by its row, and the casts. See gradd/amp.h. */
+/* autocast: which dtype an op's inputs get, by its row, and the casts. See gradd/amp.h. Without it, 16-bit ones that
+ * are to be f32 (f32_in) are cast. */
 #include "ops/autocast.h"
 
 #include "ops/helpers.h"
@@ -37,6 +38,15 @@ static bool target_find(gd_dtype_t lower, const gd_op_t *op, gd_tensor_t *const 
     return true;
 }
 
+bool gd_autocast_is_needed(gd_dtype_t lower, const gd_op_t *op, gd_tensor_t *const *in, int n_in)
+{
+    bool is_needed = lower != GD_DTYPE_F32;
+    for (int i = 0; op->f32_in != 0 && i < n_in; i++) {
+        is_needed = is_needed || ((op->f32_in >> i & 1u) != 0 && in[i] != NULL && is_half(in[i]->dtype));
+    }
+    return is_needed;
+}
+
 /* The copy of a leaf: the one it has if that is still true, else made anew, in the same memory if nobody holds it. */
 static status_t leaf_cast(gd_tensor_t *leaf, gd_dtype_t dtype, gd_tensor_t **cast_p)
 {
@@ -70,13 +80,14 @@ status_t gd_autocast_inputs(gd_dtype_t lower, const gd_op_t *op, gd_tensor_t *co
                             unsigned *made_p)
 {
     gd_dtype_t target = GD_DTYPE_F32;
-    const bool is_cast = target_find(lower, op, in, n_in, &target);
+    const bool is_cast = lower != GD_DTYPE_F32 && target_find(lower, op, in, n_in, &target);
     status_t status = ST_OK;
     *made_p = 0;
     for (int i = 0; i < n_in; i++) {
-        const gd_dtype_t wanted = (op->f32_in >> i & 1u) != 0 ? GD_DTYPE_F32 : target;
+        const bool is_wide = (op->f32_in >> i & 1u) != 0;
+        const gd_dtype_t wanted = is_wide ? GD_DTYPE_F32 : target;
         out[i] = in[i];
-        if (!is_cast || in[i] == NULL || !gd_dtype_is_float(in[i]->dtype) || in[i]->dtype == wanted ||
+        if ((!is_cast && !is_wide) || in[i] == NULL || !gd_dtype_is_float(in[i]->dtype) || in[i]->dtype == wanted ||
             in[i]->dtype == GD_DTYPE_F64 || status != ST_OK) {
             continue;
         }

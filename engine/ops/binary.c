@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* ops/binary: y = f(a, b) in all dtypes; comparison, logic, choice; numbers as operands; what is composed of these. */
+#include <math.h>
+
 #include "ops/compose.h"
 
 /* With a and b of the same dtype in each, of mixed ones, and shapes that don't fit. */
@@ -50,11 +52,12 @@ static status_t minimum_backward(gd_node_t *node, gd_tensor_t *dy, gd_tensor_t *
 /* da = dy b a^(b - 1), 0 where b = 0; db = dy y ln a, 0 where a = 0 and b ≥ 0 */
 static status_t power_backward(gd_node_t *node, gd_tensor_t *dy, gd_tensor_t **dx)
 {
-    gd_tensor_t *a = node->in[0];
-    gd_tensor_t *b = node->in[1];
+    const gd_dtype_t wide = gd_dtype_widen(dy->dtype);
     status_t status = ST_OK;
     if (node->needs[0]) {
         compose_t c = {0};
+        gd_tensor_t *a = compose_cast(&c, node->in[0], wide);
+        gd_tensor_t *b = compose_cast(&c, node->in[1], wide);
         gd_tensor_t *one = compose_number(&c, b, 1);
         gd_tensor_t *exponent = compose_binary(&c, GD_OP_SUB, b, one);
         gd_tensor_t *power = compose_binary(&c, GD_OP_POWER, a, exponent);
@@ -68,6 +71,8 @@ static status_t power_backward(gd_node_t *node, gd_tensor_t *dy, gd_tensor_t **d
     }
     if (status == ST_OK && node->needs[1]) {
         compose_t c = {0};
+        gd_tensor_t *a = compose_cast(&c, node->in[0], wide);
+        gd_tensor_t *b = compose_cast(&c, node->in[1], wide);
         gd_tensor_t *logarithm = compose_unary(&c, GD_OP_LOG, a);
         gd_tensor_t *scaled = compose_binary(&c, GD_OP_MUL, node->out[0], logarithm);
         gd_tensor_t *product = compose_binary(&c, GD_OP_MUL, dy, scaled);
@@ -89,7 +94,9 @@ static status_t modulo_backward(gd_node_t *node, gd_op_id_t to_integer, gd_tenso
     status_t status = node->needs[0] ? gd_sum_to(node, 0, dy, &dx[0]) : ST_OK;
     if (status == ST_OK && node->needs[1]) {
         compose_t c = {0};
-        gd_tensor_t *quotient = compose_binary(&c, GD_OP_DIV, node->in[0], node->in[1]);
+        const gd_dtype_t wide = gd_dtype_widen(dy->dtype); /* the quotient isn't rounded before it is cut off */
+        gd_tensor_t *a = compose_cast(&c, node->in[0], wide);
+        gd_tensor_t *quotient = compose_binary(&c, GD_OP_DIV, a, compose_cast(&c, node->in[1], wide));
         gd_tensor_t *whole = compose_unary(&c, to_integer, quotient);
         gd_tensor_t *product = compose_binary(&c, GD_OP_MUL, dy, whole);
         gd_tensor_t *db = compose_unary(&c, GD_OP_NEG, product);
@@ -116,11 +123,15 @@ static status_t atan2_backward(gd_node_t *node, gd_tensor_t *dy, gd_tensor_t **d
             continue;
         }
         compose_t c = {0};
-        gd_tensor_t *aa = compose_binary(&c, GD_OP_MUL, node->in[0], node->in[0]);
-        gd_tensor_t *bb = compose_binary(&c, GD_OP_MUL, node->in[1], node->in[1]);
+        const gd_dtype_t wide = gd_dtype_widen(dy->dtype);
+        gd_tensor_t *in[2] = {compose_cast(&c, node->in[0], wide), compose_cast(&c, node->in[1], wide)};
+        gd_tensor_t *aa = compose_binary(&c, GD_OP_MUL, in[0], in[0]);
+        gd_tensor_t *bb = compose_binary(&c, GD_OP_MUL, in[1], in[1]);
         gd_tensor_t *sum = compose_binary(&c, GD_OP_ADD, aa, bb);
-        gd_tensor_t *quotient = compose_binary(&c, GD_OP_DIV, dy, sum);
-        gd_tensor_t *product = compose_binary(&c, GD_OP_MUL, quotient, node->in[1 - i]);
+        gd_tensor_t *zero = compose_number(&c, sum, 0);
+        gd_tensor_t *quotient = compose_where(&c, compose_binary(&c, GD_OP_EQ, sum, zero), zero,
+                                              compose_binary(&c, GD_OP_DIV, dy, sum)); /* at (0, 0): 0 */
+        gd_tensor_t *product = compose_binary(&c, GD_OP_MUL, quotient, in[1 - i]);
         gd_tensor_t *gradient = i == 0 ? product : compose_unary(&c, GD_OP_NEG, product);
         status_t status = compose_finish_gradient(&c, gradient, node, i, dx);
         if (status != ST_OK) {
@@ -322,23 +333,46 @@ status_t gd_masked_fill(gd_tensor_t *x, gd_tensor_t *mask, double value, gd_tens
     return compose_finish(&c, y, y_p);
 }
 
+/* The dtype of a result that is composed of several steps, and in wide_p, what these are computed in: rounded once. */
+static gd_dtype_t composed_dtype(gd_tensor_t *const *in, int n_in, gd_dtype_t *wide_p)
+{
+    gd_dtype_t dtypes[3];
+    int n_dims[3];
+    for (int i = 0; i < n_in; i++) {
+        dtypes[i] = in[i]->dtype;
+        n_dims[i] = in[i]->n_dims;
+    }
+    const gd_dtype_t dtype = gd_dtype_result(dtypes, n_dims, n_in);
+    *wide_p = gd_dtype_widen(dtype);
+    return dtype;
+}
+
+/* From the nearer end, so that 1 gives b. */
 status_t gd_lerp(gd_tensor_t *a, gd_tensor_t *b, double weight, gd_tensor_t **y_p)
 {
     compose_t c = {0};
-    gd_tensor_t *difference = compose_binary(&c, GD_OP_SUB, b, a);
-    gd_tensor_t *part = compose_scale(&c, difference, weight, 0);
-    gd_tensor_t *y = compose_binary(&c, GD_OP_ADD, a, part);
-    return compose_finish(&c, y, y_p);
+    gd_dtype_t wide = GD_DTYPE_F32;
+    const gd_dtype_t dtype = composed_dtype((gd_tensor_t *[]){a, b}, 2, &wide);
+    const bool is_near_a = fabs(weight) < 0.5;
+    gd_tensor_t *wide_a = compose_cast(&c, a, wide);
+    gd_tensor_t *wide_b = compose_cast(&c, b, wide);
+    gd_tensor_t *difference = compose_binary(&c, GD_OP_SUB, wide_b, wide_a);
+    gd_tensor_t *part = compose_scale(&c, difference, is_near_a ? weight : weight - 1, 0);
+    gd_tensor_t *y = compose_binary(&c, GD_OP_ADD, is_near_a ? wide_a : wide_b, part);
+    return compose_finish(&c, compose_cast(&c, y, dtype), y_p);
 }
 
 static status_t add_combined(gd_op_id_t id, gd_tensor_t *x, gd_tensor_t *a, gd_tensor_t *b, double factor,
                              gd_tensor_t **y_p)
 {
     compose_t c = {0};
-    gd_tensor_t *combined = compose_binary(&c, id, a, b);
-    gd_tensor_t *scaled = compose_scale(&c, combined, factor, 0);
-    gd_tensor_t *y = compose_binary(&c, GD_OP_ADD, x, scaled);
-    return compose_finish(&c, y, y_p);
+    gd_dtype_t wide = GD_DTYPE_F32;
+    const gd_dtype_t dtype = composed_dtype((gd_tensor_t *[]){x, a, b}, 3, &wide);
+    gd_tensor_t *wide_a = compose_cast(&c, a, id == GD_OP_DIV ? gd_dtype_float_of(wide) : wide);
+    gd_tensor_t *scaled = compose_scale(&c, wide_a, factor, 0);
+    gd_tensor_t *combined = compose_binary(&c, id, scaled, compose_cast(&c, b, wide));
+    gd_tensor_t *y = compose_binary(&c, GD_OP_ADD, compose_cast(&c, x, wide), combined);
+    return compose_finish(&c, gd_dtype_is_float(dtype) ? compose_cast(&c, y, dtype) : y, y_p);
 }
 
 status_t gd_addcmul(gd_tensor_t *x, gd_tensor_t *a, gd_tensor_t *b, double factor, gd_tensor_t **y_p)

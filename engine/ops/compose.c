@@ -48,6 +48,16 @@ gd_tensor_t *compose_scale(compose_t *c, gd_tensor_t *x, double factor, double o
     return compose_op(c, GD_OP_SCALE, &x, 1, &attrs);
 }
 
+gd_tensor_t *compose_cast(compose_t *c, gd_tensor_t *x, gd_dtype_t dtype)
+{
+    gd_tensor_t *y = NULL;
+    if (c->status != ST_OK || x->dtype == dtype) {
+        return x;
+    }
+    status_t status = gd_cast(x, dtype, &y);
+    return compose_take(c, status, y);
+}
+
 gd_tensor_t *compose_number(compose_t *c, const gd_tensor_t *like, double value)
 {
     gd_tensor_t *t = NULL;

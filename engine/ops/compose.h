@@ -27,6 +27,8 @@ gd_tensor_t *compose_unary(compose_t *c, gd_op_id_t id, gd_tensor_t *x);
 gd_tensor_t *compose_binary(compose_t *c, gd_op_id_t id, gd_tensor_t *a, gd_tensor_t *b);
 /* factor x + offset, for a floating x */
 gd_tensor_t *compose_scale(compose_t *c, gd_tensor_t *x, double factor, double offset);
+/* x in the dtype, x itself where it has it. */
+gd_tensor_t *compose_cast(compose_t *c, gd_tensor_t *x, gd_dtype_t dtype);
 /* A 0-d tensor of like's dtype. */
 gd_tensor_t *compose_number(compose_t *c, const gd_tensor_t *like, double value);
 /* condition ? a : b, of equal dtypes */

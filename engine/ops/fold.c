@@ -122,6 +122,9 @@ static status_t norm_backward(gd_node_t *node, gd_tensor_t *dy, gd_tensor_t **dx
         const gd_attrs_t exponent = {.f = {p - 1}};
         gd_tensor_t *power = compose_op(&c, GD_OP_POW, &part, 1, &exponent);
         ratio = compose_binary(&c, GD_OP_MUL, power, sign);
+        if (p < 1) { /* at 0, where the slope is infinite, 0 as PyTorch's */
+            ratio = compose_where(&c, compose_unary(&c, GD_OP_LOGICAL_NOT, x), compose_number(&c, ratio, 0), ratio);
+        }
     }
     gd_tensor_t *product = compose_binary(&c, GD_OP_MUL, upstream, ratio);
     gd_tensor_t *zero = compose_number(&c, dy, 0);
@@ -175,37 +178,18 @@ FOLD_ROW(prod, "the product along the axes", OPS_DTYPES_ALL, SUM_DTYPE, GD_SAVE_
 FOLD_ROW(norm, "(sum |x|^p)^(1/p)", OPS_DTYPES_FLOAT, in[0]->dtype, SAVE_BOTH, norm_backward, NULL, true)
 FOLD_ROW(any, "whether one along the axes isn't 0", OPS_DTYPES_ALL, GD_DTYPE_BOOL, GD_SAVE_NONE, NULL, NULL, true)
 FOLD_ROW(all, "whether none along the axes is 0", OPS_DTYPES_ALL, GD_DTYPE_BOOL, GD_SAVE_NONE, NULL, NULL, true)
-FOLD_ROW(argmax, "where along the axes the largest is", OPS_DTYPES_NUMBER, GD_DTYPE_I64, GD_SAVE_NONE, NULL, "ArgMax",
+FOLD_ROW(argmax, "where along the axes the largest is", OPS_DTYPES_ALL, GD_DTYPE_I64, GD_SAVE_NONE, NULL, "ArgMax",
          false)
-FOLD_ROW(argmin, "where along the axes the smallest is", OPS_DTYPES_NUMBER, GD_DTYPE_I64, GD_SAVE_NONE, NULL, "ArgMin",
+FOLD_ROW(argmin, "where along the axes the smallest is", OPS_DTYPES_ALL, GD_DTYPE_I64, GD_SAVE_NONE, NULL, "ArgMin",
          false)
 
 /* ---- functions ---- */
-
-static status_t axes_set(const char *op, const gd_tensor_t *x, int n_axes, const int *axes, bool keep_dims,
-                         gd_attrs_t *attrs)
-{
-    attrs->i[0] = n_axes == 0 ? ((int64_t)1 << x->n_dims) - 1 : 0;
-    attrs->i[1] = keep_dims;
-    for (int i = 0; i < n_axes; i++) {
-        int64_t axis = axes[i];
-        status_t status = gd_op_check_axis(op, x, &axis);
-        if (status != ST_OK) {
-            return status;
-        }
-        if ((attrs->i[0] >> axis & 1) != 0) {
-            return ST_FAIL(ST_ERR_INVAL, "%s: axis %lld is given twice", op, (long long)axis);
-        }
-        attrs->i[0] |= (int64_t)1 << axis;
-    }
-    return ST_OK;
-}
 
 #define FOLD_FUNCTION(name_x, id_x)                                                                                    \
     status_t gd_##name_x(gd_tensor_t *x, int n_axes, const int *axes, bool keep_dims, gd_tensor_t **y_p)               \
     {                                                                                                                  \
         gd_attrs_t attrs = {0};                                                                                        \
-        status_t status = axes_set(#name_x, x, n_axes, axes, keep_dims, &attrs);                                       \
+        status_t status = gd_op_set_axes(#name_x, x, n_axes, axes, keep_dims, &attrs);                                 \
         return status == ST_OK ? gd_op_apply(id_x, &x, 1, &attrs, y_p) : status;                                       \
     }
 FOLD_FUNCTION(amax, GD_OP_AMAX)
@@ -219,7 +203,7 @@ FOLD_FUNCTION(argmin, GD_OP_ARGMIN)
 status_t gd_norm(gd_tensor_t *x, double p, int n_axes, const int *axes, bool keep_dims, gd_tensor_t **y_p)
 {
     gd_attrs_t attrs = {.f = {p}};
-    status_t status = axes_set("norm", x, n_axes, axes, keep_dims, &attrs);
+    status_t status = gd_op_set_axes("norm", x, n_axes, axes, keep_dims, &attrs);
     return status == ST_OK ? gd_op_apply(GD_OP_NORM, &x, 1, &attrs, y_p) : status;
 }
 
@@ -274,7 +258,7 @@ status_t gd_min(gd_tensor_t *x, int axis, bool keep_dims, gd_tensor_t **values_p
 static gd_tensor_t *compose_centred(compose_t *c, const char *op, gd_tensor_t *x, int n_axes, const int *axes,
                                     bool keep_dims, gd_attrs_t *attrs, double *n_p)
 {
-    c->status = axes_set(op, x, n_axes, axes, keep_dims, attrs);
+    c->status = gd_op_set_axes(op, x, n_axes, axes, keep_dims, attrs);
     const gd_attrs_t kept = {.i = {attrs->i[0], 1}};
     *n_p = 1;
     for (int i = 0; i < x->n_dims; i++) {
@@ -314,13 +298,21 @@ status_t gd_logsumexp(gd_tensor_t *x, int n_axes, const int *axes, bool keep_dim
 {
     compose_t c = {0};
     gd_attrs_t attrs = {0};
-    c.status = axes_set("logsumexp", x, n_axes, axes, keep_dims, &attrs);
-    if (c.status != ST_OK) {
-        return c.status;
+    status_t status = gd_op_set_axes("logsumexp", x, n_axes, axes, keep_dims, &attrs);
+    if (status != ST_OK) {
+        return status;
+    }
+    if (!gd_dtype_is_float(x->dtype)) {
+        gd_tensor_t *wide = NULL;
+        status = gd_cast(x, GD_DTYPE_F32, &wide);
+        x = compose_take(&c, status, wide);
+        if (c.status != ST_OK) {
+            return compose_finish(&c, NULL, y_p);
+        }
     }
     const gd_attrs_t kept = {.i = {attrs.i[0], 1}};
     gd_tensor_t *constant = NULL;
-    status_t status = gd_detach(x, &constant);
+    status = gd_detach(x, &constant);
     constant = compose_take(&c, status, constant);
     gd_tensor_t *largest = compose_number(&c, x, 0);
     gd_tensor_t *offset = largest;

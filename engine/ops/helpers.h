@@ -26,6 +26,9 @@ void gd_meta_set(gd_meta_t *meta_p, gd_dtype_t dtype, int n_dims, const int64_t 
 status_t gd_op_fail_shapes(status_t code, const char *op, const gd_tensor_t *a, const gd_tensor_t *b, const char *why);
 /* Makes a negative axis count from the end; ST_ERR_RANGE. */
 status_t gd_op_check_axis(const char *op, const gd_tensor_t *x, int64_t *axis);
+/* A reduction's i0, a bit for each of the axes (n_axes 0: all), and i1. ST_ERR_RANGE; ST_ERR_INVAL: one given twice. */
+status_t gd_op_set_axes(const char *op, const gd_tensor_t *x, int n_axes, const int *axes, bool keep_dims,
+                        gd_attrs_t *attrs);
 /* One input, one output, same shape and dtype. */
 status_t gd_infer_like(gd_tensor_t *const *in, int n_in, const gd_attrs_t *attrs, gd_meta_t *out);
 /* The same with the dtype of a floating result, or bool. */

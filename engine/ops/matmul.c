@@ -3,7 +3,7 @@
  * ops/matmul: matrix products. Gradients are matrix products of transposed views; a weight's gradient is written by
  * the product itself into the parameter's gradient buffer (attrs i0: add to the output).
  */
-#include "ops/helpers.h"
+#include "ops/compose.h"
 
 /* y[…,M,N] = a[…,M,K] b[…,K,N] */
 static status_t matmul_infer(gd_tensor_t *const *in, int n_in, const gd_attrs_t *attrs, gd_meta_t *out)
@@ -158,7 +158,7 @@ const gd_op_t gd_op_matmul = {
     .n_in_required = 2,
     .n_out = 1,
     .dtypes = OPS_DTYPES_FLOAT,
-    .saves = GD_SAVE_INPUTS,
+    .saves = GD_SAVE_INPUTS_FOR_OTHERS,
     .autocast = GD_AUTOCAST_LOWER,
     .infer = matmul_infer,
     .backward = matmul_backward,
@@ -219,7 +219,7 @@ const gd_op_t gd_op_linear = {
     .n_in = 3,
     .n_in_required = 2,
     .n_out = 1,
-    .saves = GD_SAVE_INPUTS,
+    .saves = GD_SAVE_INPUTS_FOR_OTHERS,
     .dtypes = OPS_DTYPES_FLOAT,
     .autocast = GD_AUTOCAST_LOWER,
     .contiguous_in = 7,
@@ -242,9 +242,29 @@ const gd_op_t gd_op_linear = {
                {.in = {{0, {0}}, {2, {5, 4}}}, .n_in = 2, .expect = ST_ERR_SHAPE}},
 };
 
+/* x with an axis of size 1, or without it. */
+static gd_tensor_t *compose_axis(compose_t *c, gd_tensor_t *x, int axis, bool is_added)
+{
+    gd_tensor_t *y = NULL;
+    if (c->status != ST_OK) {
+        return NULL;
+    }
+    status_t status = is_added ? gd_unsqueeze(x, axis, &y) : gd_squeeze(x, axis, &y);
+    return compose_take(c, status, y);
+}
+
 status_t gd_matmul(gd_tensor_t *a, gd_tensor_t *b, gd_tensor_t **y_p)
 {
-    return gd_op_binary(GD_OP_MATMUL, a, b, y_p);
+    if (a->n_dims != 1 && b->n_dims != 1) {
+        return gd_op_binary(GD_OP_MATMUL, a, b, y_p);
+    }
+    compose_t c = {0};
+    gd_tensor_t *rows = a->n_dims == 1 ? compose_axis(&c, a, 0, true) : a;
+    gd_tensor_t *columns = b->n_dims == 1 ? compose_axis(&c, b, 1, true) : b;
+    gd_tensor_t *y = compose_binary(&c, GD_OP_MATMUL, rows, columns);
+    y = b->n_dims == 1 ? compose_axis(&c, y, -1, false) : y;
+    y = a->n_dims == 1 ? compose_axis(&c, y, b->n_dims == 1 ? -1 : -2, false) : y;
+    return compose_finish(&c, y, y_p);
 }
 
 status_t gd_linear(gd_tensor_t *x, gd_tensor_t *weight, gd_tensor_t *bias, gd_tensor_t **y_p)

@@ -120,16 +120,9 @@ const gd_op_t gd_op_mean = {
 static status_t reduce_apply(gd_op_id_t id, gd_tensor_t *x, int n_axes, const int *axes, bool keep_dims,
                              gd_tensor_t **y_p)
 {
-    gd_attrs_t attrs = {.i = {n_axes == 0 ? ((int64_t)1 << x->n_dims) - 1 : 0, keep_dims}};
-    for (int i = 0; i < n_axes; i++) {
-        int64_t axis = axes[i];
-        status_t status = gd_op_check_axis(gd_op_get(id)->name, x, &axis);
-        if (status != ST_OK) {
-            return status;
-        }
-        attrs.i[0] |= (int64_t)1 << axis;
-    }
-    return gd_op_apply(id, &x, 1, &attrs, y_p);
+    gd_attrs_t attrs = {0};
+    status_t status = gd_op_set_axes(gd_op_get(id)->name, x, n_axes, axes, keep_dims, &attrs);
+    return status == ST_OK ? gd_op_apply(id, &x, 1, &attrs, y_p) : status;
 }
 
 status_t gd_sum(gd_tensor_t *x, int n_axes, const int *axes, bool keep_dims, gd_tensor_t **y_p)

@@ -410,7 +410,7 @@ status_t gd_permute(gd_tensor_t *x, const int *order, gd_tensor_t **y_p)
 {
     gd_attrs_t attrs = {0};
     for (int i = 0; i < x->n_dims; i++) {
-        attrs.i[i] = order[i];
+        attrs.i[i] = order[i] < 0 ? order[i] + x->n_dims : order[i];
     }
     return gd_op_apply(GD_OP_PERMUTE, &x, 1, &attrs, y_p);
 }

@@ -333,11 +333,12 @@ status_t gd_narrow(gd_tensor_t *x, int axis, int64_t start, int64_t length, gd_t
     if (status != ST_OK) {
         return status;
     }
-    if (start < 0 || length < 0 || start > x->shape[at] || length > x->shape[at] - start) {
+    const int64_t first = start < 0 ? start + x->shape[at] : start;
+    if (first < 0 || length < 0 || first > x->shape[at] || length > x->shape[at] - first) {
         return ST_FAIL(ST_ERR_RANGE, "narrow: %lld elements from %lld on of axis %lld of size %lld", (long long)length,
                        (long long)start, (long long)at, (long long)x->shape[at]);
     }
-    return gd_slice(x, (int)at, start, start + length, 1, y_p);
+    return gd_slice(x, (int)at, first, first + length, 1, y_p);
 }
 
 status_t gd_select(gd_tensor_t *x, int axis, int64_t index, gd_tensor_t **y_p)

@@ -6,6 +6,7 @@
  *            in groups of ROW_GROUP; the chunks' sums are added in order            (bias gradients)
  *   rows     otherwise: one output at a time, each dense stretch in 64 lanes, stretches added in f64 (losses, means)
  */
+#include <math.h>
 #include <string.h>
 
 #include "cpu/map.h"
@@ -45,7 +46,7 @@ static void reduction_make(const gd_kernel_args_t *args, int is_mean, reduction_
     r->y = args->out[0].data;
     r->dtype = x->dtype;
     r->y_dtype = args->out[0].dtype;
-    r->factor = is_mean && r->reduced.numel > 0 ? 1.0 / (double)r->reduced.numel : 1.0;
+    r->factor = !is_mean ? 1.0 : r->reduced.numel > 0 ? 1.0 / (double)r->reduced.numel : (double)NAN; /* 0 / 0 */
     r->is_added = args->attrs->i[2] != 0;
 }
 

@@ -16,7 +16,7 @@
 
 /* x[…, index, …] without the axis; index may be negative. */
 status_t gd_select(gd_tensor_t *x, int axis, int64_t index, gd_tensor_t **y_p);
-/* x[…, start : start + length, …]; unlike gd_slice nothing is clamped. */
+/* x[…, start : start + length, …], start < 0 counted from the end; unlike gd_slice nothing is clamped. */
 status_t gd_narrow(gd_tensor_t *x, int axis, int64_t start, int64_t length, gd_tensor_t **y_p);
 /*
  * Parts of x along the axis: of `size` each, the last may be smaller; at most n_chunks of equal size; one for each

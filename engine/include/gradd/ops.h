@@ -45,8 +45,8 @@ status_t gd_log(gd_tensor_t *x, gd_tensor_t **y_p);
 status_t gd_sqrt(gd_tensor_t *x, gd_tensor_t **y_p);
 status_t gd_pow(gd_tensor_t *x, double exponent, gd_tensor_t **y_p);
 
-/* Over the n_axes axes (0: all of them); keep_dims leaves them with size 1. sum: bool and integers give i64. mean: of
- * floats. */
+/* Over the n_axes axes (0: all of them; ST_ERR_INVAL: one given twice); keep_dims leaves them with size 1. sum: bool
+ * and integers give i64. mean: of floats, NaN over nothing. */
 status_t gd_sum(gd_tensor_t *x, int n_axes, const int *axes, bool keep_dims, gd_tensor_t **y_p);
 status_t gd_mean(gd_tensor_t *x, int n_axes, const int *axes, bool keep_dims, gd_tensor_t **y_p);
 
@@ -93,7 +93,8 @@ status_t gd_rrelu(gd_tensor_t *x, double lower, double upper, gd_rng_key_t key, 
 /* Dropout to selu(-infinity), then scaled so that mean 0 and variance 1 stay (Klambauer et al., NeurIPS 2017). */
 status_t gd_alpha_dropout(gd_tensor_t *x, bool by_channel, double p, gd_rng_key_t key, gd_tensor_t **y_p);
 
-/* a[…,M,K] b[…,K,N] → y[…,M,N]; leading axes broadcast; 2-d and batched; transposed views are taken without a copy. */
+/* a[…,M,K] b[…,K,N] → y[…,M,N]; leading axes broadcast; transposed views are taken without a copy. A vector a[K] is one
+ * row, b[K] one column, which y hasn't got. */
 status_t gd_matmul(gd_tensor_t *a, gd_tensor_t *b, gd_tensor_t **y_p);
 /* x[…,K], weight[N,K] (PyTorch's layout), bias[N] or NULL → y[…,N]. */
 status_t gd_linear(gd_tensor_t *x, gd_tensor_t *weight, gd_tensor_t *bias, gd_tensor_t **y_p);
@@ -104,7 +105,8 @@ status_t gd_linear_transposed(gd_tensor_t *x, gd_tensor_t *weight, gd_tensor_t *
  * NULL → y[…,C]. */
 status_t gd_layer_norm(gd_tensor_t *x, gd_tensor_t *weight, gd_tensor_t *bias, double epsilon, gd_tensor_t **y_p);
 /* x[B,C,…]; weight[C], bias[C]. Training: normalises by the batch's mean[C] and biased variance[C] and hands both out
- * (f32, no graph). Evaluation (is_training false): running_mean[C] and running_var[C] are used; mean_p, var_p NULL. */
+ * (f32, or f64 as x; no graph). Evaluation (is_training false): running_mean[C] and running_var[C] are used; mean_p,
+ * var_p NULL. */
 status_t gd_batch_norm(gd_tensor_t *x, gd_tensor_t *weight, gd_tensor_t *bias, gd_tensor_t *running_mean,
                        gd_tensor_t *running_var, bool is_training, double epsilon, gd_tensor_t **y_p,
                        gd_tensor_t **mean_p, gd_tensor_t **var_p);

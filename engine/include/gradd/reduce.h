@@ -31,7 +31,7 @@ status_t gd_min(gd_tensor_t *x, int axis, bool keep_dims, gd_tensor_t **values_p
 /* sum (x - mean)² / (n - correction), and its root, of floats; correction 1 is the unbiased one. */
 status_t gd_var(gd_tensor_t *x, double correction, int n_axes, const int *axes, bool keep_dims, gd_tensor_t **y_p);
 status_t gd_std(gd_tensor_t *x, double correction, int n_axes, const int *axes, bool keep_dims, gd_tensor_t **y_p);
-/* ln sum exp x, of floats, without overflow */
+/* ln sum exp x, without overflow; integers and bool give f32 */
 status_t gd_logsumexp(gd_tensor_t *x, int n_axes, const int *axes, bool keep_dims, gd_tensor_t **y_p);
 
 #endif
