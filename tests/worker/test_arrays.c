@@ -167,6 +167,46 @@ static size_t wav_make(uint8_t *bytes, uint32_t rate, uint16_t n_channels, uint3
     return 44 + size;
 }
 
+/* Ten frames, with sizes of 64 bits (EBU Tech 3306). */
+static size_t rf64_make(uint8_t *bytes)
+{
+    enum { OLD = 12, CHUNK = 36 };
+    uint8_t plain[1024];
+    const size_t size = wav_make(plain, 8000, 1, 10, 1) + CHUNK;
+    memcpy(bytes, "RF64\xff\xff\xff\xffWAVEds64", 16);
+    memset(bytes + 16, 0, CHUNK - 4);
+    number_put(bytes + 16, CHUNK - 8, 4);
+    number_put(bytes + 20, (uint32_t)size - 8, 4);
+    number_put(bytes + 28, 20, 4);
+    number_put(bytes + 36, 10, 4);
+    memcpy(bytes + OLD + CHUNK, plain + OLD, size - OLD - CHUNK);
+    number_put(bytes + CHUNK + 40, UINT32_MAX, 4);
+    return size;
+}
+
+/* The same as Sony's Wave64: chunks named by 16 bytes, whose sizes count them. */
+static size_t wave64_make(uint8_t *bytes)
+{
+    static const uint8_t riff[12] = {0x2E, 0x91, 0xCF, 0x11, 0xA5, 0xD6, 0x28, 0xDB, 0x04, 0xC1};
+    static const uint8_t other[12] = {0xF3, 0xAC, 0xD3, 0x11, 0x8C, 0xD1, 0, 0xC0, 0x4F, 0x8E, 0xDB, 0x8A};
+    static const struct {
+        int at;
+        const char *name;
+        uint32_t size;
+    } chunks[] = {{0, "riff", 124}, {24, "wave", 0}, {40, "fmt ", 40}, {80, "data", 44}};
+    uint8_t plain[1024];
+    (void)wav_make(plain, 8000, 1, 10, 1);
+    memset(bytes, 0, 124);
+    for (size_t i = 0; i < sizeof(chunks) / sizeof(chunks[0]); i++) {
+        memcpy(bytes + chunks[i].at, chunks[i].name, 4);
+        memcpy(bytes + chunks[i].at + 4, i == 0 ? riff : other, 12);
+        number_put(bytes + chunks[i].at + 16, chunks[i].size, 4);
+    }
+    memcpy(bytes + 64, plain + 20, 16);
+    memcpy(bytes + 104, plain + 44, 20);
+    return 124;
+}
+
 static void wav_write(const char *name, uint32_t rate, uint16_t n_channels, uint32_t n_frames, uint16_t format)
 {
     uint8_t bytes[1024];
@@ -222,6 +262,15 @@ static void bad_sound_is_named(void **state)
         status_t status = wrk_dataset_read(dataset, (int64_t[]){1}, 1, x, NULL);
         assert_true(status == ST_OK || status == ST_ERR_CORRUPT || status == ST_ERR_DATA);
         bytes[at] ^= 0xA5;
+    }
+    for (int kind = 0; kind < 2; kind++) {
+        size = kind == 0 ? rf64_make(bytes) : wave64_make(bytes);
+        for (size_t keep = 1; keep <= size; keep++) {
+            (void)file_write("f/one/b.wav", bytes, keep);
+            status_t status = wrk_dataset_read(dataset, (int64_t[]){1}, 1, x, NULL);
+            assert_int_equal(status, keep < size ? ST_ERR_CORRUPT : ST_OK);
+        }
+        assert_true(x[1] == 1.0F / 128 && x[5] == 5.0F / 128);
     }
     size = wav_make(bytes, 8000, 1, 10, 3);
     number_put(bytes + 44 + 8, 0x7FC00000, 4);

@@ -32,18 +32,49 @@ static void wav_close(wrk_dataset_t *dataset)
     mem_free(wav);
 }
 
+static int64_t number_get(const uint8_t *bytes, int n)
+{
+    uint64_t value = 0;
+    for (int i = n - 1; i >= 0; i--) {
+        value = value << 8 | bytes[i];
+    }
+    return value <= INT64_MAX - 8 ? (int64_t)value : INT64_MAX - 8;
+}
+
+/* What a header says of its file's size, and where; 0: nothing. RIFF has 32 bits for it (all of them set by who writes
+ * to a pipe), RF64 and Sony's Wave64 have 64. */
+static int64_t claim_find(const uint8_t *head, size_t size, int *offset_p)
+{
+    static const char w64[16] = "riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb\x04\xc1";
+    *offset_p = size >= 24 && memcmp(head, w64, sizeof(w64)) == 0 ? 16 : 4;
+    if (*offset_p == 16) {
+        return number_get(head + 16, 8);
+    }
+    if (size < 12 || memcmp(head + 8, "WAVE", 4) != 0) {
+        return 0;
+    }
+    if (memcmp(head, "RIFF", 4) == 0 && number_get(head + 4, 4) != UINT32_MAX) {
+        return number_get(head + 4, 4) + 8;
+    }
+    *offset_p = 20;
+    return memcmp(head, "RF64", 4) == 0 && size >= 28 && memcmp(head + 12, "ds64", 4) == 0
+               ? number_get(head + 20, 8) + 8
+               : 0;
+}
+
 /* libsndfile reads what is there of a truncated WAV file; here that is an error. */
 static status_t riff_check(const char *path, int descriptor, int64_t size_bytes)
 {
-    uint8_t head[12];
-    if (pread(descriptor, head, sizeof(head), 0) != (ssize_t)sizeof(head)) {
+    uint8_t head[28];
+    int offset = 0;
+    const ssize_t n = pread(descriptor, head, sizeof(head), 0);
+    if (n < 12) {
         return ST_FAIL(ST_ERR_CORRUPT, "%s: truncated: %lld bytes", path, (long long)size_bytes);
     }
-    uint32_t claim = (uint32_t)head[4] | (uint32_t)head[5] << 8 | (uint32_t)head[6] << 16 | (uint32_t)head[7] << 24;
-    bool is_riff = memcmp(head, "RIFF", 4) == 0 && memcmp(head + 8, "WAVE", 4) == 0;
-    if (is_riff && claim != UINT32_MAX && (int64_t)claim + 8 > size_bytes) {
-        return ST_FAIL(ST_ERR_CORRUPT, "%s: truncated: its header (offset 4) says %lld bytes, the file has %lld", path,
-                       (long long)claim + 8, (long long)size_bytes);
+    const int64_t claim = claim_find(head, (size_t)n, &offset);
+    if (claim > size_bytes) {
+        return ST_FAIL(ST_ERR_CORRUPT, "%s: truncated: its header (offset %d) says %lld bytes, the file has %lld", path,
+                       offset, (long long)claim, (long long)size_bytes);
     }
     return ST_OK;
 }
