@@ -14,7 +14,7 @@
 #include "base/mem.h"
 #include "worker/data/tokenizer_internal.h"
 
-enum { CACHE_SIZE = 1 << 14, CACHE_KEY = 24, CACHE_IDS = 8 };
+enum { CACHE_LEAST = 1 << 6, CACHE_MOST = 1 << 14, CACHE_KEY = 24, CACHE_IDS = 8 };
 
 typedef struct cached_word {
     uint8_t length; /* 0: empty */
@@ -37,7 +37,8 @@ typedef struct encoder {
     const wrk_tokenizer_t *tokenizer;
     wrk_matcher_t matcher;
     wrk_ids_t *ids;
-    cached_word_t *cache;
+    cached_word_t *cache; /* [n_cache], a power of two */
+    size_t n_cache;
     symbol_t *symbols;
     int64_t n_symbols, symbols_allocated;
     candidate_t *queue; /* a binary heap */
@@ -324,7 +325,7 @@ static status_t word_encode(encoder_t *encoder, const char *word, size_t length)
         return word_merge(encoder, word, length);
     }
     uint64_t hash = hash_fnv1a(word, length);
-    cached_word_t *cached = &encoder->cache[(hash ^ hash >> 20) % CACHE_SIZE];
+    cached_word_t *cached = &encoder->cache[(hash ^ hash >> 20) & (encoder->n_cache - 1)];
     status_t status = ST_OK;
     if (cached->length == length && memcmp(cached->key, word, length) == 0) {
         for (int i = 0; i < cached->n_ids && status == ST_OK; i++) {
@@ -576,8 +577,11 @@ static status_t segment_encode(encoder_t *encoder, const char *text, size_t leng
 
 status_t wrk_tokenizer_encode(const wrk_tokenizer_t *tokenizer, const char *text, size_t length, wrk_ids_t *ids)
 {
-    encoder_t encoder = {.tokenizer = tokenizer, .ids = ids};
-    encoder.cache = mem_calloc(CACHE_SIZE, sizeof(*encoder.cache));
+    encoder_t encoder = {.tokenizer = tokenizer, .ids = ids, .n_cache = CACHE_LEAST};
+    while (encoder.n_cache < CACHE_MOST && encoder.n_cache < length / 4) {
+        encoder.n_cache *= 2; /* a short text is not worth the clearing of a large one */
+    }
+    encoder.cache = mem_calloc(encoder.n_cache, sizeof(*encoder.cache));
     status_t status = encoder.cache != NULL ? wrk_matcher_init(&encoder.matcher)
                                             : ST_FAIL(ST_ERR_NOMEM, "memory to encode text with");
     if (status == ST_OK) {
