@@ -18,8 +18,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
             wrk_tokenizer_decode(tokenizer, tokens, n, &text);
         }
         for (int mark = 0; mark < WRK_MARK_COUNT; mark++) {
-            const int64_t token = wrk_tokenizer_mark(tokenizer, (wrk_mark_t)mark);
-            wrk_tokenizer_decode(tokenizer, &token, 1, &text);
+            const wrk_marks_t *marks = wrk_tokenizer_marks(tokenizer, (wrk_mark_t)mark);
+            wrk_tokenizer_decode(tokenizer, marks->id, marks->n, &text);
         }
         strbuf_release(&text);
         mem_free(tokens);

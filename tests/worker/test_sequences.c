@@ -211,6 +211,84 @@ static void marks_are_those_of_the_tokenizer(void **state)
     }
 }
 
+/* A tokenizer of three letters and two special tokens, with this template around a text. */
+static const char *letters_write(const char *name, const char *letters, const char *single)
+{
+    strbuf_t json = {0};
+    strbuf_appendf(
+        &json,
+        "{\"model\": {\"type\": \"BPE\", \"merges\": [], \"vocab\": {\"%c\": 0, \"%c\": 1, \"%c\": 2, \"<\": 3, "
+        "\">\": 4}}, \"post_processor\": {\"type\": \"TemplateProcessing\", \"single\": [%s], "
+        "\"special_tokens\": {\"two\": {\"ids\": [3, 4]}, \"end\": {\"ids\": [4]}}}}",
+        letters[0], letters[1], letters[2], single);
+    const char *path = file_write_text(name, strbuf_text(&json));
+    strbuf_release(&json);
+    return path;
+}
+
+/* Any number of tokens on either side of a text: T5's has one end, Whisper's texts begin with four. */
+static void several_marks_stand_around_a_text(void **state)
+{
+    (void)state;
+#define TEXT_A "{\"Sequence\": {\"id\": \"A\"}}"
+#define SPECIAL(name) "{\"SpecialToken\": {\"id\": \"" name "\"}}"
+    static const char YAML[] = "sequences: {path: t.csv, source: text, target: label, classes: true, length: %d, "
+                               "marks: true, padding: c, tokenizer: t.json%s}";
+    static const struct {
+        const char *single, *more;
+        int64_t x[6];
+    } cases[] = {
+        {SPECIAL("two") ", " TEXT_A ", " SPECIAL("end"), "", {3, 4, 0, 1, 4, 2}},
+        {TEXT_A ", " SPECIAL("end"), "", {0, 1, 4, 2, 2, 2}},
+        {SPECIAL("end") ", " SPECIAL("two") ", " TEXT_A, "", {4, 3, 4, 0, 1, 2}},
+        {SPECIAL("two") ", " TEXT_A ", " SPECIAL("end"), ", begin: b", {1, 0, 1, 4, 2, 2}},
+    };
+    char yaml[300];
+    wrk_dataset_t *dataset = NULL;
+    (void)file_write_text("t.csv", "text,label\nab,x\na,y\n");
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        (void)letters_write("t.json", "abc", cases[i].single);
+        (void)snprintf(yaml, sizeof(yaml), YAML, 6, cases[i].more);
+        assert_ok(dataset_open(yaml, NULL, &dataset));
+        sample_check(dataset, 0, cases[i].x, (const int64_t[]){0});
+        wrk_dataset_close(dataset);
+    }
+    (void)letters_write("t.json", "abc", cases[0].single);
+    (void)snprintf(yaml, sizeof(yaml), YAML, 3, "");
+    dataset_refused(yaml, ST_ERR_INVAL, "sequences.length 3: 3 tokens stand around a text");
+    (void)letters_write("t.json", "abc", TEXT_A);
+    (void)snprintf(yaml, sizeof(yaml), YAML, 6, "");
+    dataset_refused(yaml, ST_ERR_INVAL, "sequences.marks: the tokenizer's file puts nothing around a text");
+}
+
+/* As many tokens, but with other numbers. */
+static void another_tokenizer_does_not_fit_the_training_data(void **state)
+{
+    (void)state;
+    static const char *const kinds[][3] = {
+        {"sequences: {path: t.csv, source: text, target: label, classes: true, length: 4, padding: c, tokenizer: "
+         "a.json}",
+         "sequences: {path: t.csv, source: text, target: label, classes: true, length: 4, padding: c, tokenizer: "
+         "b.json}",
+         "t.csv: the tokens have other numbers than in the training data"},
+        {"text: {path: t.txt, context: 2, tokenizer: a.json}", "text: {path: t.txt, context: 2, tokenizer: b.json}",
+         "t.txt: text.tokenizer numbers tokens otherwise"},
+    };
+    (void)file_write_text("t.csv", "text,label\nab,x\na,y\n");
+    (void)file_write_text("t.txt", "abcabc");
+    (void)letters_write("a.json", "abc", TEXT_A);
+    (void)letters_write("b.json", "bac", TEXT_A);
+    for (int i = 0; i < 2; i++) {
+        wrk_dataset_t *train = NULL;
+        wrk_dataset_t *validation = NULL;
+        assert_ok(dataset_open(kinds[i][0], NULL, &train));
+        assert_fails(dataset_open(kinds[i][1], train, &validation), ST_ERR_INVAL, kinds[i][2]);
+        assert_ok(dataset_open(kinds[i][0], train, &validation));
+        wrk_dataset_close(validation);
+        wrk_dataset_close(train);
+    }
+}
+
 static void tables_that_do_not_fit_are_refused(void **state)
 {
     (void)state;
@@ -388,6 +466,8 @@ int main(void)
         TEST(classes_and_marks),
         TEST(tokens_of_a_tokenizer),
         TEST(marks_are_those_of_the_tokenizer),
+        TEST(several_marks_stand_around_a_text),
+        TEST(another_tokenizer_does_not_fit_the_training_data),
         TEST(tables_that_do_not_fit_are_refused),
         TEST(the_bits_do_not_depend_on_the_layout),
         TEST(a_memory_budget_reaches_encoder_and_decoder),

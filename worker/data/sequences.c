@@ -6,7 +6,7 @@
  * target_length], the source's tokens and behind them begin and the target's, and the target i64 [target_length] is the
  * target's tokens and end (the decoder's input, shifted by one). What doesn't fit is cut off.
  * Own vocabularies have padding 0, begin 1, end 2 and unknown 3 before bytes or characters; a tokenizer's are found by
- * the names that the job gives, else they are those of the tokenizer's file (wrk_tokenizer_mark). A validation set
+ * the names that the job gives, else they are those of the tokenizer's file (wrk_tokenizer_marks). A validation set
  * numbers characters and classes as the training set does.
  */
 #include <math.h>
@@ -30,8 +30,9 @@ typedef struct sequences {
     int64_t n_code_points;
     int64_t n_vocabulary;
     int64_t special[N_SPECIAL]; /* padding, begin, end; -1: none */
+    wrk_marks_t before, behind; /* tokens around a source */
     int64_t length, target_length;
-    bool has_classes, marks_source;
+    bool has_classes;
     wrk_answer_t answer;
     wrk_ids_t ids;
     int64_t *start;    /* [2 rows + 1] in ids: of each row's source and target */
@@ -69,24 +70,24 @@ static void sequences_close(wrk_dataset_t *dataset)
 
 /* ---- samples ---- */
 
-/* Fills to[n] with a token before, as many of ids[n_ids] as fit, a token behind, and padding; -1: no such token. */
-static void part_fill(const sequences_t *s, int64_t before, const int32_t *ids, int64_t n_ids, int64_t behind,
-                      int64_t *to, int64_t n)
+/* Fills to[n] with the tokens before, as many of ids[n_ids] as fit, the tokens behind, and padding. */
+static void part_fill(const sequences_t *s, const wrk_marks_t *before, const int32_t *ids, int64_t n_ids,
+                      const wrk_marks_t *behind, int64_t *to, int64_t n)
 {
-    const int64_t first = before >= 0;
-    const int64_t room = n - first - (behind >= 0);
+    const int64_t room = n - before->n - behind->n;
     const int64_t n_kept = n_ids < room ? n_ids : room;
-    for (int64_t i = 0; i < n; i++) {
-        to[i] = s->special[TOKEN_PADDING];
-    }
-    if (first > 0) {
-        to[0] = before;
+    int64_t at = 0;
+    for (int i = 0; i < before->n; i++) {
+        to[at++] = before->id[i];
     }
     for (int64_t i = 0; i < n_kept; i++) {
-        to[first + i] = ids[i];
+        to[at++] = ids[i];
     }
-    if (behind >= 0) {
-        to[first + n_kept] = behind;
+    for (int i = 0; i < behind->n; i++) {
+        to[at++] = behind->id[i];
+    }
+    while (at < n) {
+        to[at++] = s->special[TOKEN_PADDING];
     }
 }
 
@@ -100,18 +101,20 @@ static status_t sequences_read(const wrk_dataset_t *dataset, int64_t index, wrk_
     const int32_t *text = s->ids.item + s->start[2 * row + 1];
     const int64_t n_source = text - source;
     const int64_t n_text = s->start[2 * row + 2] - s->start[2 * row + 1];
-    part_fill(s, s->marks_source ? s->special[TOKEN_BEGIN] : -1, source, n_source,
-              s->marks_source ? s->special[TOKEN_END] : -1, input, s->length);
+    part_fill(s, &s->before, source, n_source, &s->behind, input, s->length);
     if (s->has_classes) {
         if (target != NULL) {
             *(int64_t *)target = s->labels[row];
         }
         return ST_OK;
     }
+    const wrk_marks_t none = {.n = 0};
+    const wrk_marks_t begin = {.id = {s->special[TOKEN_BEGIN]}, .n = 1};
+    const wrk_marks_t end = {.id = {s->special[TOKEN_END]}, .n = 1};
     const int64_t n_kept = n_text < s->target_length - 1 ? n_text : s->target_length - 1;
-    part_fill(s, s->special[TOKEN_BEGIN], text, n_kept, -1, (int64_t *)input + s->length, s->target_length);
+    part_fill(s, &begin, text, n_kept, &none, (int64_t *)input + s->length, s->target_length);
     if (target != NULL) {
-        part_fill(s, -1, text, n_kept, s->special[TOKEN_END], target, s->target_length);
+        part_fill(s, &none, text, n_kept, &end, target, s->target_length);
     }
     return ST_OK;
 }
@@ -441,8 +444,7 @@ static status_t sequences_encode(const wrk_dataset_t *dataset, const char *text,
     }
     mem_free(copy);
     if (status == ST_OK) {
-        part_fill(s, s->marks_source ? s->special[TOKEN_BEGIN] : -1, ids.item, ids.n,
-                  s->marks_source ? s->special[TOKEN_END] : -1, tokens, s->length);
+        part_fill(s, &s->before, ids.item, ids.n, &s->behind, tokens, s->length);
         tokens[s->length] = s->special[TOKEN_BEGIN];
         *tokens_p = tokens;
         *n_tokens_p = s->length + 1;
@@ -500,8 +502,9 @@ static status_t special_find(const sequences_t *s, const char *field, const char
                              int64_t *token_p)
 {
     wrk_ids_t ids = {0};
-    if (text == NULL && wrk_tokenizer_mark(s->tokenizer, mark) >= 0) {
-        *token_p = wrk_tokenizer_mark(s->tokenizer, mark);
+    const wrk_marks_t *own = wrk_tokenizer_marks(s->tokenizer, mark);
+    if (text == NULL && own->n == 1) {
+        *token_p = own->id[0];
         return ST_OK;
     }
     if (text == NULL || text[0] == '\0') {
@@ -518,14 +521,52 @@ static status_t special_find(const sequences_t *s, const char *field, const char
     return status;
 }
 
-static status_t vocabulary_open(sequences_t *s, const Gradd__V1__Sequences *spec, const sequences_t *like)
+/* Padding, begin and end. A tokenizer's begin and end are found where targets are texts, which have one of each. */
+static status_t specials_open(sequences_t *s, const Gradd__V1__Sequences *spec)
 {
     static const char *const fields[N_SPECIAL] = {"padding", "begin", "end"};
-    const char *const names[N_SPECIAL] = {spec->padding, spec->begin, spec->end};
     static const wrk_mark_t marks[N_SPECIAL] = {WRK_MARK_PADDING, WRK_MARK_BEGIN, WRK_MARK_END};
-    const bool is_tokenized = spec->tokenizer != NULL && spec->tokenizer[0] != '\0';
+    const char *const names[N_SPECIAL] = {spec->padding, spec->begin, spec->end};
     status_t status = ST_OK;
-    if (is_tokenized) {
+    for (int i = 0; i < N_SPECIAL && status == ST_OK; i++) {
+        s->special[i] = s->tokenizer != NULL ? -1 : i;
+        if (s->tokenizer != NULL && (i == TOKEN_PADDING || !s->has_classes || names[i] != NULL)) {
+            status = special_find(s, fields[i], names[i], marks[i], &s->special[i]);
+        } else if (s->tokenizer == NULL && names[i] != NULL) {
+            status = ST_FAIL(ST_ERR_INVAL, "sequences.%s: only with a tokenizer; it is token %d here", fields[i], i);
+        }
+    }
+    return status;
+}
+
+/* What stands around a source: begin and end as the job or the kind of vocabulary has them, else all that the
+ * tokenizer's file puts there, which may be nothing on one side. */
+static status_t marks_open(sequences_t *s, const Gradd__V1__Sequences *spec)
+{
+    if (!spec->marks) {
+        return ST_OK;
+    }
+    s->before = (wrk_marks_t){.id = {s->special[TOKEN_BEGIN]}, .n = 1};
+    s->behind = (wrk_marks_t){.id = {s->special[TOKEN_END]}, .n = 1};
+    if (s->tokenizer != NULL) {
+        s->before = spec->begin != NULL ? s->before : *wrk_tokenizer_marks(s->tokenizer, WRK_MARK_BEGIN);
+        s->behind = spec->end != NULL ? s->behind : *wrk_tokenizer_marks(s->tokenizer, WRK_MARK_END);
+    }
+    if (s->before.n + s->behind.n == 0) {
+        return ST_FAIL(ST_ERR_INVAL, "sequences.marks: the tokenizer's file puts nothing around a text, and the job "
+                                     "names no begin and end");
+    }
+    return s->before.n + s->behind.n < s->length
+               ? ST_OK
+               : ST_FAIL(ST_ERR_INVAL,
+                         "sequences.length %lld: %d tokens stand around a text, so that nothing fits between",
+                         (long long)s->length, s->before.n + s->behind.n);
+}
+
+static status_t vocabulary_open(sequences_t *s, const Gradd__V1__Sequences *spec, const sequences_t *like)
+{
+    status_t status = ST_OK;
+    if (spec->tokenizer != NULL && spec->tokenizer[0] != '\0') {
         status = wrk_tokenizer_open(spec->tokenizer, &s->tokenizer);
         s->n_vocabulary = status == ST_OK ? wrk_tokenizer_size(s->tokenizer) : 0;
     } else if (spec->tokens == GRADD__V1__SEQUENCES__TOKENS__characters) {
@@ -533,15 +574,10 @@ static status_t vocabulary_open(sequences_t *s, const Gradd__V1__Sequences *spec
     } else {
         s->n_vocabulary = FIRST_OWN + N_BYTES;
     }
-    for (int i = 0; i < N_SPECIAL && status == ST_OK; i++) {
-        s->special[i] = i;
-        if (is_tokenized && (i == TOKEN_PADDING || !s->has_classes || s->marks_source)) {
-            status = special_find(s, fields[i], names[i], marks[i], &s->special[i]);
-        } else if (!is_tokenized && names[i] != NULL) {
-            status = ST_FAIL(ST_ERR_INVAL, "sequences.%s: only with a tokenizer; it is token %d here", fields[i], i);
-        }
+    if (status == ST_OK) {
+        status = specials_open(s, spec);
     }
-    return status;
+    return status == ST_OK ? marks_open(s, spec) : status;
 }
 
 /* ---- opening ---- */
@@ -581,8 +617,9 @@ static status_t spec_check(const Gradd__V1__Sequences *spec)
     if (strlen(spec->delimiter) != 1 || strchr("\"\n\r", spec->delimiter[0]) != NULL) {
         return ST_FAIL(ST_ERR_INVAL, "sequences.delimiter \"%.20s\" is not one character", spec->delimiter);
     }
-    if (spec->length < (spec->marks ? 3 : 1) || spec->length > MAX_LENGTH) {
-        return ST_FAIL(ST_ERR_INVAL, "sequences.length %lld", (long long)spec->length);
+    if (spec->length < 1 || spec->length > MAX_LENGTH) {
+        return ST_FAIL(ST_ERR_INVAL, "sequences.length %lld is not in 1 … %d", (long long)spec->length,
+                       (int)MAX_LENGTH);
     }
     if (spec->classes ? spec->has_target_length : spec->target_length < 2 || spec->target_length > MAX_LENGTH) {
         return spec->classes ? ST_FAIL(ST_ERR_INVAL, "sequences.target_length: the targets are classes")
@@ -594,15 +631,23 @@ static status_t spec_check(const Gradd__V1__Sequences *spec)
 
 static status_t like_check(const sequences_t *s, const sequences_t *like)
 {
-    const bool is_alike =
-        like == NULL || (like->has_classes == s->has_classes && like->length == s->length &&
-                         like->target_length == s->target_length && like->n_vocabulary == s->n_vocabulary);
+    if (like == NULL) {
+        return ST_OK;
+    }
+    if (like->has_classes != s->has_classes || like->length != s->length || like->target_length != s->target_length ||
+        like->n_vocabulary != s->n_vocabulary) {
+        return ST_FAIL(ST_ERR_INVAL,
+                       "%s: classes, lengths and vocabulary must be those of the training data (%lld tokens, not "
+                       "%lld)",
+                       s->path, (long long)like->n_vocabulary, (long long)s->n_vocabulary);
+    }
+    const bool is_alike = (like->tokenizer == NULL) == (s->tokenizer == NULL) &&
+                          (s->tokenizer == NULL || wrk_tokenizer_is_alike(s->tokenizer, like->tokenizer)) &&
+                          (like->code_point == NULL) == (s->code_point == NULL);
     return is_alike
                ? ST_OK
-               : ST_FAIL(ST_ERR_INVAL,
-                         "%s: classes, lengths and vocabulary must be those of the training data (%lld tokens, not "
-                         "%lld)",
-                         s->path, (long long)like->n_vocabulary, (long long)s->n_vocabulary);
+               : ST_FAIL(ST_ERR_INVAL, "%s: the tokens have other numbers than in the training data: another tokenizer",
+                         s->path);
 }
 
 static status_t sequences_load(sequences_t *s, const Gradd__V1__Sequences *spec, const sequences_t *like)
@@ -650,7 +695,6 @@ status_t wrk_sequences_open(const Gradd__V1__Sequences *spec, const wrk_dataset_
     s->length = spec->length;
     s->target_length = spec->classes ? 0 : spec->target_length;
     s->has_classes = spec->classes;
-    s->marks_source = spec->marks;
     s->path = mem_strdup(spec->path);
     status = s->path != NULL ? sequences_load(s, spec, is_same_kind ? (const sequences_t *)options->like : NULL)
                              : ST_FAIL(ST_ERR_NOMEM, "dataset");

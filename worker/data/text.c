@@ -484,6 +484,10 @@ static status_t like_check(const text_dataset_t *text, const text_dataset_t *oth
         return ST_FAIL(ST_ERR_INVAL, "%s: text.tokenizer has %lld tokens, the training data's %lld", text->path,
                        (long long)wrk_tokenizer_size(text->tokenizer), (long long)other->base.n_classes);
     }
+    if (other != NULL && text->tokenizer != NULL && !wrk_tokenizer_is_alike(text->tokenizer, other->tokenizer)) {
+        return ST_FAIL(ST_ERR_INVAL, "%s: text.tokenizer numbers tokens otherwise than the training data's",
+                       text->path);
+    }
     return ST_OK;
 }
 

@@ -23,6 +23,7 @@
 #ifndef GRADD_WORKER_DATA_TOKENIZER_H
 #define GRADD_WORKER_DATA_TOKENIZER_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -45,11 +46,19 @@ void wrk_tokenizer_close(wrk_tokenizer_t *tokenizer);
 /* Largest token + 1. */
 int64_t wrk_tokenizer_size(const wrk_tokenizer_t *tokenizer);
 
+/* Whether both have the same token for every number. */
+bool wrk_tokenizer_is_alike(const wrk_tokenizer_t *tokenizer, const wrk_tokenizer_t *other);
+
 /* Tokens that have a part to play around a text: the file's padding, and what its post_processor (TemplateProcessing,
  * BertProcessing, RobertaProcessing, alone or in a Sequence) puts before and behind a single text. */
 typedef enum wrk_mark { WRK_MARK_PADDING, WRK_MARK_BEGIN, WRK_MARK_END, WRK_MARK_COUNT } wrk_mark_t;
-/* -1: the file names none, or more than one at that place. */
-int64_t wrk_tokenizer_mark(const wrk_tokenizer_t *tokenizer, wrk_mark_t mark);
+enum { WRK_MAX_MARKS = 8 };
+typedef struct wrk_marks {
+    int64_t id[WRK_MAX_MARKS]; /* in their order */
+    int n;                     /* 0: none */
+} wrk_marks_t;
+/* Borrowed. */
+const wrk_marks_t *wrk_tokenizer_marks(const wrk_tokenizer_t *tokenizer, wrk_mark_t mark);
 
 /* Appends the text's tokens. ST_ERR_DATA names a character that has none. */
 status_t wrk_tokenizer_encode(const wrk_tokenizer_t *tokenizer, const char *text, size_t length, wrk_ids_t *ids);

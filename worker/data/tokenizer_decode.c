@@ -9,9 +9,21 @@ int64_t wrk_tokenizer_size(const wrk_tokenizer_t *tokenizer)
     return tokenizer->size;
 }
 
-int64_t wrk_tokenizer_mark(const wrk_tokenizer_t *tokenizer, wrk_mark_t mark)
+const wrk_marks_t *wrk_tokenizer_marks(const wrk_tokenizer_t *tokenizer, wrk_mark_t mark)
 {
-    return tokenizer->mark[mark];
+    return &tokenizer->marks[mark];
+}
+
+bool wrk_tokenizer_is_alike(const wrk_tokenizer_t *tokenizer, const wrk_tokenizer_t *other)
+{
+    bool is_alike = tokenizer->size == other->size;
+    for (int64_t id = 0; id < tokenizer->size && is_alike; id++) {
+        const wrk_piece_t *a = &tokenizer->pieces[id];
+        const wrk_piece_t *b = &other->pieces[id];
+        is_alike = (a->bytes == NULL) == (b->bytes == NULL) && a->length == b->length &&
+                   (a->bytes == NULL || memcmp(a->bytes, b->bytes, a->length) == 0);
+    }
+    return is_alike;
 }
 
 static int digit_of(char c)

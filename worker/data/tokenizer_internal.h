@@ -92,7 +92,7 @@ struct wrk_tokenizer {
     char *continuing;       /* WordPiece: what the vocabulary has before a piece inside a word */
     size_t longest;         /* WordPiece: bytes of the longest piece */
     int64_t max_characters; /* WordPiece: a longer word is unknown */
-    int64_t mark[WRK_MARK_COUNT];
+    wrk_marks_t marks[WRK_MARK_COUNT];
     wrk_step_t steps[TOKENIZER_MAX_STEPS];
     int n_steps;
     wrk_rewrite_t rewrites[TOKENIZER_MAX_STEPS];

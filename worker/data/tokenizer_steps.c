@@ -307,50 +307,57 @@ static status_t decoder_read(wrk_tokenizer_t *tokenizer, const json_t *part, con
 
 /* ---- tokens around a text ---- */
 
-/* The token that a template's special token stands for; -1: more than one, or none. */
-static int64_t special_find(const json_t *specials, const char *name)
+/* What isn't the number of a token of the vocabulary is refused: `place` names it. */
+static status_t mark_add(wrk_tokenizer_t *tokenizer, wrk_mark_t mark, const json_t *id, const char *place)
 {
-    const json_t *ids = json_object_get(json_object_get(specials, name), "ids");
-    const json_t *id = json_array_size(ids) == 1 ? json_array_get(ids, 0) : NULL;
-    return json_is_integer(id) ? (int64_t)json_integer_value(id) : -1;
+    wrk_marks_t *marks = &tokenizer->marks[mark];
+    const json_int_t number = json_is_integer(id) ? json_integer_value(id) : -1;
+    if (number < 0 || number >= tokenizer->size || tokenizer->pieces[number].bytes == NULL) {
+        return ST_FAIL(ST_ERR_CORRUPT, "%s: not the number of a token", place);
+    }
+    if (marks->n == WRK_MAX_MARKS) {
+        return ST_FAIL(ST_ERR_UNSUPPORTED, "%s: more than %d tokens on a side of the text", place, (int)WRK_MAX_MARKS);
+    }
+    marks->id[marks->n++] = number;
+    return ST_OK;
 }
 
-static void mark_set(wrk_tokenizer_t *tokenizer, wrk_mark_t mark, int64_t id)
-{
-    const bool is_token = id >= 0 && id < tokenizer->size && tokenizer->pieces[id].bytes != NULL;
-    tokenizer->mark[mark] = is_token ? id : -1;
-}
-
-/* What `single` has around its one text; more than one token on a side is none. */
-static void template_read(wrk_tokenizer_t *tokenizer, const json_t *part)
+/* What `single` has around its one text. A special token may stand for several. */
+static status_t template_read(wrk_tokenizer_t *tokenizer, const json_t *part, const char *name)
 {
     const json_t *item = NULL;
     size_t i = 0;
-    int n[WRK_MARK_COUNT] = {0};
     wrk_mark_t side = WRK_MARK_BEGIN;
+    status_t status = ST_OK;
     json_array_foreach(json_object_get(part, "single"), i, item)
     {
         const json_t *special = json_object_get(item, "SpecialToken");
-        if (special == NULL) {
-            side = WRK_MARK_END;
-            continue;
+        const char *text = wrk_json_text(special, "id");
+        const json_t *ids = json_object_get(json_object_get(json_object_get(part, "special_tokens"), text), "ids");
+        char place[160];
+        (void)snprintf(place, sizeof(place), "%s.special_tokens[\"%.60s\"].ids", name, text);
+        side = special == NULL ? WRK_MARK_END : side;
+        if (status == ST_OK && special != NULL && json_array_size(ids) == 0) {
+            status = ST_FAIL(ST_ERR_CORRUPT, "%s: a list of tokens is wanted", place);
         }
-        n[side]++;
-        mark_set(tokenizer, side,
-                 n[side] == 1 ? special_find(json_object_get(part, "special_tokens"), wrk_json_text(special, "id"))
-                              : -1);
+        for (size_t k = 0; special != NULL && k < json_array_size(ids) && status == ST_OK; k++) {
+            status = mark_add(tokenizer, side, json_array_get(ids, k), place);
+        }
     }
+    return status;
 }
 
 static status_t post_read(wrk_tokenizer_t *tokenizer, const json_t *part, const char *name)
 {
     const char *type = wrk_json_text(part, "type");
-    (void)name;
     if (strcmp(type, "TemplateProcessing") == 0) {
-        template_read(tokenizer, part);
-    } else if (strcmp(type, "BertProcessing") == 0 || strcmp(type, "RobertaProcessing") == 0) {
-        mark_set(tokenizer, WRK_MARK_BEGIN, json_integer_value(json_array_get(json_object_get(part, "cls"), 1)));
-        mark_set(tokenizer, WRK_MARK_END, json_integer_value(json_array_get(json_object_get(part, "sep"), 1)));
+        return template_read(tokenizer, part, name);
+    }
+    if (strcmp(type, "BertProcessing") == 0 || strcmp(type, "RobertaProcessing") == 0) {
+        status_t status = mark_add(tokenizer, WRK_MARK_BEGIN, json_array_get(json_object_get(part, "cls"), 1), name);
+        return status == ST_OK
+                   ? mark_add(tokenizer, WRK_MARK_END, json_array_get(json_object_get(part, "sep"), 1), name)
+                   : status;
     }
     return ST_OK; /* one that isn't known puts nothing there that a job could ask for */
 }
@@ -374,11 +381,8 @@ status_t wrk_tokenizer_read_behind(wrk_tokenizer_t *tokenizer, const json_t *roo
         tokenizer->decodes_words = true; /* as `tokenizers` joins tokens without a decoder */
         status = wrk_text_copy("", &tokenizer->decode_from);
     }
-    for (int i = 0; i < WRK_MARK_COUNT; i++) {
-        tokenizer->mark[i] = -1;
-    }
-    if (json_is_integer(padding)) {
-        mark_set(tokenizer, WRK_MARK_PADDING, json_integer_value(padding));
+    if (status == ST_OK) { /* without one that is a token a job names its own */
+        (void)mark_add(tokenizer, WRK_MARK_PADDING, padding, "padding.pad_id");
     }
     return status == ST_OK ? each_component(tokenizer, json_object_get(root, "post_processor"), "processors",
                                             "post_processor", post_read)
