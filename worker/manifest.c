@@ -88,20 +88,35 @@ static status_t root_read(const char *path, json_t *root, wrk_checkpoint_t *chec
         return ST_FAIL(ST_ERR_CORRUPT, "%s: format %lld, this version reads %d", path, (long long)format,
                        WRK_CHECKPOINT_FORMAT);
     }
-    const bool has_sizes = model_bytes >= 0 && optimizer_bytes >= 0 && model_bytes <= INT64_MAX - optimizer_bytes;
-    checkpoint.attempt = attempt >= 0 && attempt <= INT_MAX ? (int)attempt : -1;
+    const struct {
+        const char *name;
+        bool is_good;
+    } members[] = {
+        {"step", step >= 0},
+        {"seed", seed_take(seed, &checkpoint.seed)},
+        {"attempt", attempt >= 0 && attempt <= INT_MAX},
+        {"data.samples", samples >= 0},
+        {"fingerprint", text_take(fingerprint, checkpoint.fingerprint, sizeof(checkpoint.fingerprint))},
+        {"parameters_sha256",
+         text_take(parameters, checkpoint.parameters_sha256, sizeof(checkpoint.parameters_sha256))},
+        {"files[model.safetensors].sha256", text_take(model, checkpoint.model_sha256, sizeof(checkpoint.model_sha256))},
+        {"files[model.safetensors].size_bytes", model_bytes >= 0},
+        {"files[optimizer.safetensors].sha256",
+         text_take(optimizer, checkpoint.optimizer_sha256, sizeof(checkpoint.optimizer_sha256))},
+        {"files[optimizer.safetensors].size_bytes",
+         optimizer_bytes >= 0 && optimizer_bytes <= INT64_MAX - (model_bytes > 0 ? model_bytes : 0)},
+    };
+    for (size_t i = 0; i < sizeof(members) / sizeof(members[0]); i++) {
+        if (!members[i].is_good) {
+            return ST_FAIL(ST_ERR_CORRUPT, "%s: %s is out of range", path, members[i].name);
+        }
+    }
+    checkpoint.attempt = (int)attempt;
     checkpoint.step = step;
     checkpoint.unix_ns = unix_ns;
     checkpoint.samples = samples;
-    checkpoint.size_bytes = has_sizes ? model_bytes + optimizer_bytes : 0;
+    checkpoint.size_bytes = model_bytes + optimizer_bytes;
     checkpoint.wall_seconds = wall_seconds;
-    if (!has_sizes || step < 0 || samples < 0 || checkpoint.attempt < 0 || !seed_take(seed, &checkpoint.seed) ||
-        !text_take(fingerprint, checkpoint.fingerprint, sizeof(checkpoint.fingerprint)) ||
-        !text_take(parameters, checkpoint.parameters_sha256, sizeof(checkpoint.parameters_sha256)) ||
-        !text_take(model, checkpoint.model_sha256, sizeof(checkpoint.model_sha256)) ||
-        !text_take(optimizer, checkpoint.optimizer_sha256, sizeof(checkpoint.optimizer_sha256))) {
-        return ST_FAIL(ST_ERR_CORRUPT, "%s: a value is out of range", path);
-    }
     *checkpoint_p = checkpoint;
     return ST_OK;
 }

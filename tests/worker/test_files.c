@@ -122,11 +122,16 @@ static void a_damaged_manifest_is_refused_with_the_place(void **state)
 static void a_manifest_with_numbers_out_of_range_is_refused(void **state)
 {
     (void)state;
-    static const char *const fields[][4] = {
-        /* seed, attempt, samples, size of the second file; the first's is 9223372036854775807 - 8 */
-        {"1", "1", "1", "8"},  {"1", "1", "1", "9"},  {"18446744073709551616", "1", "1", "8"},
-        {"-5", "1", "1", "8"}, {"", "1", "1", "8"},   {"1", "4294967297", "1", "8"},
-        {"1", "1", "-1", "8"}, {"1", "1", "1", "-1"},
+    static const char *const fields[][5] = {
+        /* seed, attempt, samples, size of the second file, which is named; the first's is 9223372036854775807 - 8 */
+        {"1", "1", "1", "8", ""},
+        {"1", "1", "1", "9", "files[optimizer.safetensors].size_bytes"},
+        {"18446744073709551616", "1", "1", "8", "seed"},
+        {"-5", "1", "1", "8", "seed"},
+        {"", "1", "1", "8", "seed"},
+        {"1", "4294967297", "1", "8", "attempt"},
+        {"1", "1", "-1", "8", "data.samples"},
+        {"1", "1", "1", "-1", "files[optimizer.safetensors].size_bytes"},
     };
     const char *path = path_in_folder("manifest.json");
     for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]); i++) {
@@ -144,7 +149,9 @@ static void a_manifest_with_numbers_out_of_range_is_refused(void **state)
             assert_ok(wrk_manifest_read(path, &read));
             assert_true(read.size_bytes == INT64_MAX);
         } else {
-            assert_fails(wrk_manifest_read(path, &read), ST_ERR_CORRUPT, "a value is out of range");
+            char message[80];
+            (void)snprintf(message, sizeof(message), "manifest.json: %s is out of range", fields[i][4]);
+            assert_fails(wrk_manifest_read(path, &read), ST_ERR_CORRUPT, message);
         }
     }
 }
