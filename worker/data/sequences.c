@@ -17,7 +17,8 @@
 #include "worker/data/csv_reader.h"
 #include "worker/data/paths.h"
 #include "worker/data/source.h"
-#include "worker/data/tokenizer_internal.h"
+#include "worker/data/tokenizer.h"
+#include "worker/data/utf8.h"
 
 enum { N_CODE_POINTS = 0x110000, N_BYTES = 256, MAX_LENGTH = 1 << 24 };
 enum { TOKEN_PADDING, TOKEN_BEGIN, TOKEN_END, N_SPECIAL, TOKEN_UNKNOWN = N_SPECIAL, FIRST_OWN };
@@ -283,17 +284,12 @@ static status_t file_read(sequences_t *s, const Gradd__V1__Sequences *spec, char
 /* One character of text; 0 at its end, -1: no UTF-8. */
 static int32_t character_next(const char **text_p)
 {
-    const unsigned char *c = (const unsigned char *)*text_p;
-    if (c[0] == '\0') {
+    int32_t point = -1;
+    if (**text_p == '\0') {
         return 0;
     }
-    const size_t n = wrk_utf8_length(*text_p, strnlen(*text_p, 4));
-    int32_t point = n == 1 ? c[0] : n == 2 ? c[0] & 0x1F : n == 3 ? c[0] & 0x0F : c[0] & 0x07;
-    for (size_t i = 1; i < n; i++) {
-        point = point << 6 | (c[i] & 0x3F);
-    }
-    *text_p += n;
-    return n > 0 ? point : -1;
+    *text_p += wrk_utf8_decode(*text_p, strnlen(*text_p, WRK_UTF8_MAX), &point);
+    return point;
 }
 
 static status_t characters_mark(const sequences_t *s, const wrk_names_t *texts, uint8_t *table)
@@ -358,21 +354,6 @@ static int32_t character_token(const sequences_t *s, int32_t point)
     return low < s->n_code_points && s->code_point[low] == point ? FIRST_OWN + (int32_t)low : TOKEN_UNKNOWN;
 }
 
-static status_t id_add(wrk_ids_t *ids, int32_t id)
-{
-    if (ids->n == ids->n_allocated) {
-        const int64_t n = ids->n > 0 ? 2 * ids->n : 1024;
-        int32_t *grown = mem_realloc(ids->item, (size_t)n * sizeof(*grown));
-        if (grown == NULL) {
-            return ST_FAIL(ST_ERR_NOMEM, "%lld tokens", (long long)n);
-        }
-        ids->item = grown;
-        ids->n_allocated = n;
-    }
-    ids->item[ids->n++] = id;
-    return ST_OK;
-}
-
 static status_t text_encode(const sequences_t *s, const char *text, wrk_ids_t *ids)
 {
     status_t status = ST_OK;
@@ -381,12 +362,12 @@ static status_t text_encode(const sequences_t *s, const char *text, wrk_ids_t *i
     }
     if (s->code_point == NULL) {
         for (; *text != '\0' && status == ST_OK; text++) {
-            status = id_add(ids, FIRST_OWN + (int32_t)(unsigned char)*text);
+            status = wrk_ids_add(ids, FIRST_OWN + (int32_t)(unsigned char)*text);
         }
         return status;
     }
     for (int32_t c = character_next(&text); c > 0 && status == ST_OK; c = character_next(&text)) {
-        status = id_add(ids, character_token(s, c));
+        status = wrk_ids_add(ids, character_token(s, c));
     }
     return status;
 }
@@ -412,7 +393,7 @@ static status_t rows_encode(sequences_t *s)
     }
     s->start[2 * n] = s->ids.n;
     if (status == ST_OK && s->ids.n == 0) { /* texts without a token */
-        status = id_add(&s->ids, 0);
+        status = wrk_ids_add(&s->ids, 0);
     }
     return status;
 }

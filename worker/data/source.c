@@ -43,12 +43,12 @@ status_t wrk_source_open(const char *path, int *descriptor_p, int64_t *size_p)
     return ST_OK;
 }
 
-static status_t descriptor_read(const char *path, int descriptor, char *bytes, int64_t size_bytes)
+status_t wrk_source_fill(const char *path, int descriptor, void *bytes, int64_t size_bytes)
 {
     int64_t got = 0;
     while (got < size_bytes) {
         int64_t piece = size_bytes - got < READ_PIECE ? size_bytes - got : READ_PIECE;
-        ssize_t n = read(descriptor, bytes + got, (size_t)piece);
+        ssize_t n = read(descriptor, (char *)bytes + got, (size_t)piece);
         if (n < 0 && errno == EINTR) {
             continue;
         }
@@ -87,7 +87,7 @@ status_t wrk_source_read(const char *path, int64_t max_bytes, void **bytes_p, si
         }
         *capacity_p = (size_t)size_bytes + 1;
     }
-    status = descriptor_read(path, descriptor, *bytes_p, size_bytes);
+    status = wrk_source_fill(path, descriptor, *bytes_p, size_bytes);
     ((char *)*bytes_p)[size_bytes] = '\0';
     *size_p = size_bytes;
 

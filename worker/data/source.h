@@ -82,6 +82,8 @@ void wrk_dataset_release(wrk_dataset_t *dataset);
 
 /* Opens a regular file for reading: its descriptor and size. */
 status_t wrk_source_open(const char *path, int *descriptor_p, int64_t *size_p);
+/* Reads the descriptor's next bytes[size_bytes], which the path is named for in errors. */
+status_t wrk_source_fill(const char *path, int descriptor, void *bytes, int64_t size_bytes);
 /* Reads a whole file of at most max_bytes into memory that is already there or grows. *bytes_p: the caller's mem_free
  * also after a failure; *capacity_p bytes of it are allocated, and one NUL follows the file's. */
 status_t wrk_source_read(const char *path, int64_t max_bytes, void **bytes_p, size_t *capacity_p, int64_t *size_p);

@@ -6,7 +6,6 @@
  * list of the code points that occur in the whole files, so that training and validation parts of the same files
  * number them alike.
  */
-#include <errno.h>
 #include <math.h>
 #include <string.h>
 #include <unistd.h>
@@ -17,7 +16,7 @@
 #include "worker/data/tokenizer.h"
 #include "worker/data/utf8.h"
 
-enum { N_CODE_POINTS = 0x110000, N_BYTES = 256, READ_PIECE = 1 << 30 };
+enum { N_CODE_POINTS = 0x110000, N_BYTES = 256 };
 
 typedef struct text_dataset {
     wrk_dataset_t base;
@@ -64,23 +63,8 @@ static status_t file_append(const char *path, text_bytes_t *bytes)
         goto close_file;
     }
     bytes->data = grown;
-    int64_t got = 0;
-    while (got < size_bytes) {
-        int64_t piece = size_bytes - got < READ_PIECE ? size_bytes - got : READ_PIECE;
-        ssize_t n = read(descriptor, bytes->data + bytes->size_bytes + got, (size_t)piece);
-        if (n < 0 && errno == EINTR) {
-            continue;
-        }
-        if (n <= 0) {
-            status = n == 0 ? ST_FAIL(ST_ERR_IO, "%s: ends at offset %lld of %lld: it shrank while it was read", path,
-                                      (long long)got, (long long)size_bytes)
-                            : ST_FAIL(status_from_errno(errno), "%s: offset %lld: %s", path, (long long)got,
-                                      strerror(errno));
-            goto close_file;
-        }
-        got += n;
-    }
-    bytes->size_bytes += size_bytes;
+    status = wrk_source_fill(path, descriptor, bytes->data + bytes->size_bytes, size_bytes);
+    bytes->size_bytes += status == ST_OK ? size_bytes : 0;
 
 close_file:
     (void)close(descriptor);
@@ -109,30 +93,6 @@ static status_t bytes_read(const char *path, text_bytes_t *bytes)
 static int64_t file_end(const text_bytes_t *bytes, int i)
 {
     return i + 1 < bytes->paths.n_items ? bytes->start[i + 1] : bytes->size_bytes;
-}
-
-/* Decodes one code point of text[length]; returns its bytes, 0 for what is not UTF-8 (RFC 3629: shortest form, no
- * surrogates, at most U+10FFFF). */
-static int utf8_decode(const uint8_t *text, int64_t length, int32_t *code_point_p)
-{
-    static const int32_t smallest[5] = {0, 0, 0x80, 0x800, 0x10000};
-    uint8_t lead = text[0];
-    int n = lead < 0x80 ? 1 : (lead & 0xE0) == 0xC0 ? 2 : (lead & 0xF0) == 0xE0 ? 3 : (lead & 0xF8) == 0xF0 ? 4 : 0;
-    if (n == 0 || n > length) {
-        return 0;
-    }
-    int32_t code_point = n == 1 ? lead : lead & (0x7F >> n);
-    for (int i = 1; i < n; i++) {
-        if ((text[i] & 0xC0) != 0x80) {
-            return 0;
-        }
-        code_point = code_point << 6 | (text[i] & 0x3F);
-    }
-    if (code_point < smallest[n] || code_point >= N_CODE_POINTS || (code_point >= 0xD800 && code_point <= 0xDFFF)) {
-        return 0;
-    }
-    *code_point_p = code_point;
-    return n;
 }
 
 static void token_set(void *tokens, int token_bytes, int64_t i, int64_t token)
@@ -166,13 +126,13 @@ static status_t characters_count(const text_bytes_t *bytes, int32_t *table, int6
         int64_t end = file_end(bytes, f);
         for (int64_t at = bytes->start[f]; at < end; n_characters++) {
             int32_t code_point = 0;
-            int n = utf8_decode(bytes->data + at, end - at, &code_point);
+            const size_t n = wrk_utf8_decode((const char *)bytes->data + at, (size_t)(end - at), &code_point);
             if (n == 0) {
                 return ST_FAIL(ST_ERR_DATA, "%s: offset %lld: byte 0x%02x is not UTF-8 (tokens: bytes takes any file)",
                                bytes->paths.item[f], (long long)(at - bytes->start[f]), bytes->data[at]);
             }
             table[code_point] = 1;
-            at += n;
+            at += (int64_t)n;
         }
     }
     *n_characters_p = n_characters;
@@ -221,7 +181,7 @@ static status_t characters_store(text_dataset_t *text, const text_bytes_t *bytes
         int64_t end = file_end(bytes, f);
         for (int64_t at = bytes->start[f]; at < end && character < to; character++) {
             int32_t code_point = 0;
-            int n = utf8_decode(bytes->data + at, end - at, &code_point);
+            const size_t n = wrk_utf8_decode((const char *)bytes->data + at, (size_t)(end - at), &code_point);
             if (character >= from && table[code_point] == 0) {
                 return ST_FAIL(ST_ERR_DATA, "%s: offset %lld: character U+%04X does not occur in the training data",
                                bytes->paths.item[f], (long long)(at - bytes->start[f]), (unsigned)code_point);
@@ -229,7 +189,7 @@ static status_t characters_store(text_dataset_t *text, const text_bytes_t *bytes
             if (character >= from) {
                 token_set(text->tokens, text->token_bytes, character - from, table[code_point] - 1);
             }
-            at += n;
+            at += (int64_t)n;
         }
     }
     return ST_OK;
@@ -424,7 +384,7 @@ static status_t text_encode(const wrk_dataset_t *dataset, const char *bytes, siz
             continue;
         }
         int32_t code_point = 0;
-        int n = utf8_decode((const uint8_t *)bytes + at, (int64_t)(length - at), &code_point);
+        const size_t n = wrk_utf8_decode(bytes + at, length - at, &code_point);
         tokens[n_tokens] = n > 0 ? code_point_find(text, code_point) : -1;
         if (n == 0) {
             status = ST_FAIL(ST_ERR_DATA, "offset %zu of the text: byte 0x%02x is not UTF-8", at, (uint8_t)bytes[at]);
@@ -434,7 +394,7 @@ static status_t text_encode(const wrk_dataset_t *dataset, const char *bytes, siz
                         (unsigned)code_point);
         }
         n_tokens++;
-        at += (size_t)n;
+        at += n;
     }
     if (status != ST_OK) {
         mem_free(tokens);

@@ -70,9 +70,8 @@ static status_t array_reserve(void **array, int64_t *n_allocated, int64_t n, siz
     return ST_OK;
 }
 
-static status_t id_add(encoder_t *encoder, int32_t id)
+status_t wrk_ids_add(wrk_ids_t *ids, int32_t id)
 {
-    wrk_ids_t *ids = encoder->ids;
     status_t status = array_reserve((void **)&ids->item, &ids->n_allocated, ids->n + 1, sizeof(*ids->item));
     if (status == ST_OK) {
         ids->item[ids->n++] = id;
@@ -163,7 +162,7 @@ static status_t symbols_merge(encoder_t *encoder)
         }
     }
     for (int32_t i = 0; i >= 0 && encoder->n_symbols > 0 && status == ST_OK; i = symbols[i].next) {
-        status = id_add(encoder, symbols[i].id);
+        status = wrk_ids_add(encoder->ids, symbols[i].id);
     }
     return status;
 }
@@ -289,12 +288,12 @@ static status_t word_cut(encoder_t *encoder, const char *word, size_t length)
         status = piece_find(encoder, word, length, at, &id, &at);
         is_known = id >= 0;
         if (status == ST_OK && is_known) {
-            status = id_add(encoder, id);
+            status = wrk_ids_add(encoder->ids, id);
         }
     }
     if (status == ST_OK && !is_known) {
         encoder->ids->n = first;
-        status = id_add(encoder, tokenizer->unknown);
+        status = wrk_ids_add(encoder->ids, tokenizer->unknown);
     }
     return status;
 }
@@ -307,7 +306,7 @@ static status_t word_merge(encoder_t *encoder, const char *word, size_t length)
     }
     int32_t whole = tokenizer->ignores_merges ? wrk_words_find(tokenizer, word, length) : -1;
     if (whole >= 0) {
-        return id_add(encoder, whole);
+        return wrk_ids_add(encoder->ids, whole);
     }
     encoder->n_symbols = 0;
     status_t status =
@@ -329,7 +328,7 @@ static status_t word_encode(encoder_t *encoder, const char *word, size_t length)
     status_t status = ST_OK;
     if (cached->length == length && memcmp(cached->key, word, length) == 0) {
         for (int i = 0; i < cached->n_ids && status == ST_OK; i++) {
-            status = id_add(encoder, cached->ids[i]);
+            status = wrk_ids_add(encoder->ids, cached->ids[i]);
         }
         return status;
     }
@@ -541,7 +540,7 @@ static status_t added_cut(encoder_t *encoder, const wrk_added_set_t *set, const 
             status = piece(encoder, text + done, start - done, start_behind(n_start, done));
         }
         if (status == ST_OK) {
-            status = id_add(encoder, added->id);
+            status = wrk_ids_add(encoder->ids, added->id);
         }
         done = end;
     }

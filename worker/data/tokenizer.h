@@ -38,6 +38,8 @@ typedef struct wrk_ids {
     int64_t n, n_allocated;
 } wrk_ids_t;
 void wrk_ids_release(wrk_ids_t *ids);
+/* ST_ERR_NOMEM. */
+status_t wrk_ids_add(wrk_ids_t *ids, int32_t id);
 
 /* ST_ERR_CORRUPT (no JSON, or not a tokenizer's) and ST_ERR_UNSUPPORTED name the file and the member. */
 status_t wrk_tokenizer_open(const char *path, wrk_tokenizer_t **tokenizer_p);

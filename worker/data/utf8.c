@@ -21,6 +21,18 @@ size_t wrk_utf8_length(const char *bytes, size_t left)
     return is_overlong || is_outside ? 0 : n;
 }
 
+size_t wrk_utf8_decode(const char *bytes, size_t left, int32_t *code_point_p)
+{
+    static const int32_t lead_bits[WRK_UTF8_MAX + 1] = {0, 0x7F, 0x1F, 0x0F, 0x07};
+    const size_t n = wrk_utf8_length(bytes, left);
+    int32_t code_point = (unsigned char)bytes[0] & lead_bits[n];
+    for (size_t i = 1; i < n; i++) {
+        code_point = code_point << 6 | (bytes[i] & 0x3F);
+    }
+    *code_point_p = n > 0 ? code_point : *code_point_p;
+    return n;
+}
+
 int wrk_utf8_encode(int32_t code_point, char bytes[WRK_UTF8_MAX])
 {
     uint32_t c = (uint32_t)code_point;
