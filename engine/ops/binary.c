@@ -290,7 +290,11 @@ static status_t number_apply(gd_binary_func_t function, gd_tensor_t *x, gd_numbe
                              gd_tensor_t **y_p)
 {
     gd_tensor_t *t = NULL;
-    status_t status = gd_number_beside(x, number, &t);
+    const bool is_arithmetic = function == gd_add || function == gd_sub || function == gd_mul || function == gd_div;
+    const bool is_half = x->n_dims > 0 && gd_dtype_is_float(x->dtype) && gd_dtype_widen(x->dtype) != x->dtype;
+    /* 16 bits are computed in f32: the number isn't rounded before */
+    status_t status =
+        is_arithmetic && is_half ? gd_tensor_scalar(GD_DTYPE_F32, number.f, &t) : gd_number_beside(x, number, &t);
     if (status == ST_OK) {
         status = is_first ? function(t, x, y_p) : function(x, t, y_p);
     }

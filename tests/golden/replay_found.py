@@ -55,5 +55,6 @@ FOUND = [
     found("upsample", big.to(bf16).reshape(1, 1, 60), i=[1, 0, 90]),
     found("pad_with", big.to(bf16).reshape(1, 1, 60), i=[1, 2, 3], f=[0]),
     found("embedding_bag", torch.tensor([[0, 1], [1, 1]]), -1, t([[1, 2], [3, 4]], f16), i=[0, -1]),
-    found("reshape", t([1, 2]), i=[2]),
+    found("reshape", t([1, 2]), i=[2]), found("max_pool", t([[[2]]]), i=[0, 0, 2, 3, 1, 2]),
+    found("number_mul", t([1, 2.5], f16), i=[1, 0, 0], f=[0.1]), found("number_sub", t([1, 2.5], bf16), i=[1, 1, 0], f=[0.3]),
 ]

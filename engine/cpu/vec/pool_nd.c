@@ -3,6 +3,7 @@
  * pool_nd: max and average pooling over one to three axes, windows of a fixed size or as adaptive pooling cuts them.
  * Where a window begins and ends along each axis is worked out once, in tables; a plane (volume) is one thread's.
  */
+#include <math.h>
 #include <string.h>
 
 #include "cpu/map.h"
@@ -104,7 +105,7 @@ static status_t pool_nd_init(const char *op, const gd_view_t *large, const gd_vi
             {                                                                                                          \
                 for (int64_t j = 0; j < w->out; j++) {                                                                 \
                     index[out + j] = -1;                                                                               \
-                    y[out + j] = 0;                                                                                    \
+                    y[out + j] = -(type_x)INFINITY; /* of nothing: dilation may step over the image */                 \
                 }                                                                                                      \
                 FOR_WINDOW_ROWS(p)                                                                                     \
                 {                                                                                                      \
@@ -152,7 +153,10 @@ CPU_KERNEL(max_pool)
             const type_x *dy = (const type_x *)p->x + plane * p->n_out;                                                \
             type_x *dx = (type_x *)p->y + plane * p->n_in;                                                             \
             for (int64_t i = 0; i < p->n_out; i++) {                                                                   \
-                dx[p->index[plane * p->n_out + i]] += dy[i];                                                           \
+                const int32_t at = p->index[plane * p->n_out + i];                                                     \
+                if (at >= 0) {                                                                                         \
+                    dx[at] += dy[i];                                                                                   \
+                }                                                                                                      \
             }                                                                                                          \
         }                                                                                                              \
     }
@@ -173,7 +177,7 @@ CPU_KERNEL(max_pool_backward)
     p.index = args->in[1].data;
     int is_bad = 0;
     for (int64_t i = 0; i < p.n_planes * p.n_out; i++) {
-        is_bad |= (p.index[i] < 0) | (p.index[i] >= p.n_in);
+        is_bad |= (p.index[i] < -1) | (p.index[i] >= p.n_in);
     }
     if (is_bad != 0) {
         return ST_FAIL(ST_ERR_DATA, "max_pool_backward: a position is outside the %lld of a plane", (long long)p.n_in);
