@@ -102,6 +102,28 @@ static void special_values_come_out_right(void **state)
     }
 }
 
+/* Where x isn't a number, neither relu nor its gradient hides it: all the parameters before it would stay finite. */
+static void a_gradient_through_relu_is_nan_where_x_is(void **state)
+{
+    (void)state;
+    const float x[4] = {NAN, 2, 0, -1};
+    gd_tensor_t *in = NULL;
+    gd_tensor_t *y = NULL;
+    gd_tensor_t *dy = NULL;
+    assert_ok(gd_tensor_from_data(GD_DTYPE_F32, 1, (const int64_t[]){4}, x, &in));
+    assert_ok(gd_tensor_from_data(GD_DTYPE_F32, 1, (const int64_t[]){4}, (const float[]){NAN, 5, 5, 5}, &dy));
+    assert_ok(gd_tensor_set_requires_grad(in, true));
+
+    assert_ok(gd_relu(in, &y));
+    assert_ok(gd_backward(y, dy, false));
+
+    const float *dx = gd_tensor_data(gd_tensor_grad(in));
+    assert_true(isnan(dx[0]) && dx[1] == 5 && dx[2] == 0 && dx[3] == 0);
+    (void)gd_tensor_unref(dy);
+    (void)gd_tensor_unref(y);
+    (void)gd_tensor_unref(in);
+}
+
 static gd_tensor_t *noise(int n_dims, const int64_t *shape, uint32_t layer)
 {
     gd_tensor_t *t = NULL;
@@ -314,6 +336,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(functions_are_accurate_to_a_few_units),
         TEST(special_values_come_out_right),
+        TEST(a_gradient_through_relu_is_nan_where_x_is),
         TEST(results_do_not_depend_on_the_number_of_threads),
         TEST(gelu_gives_the_same_bits_with_and_without_a_graph),
         TEST(sums_of_every_layout_are_right),

@@ -11,7 +11,8 @@
 
 /* A NaN goes through: it isn't < 0. */
 DEFINE_UNARY_KERNEL(relu, a_ < 0.0f ? 0.0f : a_, a_ < 0.0 ? 0.0 : a_)
-DEFINE_BINARY_KERNEL(relu_backward, b_ > 0.0f ? a_ : 0.0f, b_ > 0.0 ? a_ : 0.0)
+/* what isn't a number is let through, so that a gradient says so too */
+DEFINE_BINARY_KERNEL(relu_backward, b_ <= 0.0f ? 0.0f : a_, b_ <= 0.0 ? 0.0 : a_)
 
 DEFINE_UNARY_KERNEL(tanh, vec_tanh(a_), tanh(a_))
 DEFINE_BINARY_KERNEL(tanh_backward, a_ *(1.0f - b_ * b_), a_ *(1.0 - b_ * b_))

@@ -35,12 +35,12 @@ static inline double one_f64(double x)
 
 static inline float step_f32(float x)
 {
-    return x > 0.0f ? 1.0f : 0.0f;
+    return x <= 0.0f ? 0.0f : 1.0f;
 }
 
 static inline double step_f64(double x)
 {
-    return x > 0.0 ? 1.0 : 0.0;
+    return x <= 0.0 ? 0.0 : 1.0;
 }
 
 static inline float itself_f32(float x)
