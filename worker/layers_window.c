@@ -52,10 +52,11 @@ static status_t fields_get(const Gradd__V1__Layer *layer, const window_field_t *
 static int64_t window_size(int64_t size, int kernel, int stride, int padding, int dilation, bool rounds_up)
 {
     const int64_t room = size + 2 * (int64_t)padding - (int64_t)dilation * (kernel - 1) - 1;
-    if (room < 0) {
+    const int64_t rounded = room + (rounds_up ? stride - 1 : 0);
+    if (rounded < 0) {
         return 0;
     }
-    int64_t out = (room + (rounds_up ? stride - 1 : 0)) / stride + 1;
+    int64_t out = rounded / stride + 1;
     return rounds_up && (out - 1) * stride >= size + padding ? out - 1 : out;
 }
 
@@ -244,7 +245,8 @@ status_t model_pool_finish(model_build_t *build, const Gradd__V1__Layer *layer, 
                                       dilation, options->rounds_up);
         if (out.size[1 + d] < 1) {
             return model_fail_input(build, layer, shape, "wants at least %lld positions along axis %d for its window",
-                                    (long long)dilation * (options->kernel[d] - 1) + 1 - 2 * options->padding[d],
+                                    (long long)dilation * (options->kernel[d] - 1) + 1 - 2 * options->padding[d] -
+                                        (options->rounds_up ? options->stride[d] - 1 : 0),
                                     d + 2);
         }
     }

@@ -37,13 +37,13 @@ static int64_t size_out(const gd_attrs_t *attrs, int d, int64_t size)
         return size > 0 ? attrs->i[KERNEL + d] : 0;
     }
     const int64_t room = size + 2 * padding - attrs->i[DILATION + d] * (attrs->i[KERNEL + d] - 1) - 1;
-    if (room < 0) {
+    if ((attrs->i[FLAGS] & ROUNDS_UP) == 0) {
+        return room < 0 ? 0 : room / stride + 1;
+    }
+    if (room + stride - 1 < 0 || size < 1) {
         return 0;
     }
-    if ((attrs->i[FLAGS] & ROUNDS_UP) == 0) {
-        return room / stride + 1;
-    }
-    const int64_t out = (room + stride - 1) / stride + 1;
+    const int64_t out = (room + stride - 1) / stride + 1;        /* one window may be larger than the padded image */
     return (out - 1) * stride >= size + padding ? out - 1 : out; /* the last window begins in the image */
 }
 

@@ -215,12 +215,24 @@ def arrangements():
     case("reshape", "- reshape: {shape: [4, 15]}", Function(lambda x: x.reshape(2, 4, 15)), r(2, 3, 4, 5))
 
 
+def short():
+    """Rounded up, one window may be larger than what it moves over."""
+    case("max_pool1d_ceil_short", "- max_pool1d: {kernel: 4, stride: 4, round_up: true}", nn.MaxPool1d(4, 4, ceil_mode=True), r(2, 3, 2))
+    case("max_pool2d_ceil_short", "- max_pool2d: {kernel: [4, 2], stride: [2, 1], dilation: [2, 1], padding: [1, 0], round_up: true}",
+         nn.MaxPool2d((4, 2), (2, 1), (1, 0), (2, 1), ceil_mode=True), r(2, 3, 4, 3))
+    case("avg_pool2d_ceil_short", "- avg_pool2d: {kernel: [3, 4], stride: [4, 4], padding: [1, 0], round_up: true}",
+         nn.AvgPool2d((3, 4), 4, (1, 0), ceil_mode=True), r(2, 3, 1, 5))
+    case("avg_pool1d_ceil_short", "- avg_pool1d: {kernel: 5, stride: 3, padding: 1, round_up: true, count_padding: false}",
+         nn.AvgPool1d(5, 3, 1, True, False), r(2, 3, 1))
+
+
 def main():
     base()
     norms()
     activations()
     windows()
     arrangements()
+    short()
     write(pathlib.Path(__file__).with_name("image_modules.safetensors"))
 
 
