@@ -47,7 +47,7 @@ static double share_upsample(const gd_attrs_t *attrs, int axis, int n_axes, int6
     double at =
         attrs->i[4] != 0 ? (out > 1 ? (double)(i * (in - 1)) / (double)(out - 1) : 0) : ((double)i + 0.5) * step - 0.5;
     if (attrs->i[3] == 1) {
-        at = fmin(fmax(at, 0), (double)(in - 1));
+        at = in == out ? (double)i : fmin(fmax(at, 0), (double)(in - 1));
         return fmax(0, 1 - fabs(at - (double)k));
     }
     double sum = 0;

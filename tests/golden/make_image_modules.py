@@ -224,6 +224,10 @@ def short():
          nn.AvgPool2d((3, 4), 4, (1, 0), ceil_mode=True), r(2, 3, 1, 5))
     case("avg_pool1d_ceil_short", "- avg_pool1d: {kernel: 5, stride: 3, padding: 1, round_up: true, count_padding: false}",
          nn.AvgPool1d(5, 3, 1, True, False), r(2, 3, 1))
+    # A factor may leave a size as it is: then PyTorch copies along that axis.
+    case("upsample_linear_kept", "- upsample: {scale: 1.3, mode: linear}", nn.Upsample(scale_factor=1.3, mode="linear"), r(2, 2, 3))
+    case("upsample_bilinear_kept", "- upsample: {scale: [1.4, 1.4], mode: linear}",
+         nn.Upsample(scale_factor=(1.4, 1.4), mode="bilinear"), r(2, 2, 2, 5))
 
 
 def main():

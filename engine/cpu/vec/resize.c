@@ -225,7 +225,7 @@ static void taps_fill(const taps_t *taps, int64_t in, int64_t out, int64_t mode,
             taps->from[0][i] = (int32_t)(from < in ? from : in - 1);
             taps->weight[0][i] = 1;
         } else if (mode == MODE_LINEAR) {
-            at = at > 0 ? at : 0;
+            at = in == out ? (double)i : at > 0 ? at : 0; /* a size that a factor keeps is copied, as in PyTorch */
             const int64_t first = (int64_t)at < in ? (int64_t)at : in - 1;
             taps->from[0][i] = (int32_t)first;
             taps->from[1][i] = (int32_t)(first + 1 < in ? first + 1 : first);
