@@ -171,9 +171,10 @@ static size_t wav_make(uint8_t *bytes, uint32_t rate, uint16_t n_channels, uint3
 static size_t rf64_make(uint8_t *bytes)
 {
     enum { OLD = 12, CHUNK = 36 };
+    static const uint8_t START[] = {'R', 'F', '6', '4', 0xff, 0xff, 0xff, 0xff, 'W', 'A', 'V', 'E', 'd', 's', '6', '4'};
     uint8_t plain[1024];
     const size_t size = wav_make(plain, 8000, 1, 10, 1) + CHUNK;
-    memcpy(bytes, "RF64\xff\xff\xff\xffWAVEds64", 16);
+    memcpy(bytes, START, sizeof(START));
     memset(bytes + 16, 0, CHUNK - 4);
     number_put(bytes + 16, CHUNK - 8, 4);
     number_put(bytes + 20, (uint32_t)size - 8, 4);
