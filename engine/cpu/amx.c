@@ -31,6 +31,7 @@
 #include <immintrin.h>
 
 #include "cpu/cpu.h"
+#include "cpu/gemm_parts.h"
 
 enum {
     N_PARTS = 3,
@@ -64,7 +65,7 @@ typedef struct work {
     const gd_gemm_t *gemm;
     side_t shared, own;
     int64_t n_shared, n_own; /* panels */
-    int64_t shared_per_part, own_per_part, shared_parts;
+    gd_gemm_grid_t grid;     /* rows: own panels, columns: shared ones */
     int64_t c_ahead; /* from an element of c to that of the block after the next, where it is to be fetched; else 0 */
     _Atomic bool has_failed;
 } work_t;
@@ -548,41 +549,16 @@ static void parts_run(void *arg, int64_t begin, int64_t end)
     }
     tiles_configure();
     for (int64_t i = begin; i < end; i++) {
-        const int64_t own = i / w->shared_parts * w->own_per_part;
-        const int64_t shared = i % w->shared_parts * w->shared_per_part;
+        const int64_t own = i / w->grid.column_parts * w->grid.rows_per_part;
+        const int64_t shared = i % w->grid.column_parts * w->grid.columns_per_part;
         part_t part = {.own = own,
-                       .own_end = smaller(own + w->own_per_part, w->n_own),
+                       .own_end = smaller(own + w->grid.rows_per_part, w->n_own),
                        .shared = shared,
-                       .shared_end = smaller(shared + w->shared_per_part, w->n_shared)};
+                       .shared_end = smaller(shared + w->grid.columns_per_part, w->n_shared)};
         rounds_cut(w, &part);
         part_run(w, scratch, &part);
     }
     tiles_release();
-}
-
-/*
- * Cuts c into as many parts as there are threads, so that the largest takes the least: blocks to multiply, and panels
- * to pack, which every part does for itself (fetching what another core has packed takes longer). It decides who
- * computes an element, not how.
- */
-static void work_divide(work_t *w, int n_threads)
-{
-    const int64_t block_cost = 5, panel_cost = 8; /* about what they take */
-    int64_t least = INT64_MAX;
-    for (int64_t parts = 1; parts <= n_threads; parts++) {
-        if (n_threads % parts != 0) {
-            continue;
-        }
-        const int64_t shared = gd_cpu_n_blocks(w->n_shared, parts);
-        const int64_t own = gd_cpu_n_blocks(w->n_own, n_threads / parts);
-        const int64_t cost = own * shared * block_cost + (own + shared) * panel_cost;
-        if (cost < least) {
-            least = cost;
-            w->own_per_part = own;
-            w->shared_per_part = shared;
-        }
-    }
-    w->shared_parts = gd_cpu_n_blocks(w->n_shared, w->shared_per_part);
 }
 
 static bool is_far(int64_t rows, int64_t columns)
@@ -602,53 +578,15 @@ static status_t matrix_run(const gd_gemm_t *g)
     w.shared.ahead = is_far(w.shared.extent, g->k) ? PANEL * w.shared.line : 0;
     w.own.ahead = is_far(w.own.extent, g->k) ? PANEL * w.own.line : 0;
     w.c_ahead = is_far(g->m, g->n) ? 2 * PANEL * (is_a_shared ? g->c_row : 1) : 0;
-    work_divide(&w, g->n_threads > 1 ? g->n_threads : 1);
-    const int64_t n_parts = gd_cpu_n_blocks(w.n_own, w.own_per_part) * w.shared_parts;
-    gd_cpu_parallel(g->n_threads, n_parts, 1, parts_run, &w);
+    const gd_gemm_cost_t cost = {.block = 5, .row = 8, .column = 8}; /* about what blocks and panels take */
+    w.grid = gd_gemm_divide(w.n_own, w.n_shared, g->n_threads, &cost);
+    gd_cpu_parallel(g->n_threads, w.grid.row_parts * w.grid.column_parts, 1, parts_run, &w);
     return w.has_failed ? ST_FAIL(ST_ERR_NOMEM, "matrix product: packed panels") : ST_OK;
-}
-
-static gd_gemm_t gemm_member(const gd_gemm_t *g, int64_t i, int n_threads)
-{
-    gd_gemm_t one = *g;
-    one.n_batch = 1;
-    one.a += i * g->a_batch;
-    one.b += i * g->b_batch;
-    one.c += i * g->c_batch;
-    one.n_threads = n_threads;
-    return one;
-}
-
-typedef struct batch {
-    const gd_gemm_t *gemm;
-    _Atomic bool has_failed;
-} batch_t;
-
-static void members_run(void *arg, int64_t begin, int64_t end)
-{
-    batch_t *batch = arg;
-    for (int64_t i = begin; i < end; i++) {
-        const gd_gemm_t one = gemm_member(batch->gemm, i, 1);
-        if (matrix_run(&one) != ST_OK) {
-            batch->has_failed = true;
-        }
-    }
 }
 
 status_t gd_amx_gemm(const gd_gemm_t *gemm)
 {
-    const int64_t threads = gemm->n_threads > 1 ? gemm->n_threads : 1;
-    const int64_t n_shared = threads > 1 ? gemm->n_batch / threads * threads : 0; /* one a thread at a time */
-    batch_t batch = {.gemm = gemm};
-    if (n_shared > 0 && gemm->n_batch > 1) {
-        gd_cpu_parallel((int)threads, n_shared, n_shared / threads, members_run, &batch);
-    }
-    status_t status = batch.has_failed ? ST_FAIL(ST_ERR_NOMEM, "matrix product: packed panels") : ST_OK;
-    for (int64_t i = gemm->n_batch > 1 ? n_shared : 0; i < gemm->n_batch && status == ST_OK; i++) {
-        const gd_gemm_t one = gemm_member(gemm, i, gemm->n_threads);
-        status = matrix_run(&one);
-    }
-    return status;
+    return gd_gemm_batch(gemm, matrix_run);
 }
 #else
 status_t gd_amx_gemm(const gd_gemm_t *gemm)

@@ -78,7 +78,7 @@ typedef enum gd_cpu_slot {
     GD_CPU_SLOT_REORDER_3,
     GD_CPU_SLOT_REORDER_4,
     GD_CPU_SLOT_CONVERTED, /* f32 copies of 16-bit operands */
-    GD_CPU_SLOT_GEMM,      /* amx.c's packed panels */
+    GD_CPU_SLOT_GEMM,      /* packed panels of amx.c and vec/gemm.c */
     GD_CPU_SLOT_COUNT
 } gd_cpu_slot_t;
 void *gd_cpu_scratch(gd_cpu_slot_t slot, size_t size_bytes);

@@ -4,6 +4,7 @@
 
 #include "cpu/amx.h"
 #include "cpu/cpu.h"
+#include "cpu/gemm_parts.h"
 #include "cpu/onednn.h"
 
 static double round_up(int64_t n, int64_t step)
@@ -29,10 +30,23 @@ static bool amx_suits(const gd_gemm_t *g)
     return 1.05 * amx_ns < onednn_ns;
 }
 
+/* Our own code, for vectors shorter than AVX-512's. */
+static gd_gemm_func_t vector_gemm(void)
+{
+#ifdef __x86_64__
+    return gd_cpu_isa() == GD_CPU_ISA_V3 ? gd_cpu_gemm_v3 : gd_cpu_gemm_v2;
+#else
+    return gd_cpu_gemm_base;
+#endif
+}
+
 status_t gd_gemm_run(const gd_gemm_t *gemm)
 {
     if (amx_suits(gemm)) {
         return gd_amx_gemm(gemm);
+    }
+    if (gd_cpu_isa() < GD_CPU_ISA_V4) {
+        return gd_gemm_batch(gemm, vector_gemm());
     }
     return gd_onednn_gemm(gemm);
 }

@@ -2,7 +2,7 @@
 /*
  * matmul: the kernels of matmul and linear. They bring any strided operands into products of plain matrices: a batch
  * that a shares with the rows is folded into them, neighbouring batch axes are merged, what is left is a loop; only a
- * matrix with no adjacent axis at all is copied. f32 goes to oneDNN, f64 (for gradient checks) through plain loops;
+ * matrix with no adjacent axis at all is copied. f32 goes to gemm.h, f64 (for gradient checks) through plain loops;
  * bf16 to oneDNN where the processor multiplies it, else, and f16 always, through f32 copies.
  */
 #include "cpu/kernels.h"

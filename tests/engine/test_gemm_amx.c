@@ -8,7 +8,7 @@
 #include "cpu/amx.h"
 #include "cpu/cpu.h"
 #include "cpu/onednn.h"
-#include "gradd/rng.h"
+#include "tests/engine/gemm_problem.h"
 #include "tests/support/fixture.h"
 
 #define NEEDS_AMX()                                                                                                    \
@@ -17,91 +17,6 @@
             FIXTURE_SKIP("%s has no AMX", gd_cpu_isa_name());                                                          \
         }                                                                                                              \
     } while (0)
-
-/* Operands of a product and the memory they are in. */
-typedef struct problem {
-    gd_gemm_t gemm;
-    float *a, *b, *c, *bias;
-    int64_t n_c;
-} problem_t;
-
-enum { A_TURNED = 1, B_TURNED = 2, BIAS = 4, ADDING = 8, GAPS = 16, N_LAYOUTS = 32 };
-
-static void fill(float *x, int64_t n, uint32_t layer)
-{
-    gd_rng_fill_uniform(&(gd_rng_key_t){.seed = 7, .layer = layer}, -1, 1, x, n);
-}
-
-static problem_t problem_new(int64_t n_batch, int64_t m, int64_t n, int64_t k, unsigned layout)
-{
-    const int64_t gap = layout & GAPS ? 3 : 0;
-    problem_t p = {.n_c = n_batch * m * (n + gap)};
-    gd_gemm_t *g = &p.gemm;
-    *g = (gd_gemm_t){.n_batch = n_batch, .m = m, .n = n, .k = k, .n_threads = 1};
-    g->a_row = layout & A_TURNED ? 1 : k + gap;
-    g->a_col = layout & A_TURNED ? m + gap : 1;
-    g->b_row = layout & B_TURNED ? 1 : n + gap;
-    g->b_col = layout & B_TURNED ? k + gap : 1;
-    g->c_row = n + gap;
-    g->a_batch = layout & A_TURNED ? k * (m + gap) : m * (k + gap);
-    g->b_batch = layout & B_TURNED ? n * (k + gap) : k * (n + gap);
-    g->c_batch = m * g->c_row;
-    g->is_accumulating = (layout & ADDING) != 0;
-    p.a = mem_calloc((size_t)(n_batch * g->a_batch), sizeof(float));
-    p.b = mem_calloc((size_t)(n_batch * g->b_batch), sizeof(float));
-    p.c = mem_calloc((size_t)p.n_c, sizeof(float));
-    p.bias = mem_calloc((size_t)n, sizeof(float));
-    assert_true(p.a != NULL && p.b != NULL && p.c != NULL && p.bias != NULL);
-    fill(p.a, n_batch * g->a_batch, 1);
-    fill(p.b, n_batch * g->b_batch, 2);
-    fill(p.bias, n, 3);
-    g->a = p.a;
-    g->b = p.b;
-    g->c = p.c;
-    g->bias = layout & BIAS ? p.bias : NULL;
-    return p;
-}
-
-static void problem_release(problem_t *p)
-{
-    mem_free(p->a);
-    mem_free(p->b);
-    mem_free(p->c);
-    mem_free(p->bias);
-}
-
-/* Errors of c against float64, by the sum of the terms' magnitudes: what rounding is measured by. */
-typedef struct error {
-    double most, mean_square;
-} error_t;
-
-static error_t error_measure(const gd_gemm_t *g, const float *before, int64_t every)
-{
-    error_t error = {0};
-    int64_t n = 0;
-    for (int64_t at = 0; at < g->n_batch * g->m * g->n; at += every, n++) {
-        const int64_t batch = at / (g->m * g->n), row = at / g->n % g->m, column = at % g->n;
-        const float *a = g->a + batch * g->a_batch + row * g->a_row;
-        const float *b = g->b + batch * g->b_batch + column * g->b_col;
-        const int64_t place = batch * g->c_batch + row * g->c_row + column;
-        double sum = g->bias != NULL ? (double)g->bias[column] : 0;
-        double size = fabs(sum);
-        if (g->is_accumulating) {
-            sum += (double)before[place];
-            size += fabs((double)before[place]);
-        }
-        for (int64_t k = 0; k < g->k; k++) {
-            const double term = (double)a[k * g->a_col] * (double)b[k * g->b_row];
-            sum += term;
-            size += fabs(term);
-        }
-        const double off = size > 0 ? fabs((double)g->c[place] - sum) / size : fabs((double)g->c[place] - sum);
-        error.most = off > error.most || !isfinite(off) ? off : error.most;
-        error.mean_square += off * off;
-    }
-    error.mean_square /= (double)n;
-    return error;
-}
 
 static const int64_t shapes[][3] = {
     {1, 1, 1},      {32, 32, 32},   {31, 33, 17},   {16, 48, 130},   {5, 200, 40},   {200, 5, 300},  {96, 65, 128},
@@ -113,15 +28,15 @@ static void errors_are_those_of_floats_for_every_shape_and_layout(void **state)
     (void)state;
     NEEDS_AMX();
     for (size_t i = 0; i < sizeof(shapes) / sizeof(shapes[0]); i++) {
-        for (unsigned layout = 0; layout < N_LAYOUTS; layout++) {
-            problem_t p = problem_new(1, shapes[i][0], shapes[i][1], shapes[i][2], layout);
+        for (unsigned layout = 0; layout < GEMM_N_LAYOUTS; layout++) {
+            gemm_problem_t p = gemm_problem_new(1, shapes[i][0], shapes[i][1], shapes[i][2], layout);
             float *before = mem_alloc((size_t)p.n_c * sizeof(float));
-            fill(before, p.n_c, 4);
+            gemm_problem_fill(before, p.n_c, 4);
             memcpy(p.c, before, (size_t)p.n_c * sizeof(float));
 
             assert_ok(gd_amx_gemm(&p.gemm));
 
-            const error_t error = error_measure(&p.gemm, before, 7);
+            const gemm_error_t error = gemm_error_measure(&p.gemm, before, 7);
             if (!(error.most < 4e-7)) {
                 fail_msg("%lld x %lld x %lld, layout %u: error %g", (long long)shapes[i][0], (long long)shapes[i][1],
                          (long long)shapes[i][2], layout, error.most);
@@ -130,7 +45,7 @@ static void errors_are_those_of_floats_for_every_shape_and_layout(void **state)
                 assert_true(p.c[gap] == before[gap]);
             }
             mem_free(before);
-            problem_release(&p);
+            gemm_problem_release(&p);
         }
     }
 }
@@ -140,38 +55,12 @@ static void a_narrow_product_may_be_long_and_deep(void **state)
 {
     (void)state;
     NEEDS_AMX();
-    problem_t p = problem_new(1, 33000, 3, 2100, 0);
+    gemm_problem_t p = gemm_problem_new(1, 33000, 3, 2100, 0);
 
     assert_ok(gd_amx_gemm(&p.gemm));
 
-    assert_true(error_measure(&p.gemm, NULL, 101).most < 4e-7);
-    problem_release(&p);
-}
-
-/* Multiplies each line of the inner axis by its own power of two on one side and divides on the other. */
-static void spread_magnitudes(problem_t *p, int most)
-{
-    for (int64_t k = 0; k < p->gemm.k; k++) {
-        const int power = (int)(k * 37 % (2 * most + 1)) - most;
-        for (int64_t i = 0; i < p->gemm.m; i++) {
-            p->a[i * p->gemm.a_row + k] = ldexpf(p->a[i * p->gemm.a_row + k], power);
-        }
-        for (int64_t j = 0; j < p->gemm.n; j++) {
-            p->b[k * p->gemm.b_row + j] = ldexpf(p->b[k * p->gemm.b_row + j], k % 3 == 0 ? power / 2 : -power);
-        }
-    }
-}
-
-/* The second half of the inner axis undoes the first but for the last bits. */
-static void make_cancelling(problem_t *p)
-{
-    const int64_t half = p->gemm.k / 2;
-    for (int64_t k = 0; k < half; k++) {
-        for (int64_t i = 0; i < p->gemm.m; i++) {
-            p->a[i * p->gemm.a_row + half + k] = -p->a[i * p->gemm.a_row + k] * (1 + 3 * FLT_EPSILON);
-        }
-        memcpy(p->b + (half + k) * p->gemm.b_row, p->b + k * p->gemm.b_row, (size_t)p->gemm.n * sizeof(float));
-    }
+    assert_true(gemm_error_measure(&p.gemm, NULL, 101).most < 4e-7);
+    gemm_problem_release(&p);
 }
 
 static void errors_are_no_larger_than_onednns_in_f32(void **state)
@@ -181,20 +70,20 @@ static void errors_are_no_larger_than_onednns_in_f32(void **state)
     static const int64_t inner[] = {64, 128, 512, 1000, 3072, 6000, 50257};
     for (size_t i = 0; i < sizeof(inner) / sizeof(inner[0]); i++) {
         for (int kind = 0; kind < 4; kind++) {
-            problem_t p = problem_new(1, 96, 128, inner[i], 0);
+            gemm_problem_t p = gemm_problem_new(1, 96, 128, inner[i], 0);
             if (kind == 1) {
-                spread_magnitudes(&p, 20);
+                gemm_problem_spread(&p, 20);
             } else if (kind == 2) {
-                spread_magnitudes(&p, 40);
+                gemm_problem_spread(&p, 40);
             } else if (kind == 3) {
-                make_cancelling(&p);
+                gemm_problem_cancel(&p);
             }
 
             const int64_t every = inner[i] > 4000 ? 61 : 1;
             assert_ok(gd_onednn_gemm(&p.gemm));
-            const error_t plain = error_measure(&p.gemm, NULL, every);
+            const gemm_error_t plain = gemm_error_measure(&p.gemm, NULL, every);
             assert_ok(gd_amx_gemm(&p.gemm));
-            const error_t tiles = error_measure(&p.gemm, NULL, every);
+            const gemm_error_t tiles = gemm_error_measure(&p.gemm, NULL, every);
 
             /* a sum that is one term only is rounded once by oneDNN, by us a few times */
             const double bound = fmax(sqrt(plain.mean_square), 0x1.5p-24);
@@ -202,7 +91,7 @@ static void errors_are_no_larger_than_onednns_in_f32(void **state)
                 fail_msg("k %lld, kind %d: rms error %g, oneDNN's %g; most %g, oneDNN's %g", (long long)inner[i], kind,
                          sqrt(tiles.mean_square), sqrt(plain.mean_square), tiles.most, plain.most);
             }
-            problem_release(&p);
+            gemm_problem_release(&p);
         }
     }
 }
@@ -214,11 +103,12 @@ static void the_result_does_not_depend_on_the_number_of_threads(void **state)
     static const int64_t sizes[][4] = {
         {1, 96, 1100, 200}, {1, 400, 70, 96}, {5, 64, 48, 40}, {2, 33, 260, 33}, {1, 70, 600, 4500}};
     for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
-        problem_t p = problem_new(sizes[i][0], sizes[i][1], sizes[i][2], sizes[i][3], B_TURNED | BIAS);
+        gemm_problem_t p =
+            gemm_problem_new(sizes[i][0], sizes[i][1], sizes[i][2], sizes[i][3], GEMM_B_TURNED | GEMM_BIAS);
         assert_ok(gd_amx_gemm(&p.gemm));
         float *one = mem_alloc((size_t)p.n_c * sizeof(float));
         memcpy(one, p.c, (size_t)p.n_c * sizeof(float));
-        assert_true(error_measure(&p.gemm, NULL, 101).most < 4e-7);
+        assert_true(gemm_error_measure(&p.gemm, NULL, 101).most < 4e-7);
 
         for (int n_threads = 2; n_threads <= 6; n_threads++) {
             memset(p.c, 0xFF, (size_t)p.n_c * sizeof(float));
@@ -227,7 +117,7 @@ static void the_result_does_not_depend_on_the_number_of_threads(void **state)
             assert_memory_equal(p.c, one, (size_t)p.n_c * sizeof(float));
         }
         mem_free(one);
-        problem_release(&p);
+        gemm_problem_release(&p);
     }
 }
 
@@ -235,7 +125,7 @@ static void a_product_with_the_unit_matrix_gives_every_float_back(void **state)
 {
     (void)state;
     NEEDS_AMX();
-    problem_t p = problem_new(1, 64, 64, 64, 0);
+    gemm_problem_t p = gemm_problem_new(1, 64, 64, 64, 0);
     for (int64_t i = 0; i < 64 * 64; i++) {
         p.a[i] = ldexpf(p.a[i], (int)(i % 200) - 80);
         p.b[i] = i / 64 == i % 64 ? 1.0F : 0.0F;
@@ -249,7 +139,7 @@ static void a_product_with_the_unit_matrix_gives_every_float_back(void **state)
     for (int64_t i = 0; i < 64 * 64; i++) {
         assert_true(p.c[i] == p.a[i]);
     }
-    problem_release(&p);
+    gemm_problem_release(&p);
 }
 
 static void what_is_not_finite_stays_in_its_row_or_column(void **state)
@@ -258,7 +148,7 @@ static void what_is_not_finite_stays_in_its_row_or_column(void **state)
     NEEDS_AMX();
     static const float bad[] = {INFINITY, -INFINITY, NAN};
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
-        problem_t p = problem_new(1, 70, 80, 90, A_TURNED);
+        gemm_problem_t p = gemm_problem_new(1, 70, 80, 90, GEMM_A_TURNED);
         assert_ok(gd_amx_gemm(&p.gemm));
         float *good = mem_alloc((size_t)p.n_c * sizeof(float));
         memcpy(good, p.c, (size_t)p.n_c * sizeof(float));
@@ -275,7 +165,7 @@ static void what_is_not_finite_stays_in_its_row_or_column(void **state)
             }
         }
         mem_free(good);
-        problem_release(&p);
+        gemm_problem_release(&p);
     }
 }
 
@@ -283,7 +173,7 @@ static void numbers_near_the_smallest_lose_no_more_than_flt_min(void **state)
 {
     (void)state;
     NEEDS_AMX();
-    problem_t p = problem_new(1, 32, 32, 64, 0);
+    gemm_problem_t p = gemm_problem_new(1, 32, 32, 64, 0);
     for (int64_t i = 0; i < 32 * 64; i++) {
         p.a[i] = ldexpf(p.a[i], -120 - (int)(i % 10));
     }
@@ -297,14 +187,14 @@ static void numbers_near_the_smallest_lose_no_more_than_flt_min(void **state)
         }
         assert_true(fabs((double)p.c[at] - sum) <= 64 * 6 * (double)FLT_MIN);
     }
-    problem_release(&p);
+    gemm_problem_release(&p);
 }
 
 static void large_products_are_given_to_the_matrix_unit(void **state)
 {
     (void)state;
     NEEDS_AMX();
-    problem_t p = problem_new(1, 256, 256, 256, 0);
+    gemm_problem_t p = gemm_problem_new(1, 256, 256, 256, 0);
     assert_ok(gd_amx_gemm(&p.gemm));
     float *expected = mem_alloc((size_t)p.n_c * sizeof(float));
     memcpy(expected, p.c, (size_t)p.n_c * sizeof(float));
@@ -313,7 +203,7 @@ static void large_products_are_given_to_the_matrix_unit(void **state)
 
     assert_memory_equal(p.c, expected, (size_t)p.n_c * sizeof(float));
     mem_free(expected);
-    problem_release(&p);
+    gemm_problem_release(&p);
 }
 
 int main(void)
