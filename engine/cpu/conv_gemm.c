@@ -12,26 +12,38 @@
 
 #include <string.h>
 
+#include "cpu/conv_weight.h"
 #include "cpu/kernels.h"
 
 typedef struct conv_gemm {
     const gd_conv_t *conv;
     const float *x;      /* [C,H,W] of each image; backward_input: dy */
-    const float *weight; /* [O,C]; backward_input: [C,O]; backward_weight: dy */
+    const float *weight; /* of each group [O,K]; backward_input: [K,O]; backward_weight: dy */
     const float *bias;
     float *y; /* backward_input: dx; backward_weight: dweight */
     int64_t n_in, n_out;
-    int64_t share;   /* images a thread */
-    float *partial;  /* backward_weight: [threads - 1, O, C] */
-    int64_t n_parts; /* of partial, that were written */
+    int64_t n_rows;                /* of pixels: C taps of the kernel */
+    int64_t group_rows, group_out; /* K, channels times taps, and O of a group */
+    int64_t share;                 /* images a thread */
+    float *partial;                /* backward_weight: [threads - 1] of them */
+    int64_t n_parts;               /* of partial, that were written */
     int n_product_threads;
     _Atomic bool has_failed;
 } conv_gemm_t;
 
-bool gd_conv_gemm_suits(const gd_conv_t *c)
+static bool is_pointwise(const gd_conv_t *c)
 {
     return c->in[2] == 0 && c->kernel[0] == 1 && c->kernel[1] == 1 && c->padding[0] == 0 && c->padding[1] == 0 &&
            c->groups == 1;
+}
+
+bool gd_conv_gemm_suits(const gd_conv_t *c, gd_conv_kind_t kind, bool has_bias, int n_threads)
+{
+    if (is_pointwise(c) && (kind != GD_CONV_WEIGHT || !has_bias)) {
+        return true;
+    }
+    return gd_cpu_isa() < GD_CPU_ISA_V4 && c->in[2] == 0 && !(kind == GD_CONV_WEIGHT && gd_conv_weight_suits(c)) &&
+           gd_onednn_conv_is_product(c, kind, has_bias, n_threads);
 }
 
 static bool is_strided(const gd_conv_t *c)
@@ -45,6 +57,9 @@ static conv_gemm_t conv_gemm_init(const gd_conv_t *conv, int n_threads)
         .conv = conv,
         .n_in = conv->in[0] * conv->in[1],
         .n_out = conv->out[0] * conv->out[1],
+        .n_rows = conv->c_in * conv->kernel[0] * conv->kernel[1],
+        .group_rows = conv->c_in / conv->groups * conv->kernel[0] * conv->kernel[1],
+        .group_out = conv->c_out / conv->groups,
         .share = conv->batch / (n_threads > 1 ? n_threads : 1),
     };
 }
@@ -56,14 +71,40 @@ static void product_run(conv_gemm_t *g, const gd_product_t *product)
     }
 }
 
-/* The pixels that the kernel meets, [C, OH·OW]: the image itself, or a copy in scratch memory; NULL: no memory. */
+/* Between an image and its pixels under the taps of the kernel, either way, by the kernel of an op. */
+static bool windows_run(const conv_gemm_t *g, gd_op_id_t id, const float *from, float *to)
+{
+    const gd_conv_t *c = g->conv;
+    const gd_view_t image = {.n_dims = 4,
+                             .dtype = GD_DTYPE_F32,
+                             .shape = {1, c->c_in, c->in[0], c->in[1]},
+                             .stride = {c->c_in * g->n_in, g->n_in, c->in[1], 1}};
+    const gd_view_t columns = {.n_dims = 3,
+                               .dtype = GD_DTYPE_F32,
+                               .shape = {1, g->n_rows, g->n_out},
+                               .stride = {g->n_rows * g->n_out, g->n_out, 1}};
+    gd_view_t in = id == GD_OP_UNFOLD ? image : columns, out = id == GD_OP_UNFOLD ? columns : image;
+    in.data = (void *)(uintptr_t)from;
+    out.data = to;
+    const gd_attrs_t attrs = {.i = {c->kernel[0], c->kernel[1], c->stride[0], c->stride[1], c->padding[0],
+                                    c->padding[1], c->dilation[0], c->dilation[1]}};
+    return gd_cpu_kernel(id)(&(gd_kernel_args_t){
+               .in = &in, .n_in = 1, .out = &out, .n_out = 1, .attrs = &attrs, .n_threads = g->n_product_threads}) ==
+           ST_OK;
+}
+
+/* The pixels that the kernel meets, [C·KH·KW, OH·OW]: the image itself, or a copy in scratch memory; NULL: no memory.
+ */
 static const float *pixels_get(const conv_gemm_t *g, const float *image)
 {
     const gd_conv_t *c = g->conv;
-    if (!is_strided(c)) {
+    if (is_pointwise(c) && !is_strided(c)) {
         return image;
     }
-    float *pixels = gd_cpu_scratch(GD_CPU_SLOT_WORKER, (size_t)(c->c_in * g->n_out) * sizeof(float));
+    float *pixels = gd_cpu_scratch(GD_CPU_SLOT_WORKER, (size_t)(g->n_rows * g->n_out) * sizeof(float));
+    if (!is_pointwise(c)) {
+        return pixels != NULL && windows_run(g, GD_OP_UNFOLD, image, pixels) ? pixels : NULL;
+    }
     for (int64_t row = 0; row < c->c_in * c->out[0] && pixels != NULL; row++) {
         const float *from = image + row / c->out[0] * g->n_in + row % c->out[0] * c->stride[0] * c->in[1];
         for (int64_t j = 0; j < c->out[1]; j++) {
@@ -74,9 +115,15 @@ static const float *pixels_get(const conv_gemm_t *g, const float *image)
 }
 
 /* The other way: an image of zeros but at the pixels. */
-static void pixels_put(const conv_gemm_t *g, const float *pixels, float *image)
+static void pixels_put(conv_gemm_t *g, const float *pixels, float *image)
 {
     const gd_conv_t *c = g->conv;
+    if (!is_pointwise(c)) {
+        if (!windows_run(g, GD_OP_FOLD, pixels, image)) {
+            g->has_failed = true;
+        }
+        return;
+    }
     memset(image, 0, (size_t)(c->c_in * g->n_in) * sizeof(float));
     for (int64_t row = 0; row < c->c_in * c->out[0]; row++) {
         float *to = image + row / c->out[0] * g->n_in + row % c->out[0] * c->stride[0] * c->in[1];
@@ -101,7 +148,7 @@ static status_t images_run(conv_gemm_t *g, int n_threads, gd_cpu_body_func_t bod
     return g->has_failed ? ST_FAIL(ST_ERR_NOMEM, "convolution: memory for the pixels or panels of an image") : ST_OK;
 }
 
-/* y[O,N] = weight[O,C] x[C,N] + bias[O] */
+/* y[O,N] = weight[O,K] x[K,N] + bias[O], group by group */
 static void forward_images(void *arg, int64_t begin, int64_t end)
 {
     conv_gemm_t *g = arg;
@@ -118,16 +165,18 @@ static void forward_images(void *arg, int64_t begin, int64_t end)
                 y[o * g->n_out + j] = g->bias[o];
             }
         }
-        product_run(g, &(gd_product_t){.m = c->c_out,
-                                       .n = g->n_out,
-                                       .k = c->c_in,
-                                       .a = g->weight,
-                                       .a_row = c->c_in,
-                                       .b = pixels,
-                                       .b_row = g->n_out,
-                                       .c = y,
-                                       .c_row = g->n_out,
-                                       .is_accumulating = g->bias != NULL});
+        for (int64_t group = 0; group < c->groups; group++) {
+            product_run(g, &(gd_product_t){.m = g->group_out,
+                                           .n = g->n_out,
+                                           .k = g->group_rows,
+                                           .a = g->weight + group * g->group_out * g->group_rows,
+                                           .a_row = g->group_rows,
+                                           .b = pixels + group * g->group_rows * g->n_out,
+                                           .b_row = g->n_out,
+                                           .c = y + group * g->group_out * g->n_out,
+                                           .c_row = g->n_out,
+                                           .is_accumulating = g->bias != NULL});
+        }
     }
 }
 
@@ -142,7 +191,7 @@ status_t gd_conv_gemm_forward(const gd_conv_t *conv, const float *x, const float
     return images_run(&g, n_threads, forward_images);
 }
 
-/* dx[C,N] = weight[O,C]ᵀ dy[O,N] */
+/* dx[K,N] = weight[O,K]ᵀ dy[O,N], group by group */
 static void backward_input_images(void *arg, int64_t begin, int64_t end)
 {
     conv_gemm_t *g = arg;
@@ -150,22 +199,24 @@ static void backward_input_images(void *arg, int64_t begin, int64_t end)
     for (int64_t i = begin; i < end; i++) {
         float *dx = g->y + i * c->c_in * g->n_in;
         float *pixels = dx;
-        if (is_strided(c)) {
-            pixels = gd_cpu_scratch(GD_CPU_SLOT_WORKER, (size_t)(c->c_in * g->n_out) * sizeof(float));
+        if (!is_pointwise(c) || is_strided(c)) {
+            pixels = gd_cpu_scratch(GD_CPU_SLOT_WORKER, (size_t)(g->n_rows * g->n_out) * sizeof(float));
         }
         if (pixels == NULL) {
             g->has_failed = true;
             return;
         }
-        product_run(g, &(gd_product_t){.m = c->c_in,
-                                       .n = g->n_out,
-                                       .k = c->c_out,
-                                       .a = g->weight,
-                                       .a_row = c->c_out,
-                                       .b = g->x + i * c->c_out * g->n_out,
-                                       .b_row = g->n_out,
-                                       .c = pixels,
-                                       .c_row = g->n_out});
+        for (int64_t group = 0; group < c->groups; group++) {
+            product_run(g, &(gd_product_t){.m = g->group_rows,
+                                           .n = g->n_out,
+                                           .k = g->group_out,
+                                           .a = g->weight + group * g->group_rows * g->group_out,
+                                           .a_row = g->group_out,
+                                           .b = g->x + (i * c->c_out + group * g->group_out) * g->n_out,
+                                           .b_row = g->n_out,
+                                           .c = pixels + group * g->group_rows * g->n_out,
+                                           .c_row = g->n_out});
+        }
         if (pixels != dx) {
             pixels_put(g, pixels, dx);
         }
@@ -191,42 +242,50 @@ status_t gd_conv_gemm_backward_input(const gd_conv_t *conv, const float *dy, con
 {
     conv_gemm_t g = conv_gemm_init(conv, n_threads);
     /* turned once: oneDNN is 2-3 times slower with a transposed left operand and few columns */
-    float *turned = gd_cpu_scratch(GD_CPU_SLOT_KERNEL, (size_t)(conv->c_in * conv->c_out) * sizeof(float));
+    const int64_t group_size = g.group_rows * g.group_out;
+    float *turned = gd_cpu_scratch(GD_CPU_SLOT_KERNEL, (size_t)(conv->groups * group_size) * sizeof(float));
     if (turned == NULL) {
         return ST_FAIL(ST_ERR_NOMEM, "convolution: a transposed weight");
     }
-    status_t status = matrix_transpose(weight, conv->c_out, conv->c_in, turned, n_threads);
+    status_t status = ST_OK;
+    for (int64_t group = 0; group < conv->groups && status == ST_OK; group++) {
+        status = matrix_transpose(weight + group * group_size, g.group_out, g.group_rows, turned + group * group_size,
+                                  n_threads);
+    }
     g.x = dy;
     g.weight = turned;
     g.y = dx;
     return status == ST_OK ? images_run(&g, n_threads, backward_input_images) : status;
 }
 
-/* dweight[O,C] += dy[O,N] x[C,N]ᵀ; the first share's sum is dweight itself, the others' are partial ones. */
+/* dweight[O,K] += dy[O,N] x[K,N]ᵀ, group by group; the first share's sum is dweight itself, the others' are partial
+ * ones. */
 static void backward_weight_images(void *arg, int64_t begin, int64_t end)
 {
     conv_gemm_t *g = arg;
     const gd_conv_t *c = g->conv;
     const int64_t part = g->share > 0 ? begin / g->share : 0;
     const bool is_left_over = part > g->n_parts || g->share == 0;
-    float *sum = part == 0 || is_left_over ? g->y : g->partial + (part - 1) * c->c_out * c->c_in;
+    float *sum = part == 0 || is_left_over ? g->y : g->partial + (part - 1) * c->c_out * g->group_rows;
     for (int64_t i = begin; i < end; i++) {
         const float *pixels = pixels_get(g, g->x + i * c->c_in * g->n_in);
         if (pixels == NULL) {
             g->has_failed = true;
             return;
         }
-        product_run(g, &(gd_product_t){.m = c->c_out,
-                                       .n = c->c_in,
-                                       .k = g->n_out,
-                                       .a = g->weight + i * c->c_out * g->n_out,
-                                       .a_row = g->n_out,
-                                       .b = pixels,
-                                       .b_row = g->n_out,
-                                       .is_b_transposed = true,
-                                       .c = sum,
-                                       .c_row = c->c_in,
-                                       .is_accumulating = i > begin || (is_left_over && i > 0)});
+        for (int64_t group = 0; group < c->groups; group++) {
+            product_run(g, &(gd_product_t){.m = g->group_out,
+                                           .n = g->group_rows,
+                                           .k = g->n_out,
+                                           .a = g->weight + (i * c->c_out + group * g->group_out) * g->n_out,
+                                           .a_row = g->n_out,
+                                           .b = pixels + group * g->group_rows * g->n_out,
+                                           .b_row = g->n_out,
+                                           .is_b_transposed = true,
+                                           .c = sum + group * g->group_out * g->group_rows,
+                                           .c_row = g->group_rows,
+                                           .is_accumulating = i > begin || (is_left_over && i > 0)});
+        }
     }
 }
 
@@ -247,12 +306,34 @@ static void partial_add(void *arg, int64_t begin, int64_t end)
     }
 }
 
+typedef struct bias_sum {
+    const gd_conv_t *conv;
+    const float *dy;
+    int64_t n_out;
+    float *dbias;
+} bias_sum_t;
+
+static void bias_sum_channels(void *arg, int64_t begin, int64_t end)
+{
+    const bias_sum_t *b = arg;
+    for (int64_t o = begin; o < end; o++) {
+        double sum[4] = {0};
+        for (int64_t i = 0; i < b->conv->batch; i++) {
+            const float *dy = b->dy + (i * b->conv->c_out + o) * b->n_out;
+            for (int64_t j = 0; j < b->n_out; j++) {
+                sum[j & 3] += (double)dy[j];
+            }
+        }
+        b->dbias[o] = (float)((sum[0] + sum[1]) + (sum[2] + sum[3]));
+    }
+}
+
 status_t gd_conv_gemm_backward_weight(const gd_conv_t *conv, const float *dy, const float *x, float *dweight,
-                                      int n_threads)
+                                      float *dbias, int n_threads)
 {
     enum { GRAIN = 1 << 14 };
     conv_gemm_t g = conv_gemm_init(conv, n_threads);
-    const int64_t n = conv->c_out * conv->c_in;
+    const int64_t n = conv->c_out * g.group_rows;
     g.x = x;
     g.weight = dy;
     g.y = dweight;
@@ -267,6 +348,10 @@ status_t gd_conv_gemm_backward_weight(const gd_conv_t *conv, const float *dy, co
     if (status == ST_OK && g.n_parts > 0) {
         sum_t sum = {.total = dweight, .partial = g.partial, .n = n, .n_parts = g.n_parts};
         gd_cpu_parallel(n_threads, n, GRAIN, partial_add, &sum);
+    }
+    if (dbias != NULL) {
+        bias_sum_t bias = {.conv = conv, .dy = dy, .n_out = g.n_out, .dbias = dbias};
+        gd_cpu_parallel(n_threads, conv->c_out, 1, bias_sum_channels, &bias);
     }
     return status;
 }

@@ -12,8 +12,10 @@
  * operators, exceptions included. So other C++ code of the process (gRPC's, an embedding program's) keeps its heap, but
  * for the price of asking; and where a program has operators of its own, these stand aside (they are weak), as they do
  * for the sanitizers. Making a primitive and its first run are left to the heap: what they make, compiled code above
- * all, lasts. What this can't reach: oneDNN 2.6's own GEMM, which it takes where the processor has no AVX-512, and for
- * bf16 convolutions of few channels where it has no AMX, gets the memory it packs matrices into from posix_memalign.
+ * all, lasts. What this can't reach: oneDNN 2.6's own GEMM gets the memory it packs matrices into from posix_memalign.
+ * With AVX-512 it takes that for bf16 convolutions of few channels, where there is no AMX, and for some in groups of
+ * few channels; below AVX-512 for many 3-d ones. All else there, products and 2-d convolutions, is ours (vec/gemm.c,
+ * conv_gemm.c).
  */
 #ifndef GRADD_CPU_CPP_NEW_H
 #define GRADD_CPU_CPP_NEW_H

@@ -48,6 +48,7 @@ typedef struct entry {
     int n_ports;
     bool was_run;
     bool is_reference; /* oneDNN has only its slow generic code for this shape */
+    bool is_product;   /* its own matrix products do the work of a convolution */
 } entry_t;
 
 /* A thread's stream and primitives. */
@@ -202,6 +203,7 @@ static dnnl_status_t entry_build(entry_t *entry, const plan_t *plan, dnnl_primit
     const char *implementation = "";
     (void)dnnl_primitive_desc_query(*pd_p, dnnl_query_impl_info_str, 0, &implementation);
     entry->is_reference = strncmp(implementation, "ref", 3) == 0;
+    entry->is_product = strstr(implementation, "gemm") != NULL;
     const dnnl_memory_desc_t *md = dnnl_primitive_desc_query_md(*pd_p, dnnl_query_scratchpad_md, 0);
     entry->scratchpad_size = md != NULL ? dnnl_memory_desc_get_size(md) : 0;
     if (entry->scratchpad_size > 0) {
@@ -637,26 +639,42 @@ static dnnl_status_t conv_build(entry_t *entry, const void *argument)
     return status;
 }
 
-static status_t conv_run(const gd_conv_t *conv, kind_t kind, bool has_bias, int n_threads, void *const *handle)
+static status_t conv_get(const conv_plan_t *plan, int n_threads, cache_t **cache_p, entry_t **entry_p)
 {
-    cache_t *cache = NULL;
-    status_t status = cache_get(&cache);
+    const gd_conv_t *conv = plan->conv;
+    status_t status = cache_get(cache_p);
     if (status != ST_OK) {
         return status;
     }
     const cache_key_t key = {
-        .kind = kind,
+        .kind = plan->kind,
         .n_threads = n_threads > 1 ? n_threads : 1,
         .word = {conv->batch,       conv->c_in,      conv->c_out,      conv->groups,        conv->in[0],
                  conv->in[1],       conv->out[0],    conv->out[1],     conv->kernel[0],     conv->kernel[1],
                  conv->stride[0],   conv->stride[1], conv->padding[0], conv->padding[1],    conv->dilation[0],
-                 conv->dilation[1], has_bias,        conv->dtype,      conv->dweight_dtype, conv->in[2],
+                 conv->dilation[1], plan->has_bias,  conv->dtype,      conv->dweight_dtype, conv->in[2],
                  conv->out[2],      conv->kernel[2], conv->stride[2],  conv->padding[2],    conv->dilation[2]},
     };
+    return entry_get(*cache_p, &key, conv_build, plan, "making a convolution", entry_p);
+}
+
+static status_t conv_run(const gd_conv_t *conv, kind_t kind, bool has_bias, int n_threads, void *const *handle)
+{
     const conv_plan_t plan = {.conv = conv, .kind = kind, .has_bias = has_bias};
+    cache_t *cache = NULL;
     entry_t *entry = NULL;
-    status = entry_get(cache, &key, conv_build, &plan, "making a convolution", &entry);
+    status_t status = conv_get(&plan, n_threads, &cache, &entry);
     return status == ST_OK ? entry_execute(entry, cache, handle) : status;
+}
+
+bool gd_onednn_conv_is_product(const gd_conv_t *conv, gd_conv_kind_t kind, bool has_bias, int n_threads)
+{
+    static const kind_t kinds[] = {
+        [GD_CONV_FORWARD] = KIND_CONV_FORWARD, [GD_CONV_INPUT] = KIND_CONV_INPUT, [GD_CONV_WEIGHT] = KIND_CONV_WEIGHT};
+    const conv_plan_t plan = {.conv = conv, .kind = kinds[kind], .has_bias = has_bias};
+    cache_t *cache = NULL;
+    entry_t *entry = NULL;
+    return conv_get(&plan, n_threads, &cache, &entry) == ST_OK && entry->is_product;
 }
 
 status_t gd_onednn_conv_forward(const gd_conv_t *conv, const void *x, const void *weight, const float *bias, void *y,

@@ -42,6 +42,13 @@ typedef struct gd_conv {
     int32_t dweight_dtype; /* of the weight's gradient: f32 beside bf16 too. The bias and its gradient are f32. */
 } gd_conv_t;
 
+typedef enum gd_conv_kind { GD_CONV_FORWARD, GD_CONV_INPUT, GD_CONV_WEIGHT } gd_conv_kind_t;
+/*
+ * Whether oneDNN has only its own matrix products for a convolution or a gradient of it, which pack into memory from
+ * the heap: see Note [oneDNN's blocks].
+ */
+bool gd_onednn_conv_is_product(const gd_conv_t *conv, gd_conv_kind_t kind, bool has_bias, int n_threads);
+
 /* bias[O] may be NULL. */
 status_t gd_onednn_conv_forward(const gd_conv_t *conv, const void *x, const void *weight, const float *bias, void *y,
                                 int n_threads);

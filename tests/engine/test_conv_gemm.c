@@ -29,6 +29,10 @@ static const geometry_t geometries[] = {
     {{2, 16, 30, 29}, {19, 16, 3, 3}, {.padding = {1, 1}}, false},
     {{2, 5, 9, 7}, {6, 5, 3, 3}, {.stride = {2, 2}, .padding = {1, 1}}, false},
     {{3, 4, 9, 8}, {6, 4, 3, 2}, {.padding = {1, 0}}, false},
+    {{5, 6, 9, 8}, {10, 3, 3, 3}, {.padding = {1, 1}, .groups = 2}, true},
+    {{3, 7, 9, 8}, {7, 1, 3, 3}, {.stride = {2, 1}, .padding = {1, 1}, .groups = 7}, false},
+    {{1, 5, 12, 13}, {4, 5, 3, 3}, {.padding = {2, 2}, .dilation = {2, 3}}, true},
+    {{4, 24, 8, 8}, {8, 24, 1, 1}, {.padding = {1, 0}}, true},
 };
 
 enum { MOST_OUT = 5 };
