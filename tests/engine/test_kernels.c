@@ -124,6 +124,32 @@ static void a_gradient_through_relu_is_nan_where_x_is(void **state)
     (void)gd_tensor_unref(in);
 }
 
+static void a_gradient_through_a_relu_recurrence_is_nan_where_x_is(void **state)
+{
+    (void)state;
+    const int64_t shape[3] = {1, 1, 4};
+    gd_tensor_t *in = NULL;
+    gd_tensor_t *w = NULL;
+    gd_tensor_t *y = NULL;
+    gd_tensor_t *dy = NULL;
+    assert_ok(gd_tensor_from_data(GD_DTYPE_F32, 3, shape, (const float[]){NAN, 2, 0, -1}, &in));
+    assert_ok(gd_tensor_from_data(GD_DTYPE_F32, 3, shape, (const float[]){NAN, 5, 5, 5}, &dy));
+    assert_ok(gd_tensor_full(GD_DTYPE_F32, 2, (const int64_t[]){4, 4}, 1, &w));
+    assert_ok(gd_tensor_set_requires_grad(in, true));
+
+    assert_ok(gd_rnn(GD_RNN_RELU, false, in, &(gd_rnn_weights_t){.w_hh = w}, NULL, NULL, &y, NULL));
+    assert_ok(gd_backward(y, dy, false));
+
+    const float *h = gd_tensor_data(y);
+    const float *dx = gd_tensor_data(gd_tensor_grad(in));
+    assert_true(isnan(h[0]) && h[1] == 2 && h[2] == 0 && h[3] == 0);
+    assert_true(isnan(dx[0]) && dx[1] == 5 && dx[2] == 0 && dx[3] == 0);
+    (void)gd_tensor_unref(w);
+    (void)gd_tensor_unref(dy);
+    (void)gd_tensor_unref(y);
+    (void)gd_tensor_unref(in);
+}
+
 static gd_tensor_t *noise(int n_dims, const int64_t *shape, uint32_t layer)
 {
     gd_tensor_t *t = NULL;
@@ -337,6 +363,7 @@ int main(void)
         TEST(functions_are_accurate_to_a_few_units),
         TEST(special_values_come_out_right),
         TEST(a_gradient_through_relu_is_nan_where_x_is),
+        TEST(a_gradient_through_a_relu_recurrence_is_nan_where_x_is),
         TEST(results_do_not_depend_on_the_number_of_threads),
         TEST(gelu_gives_the_same_bits_with_and_without_a_graph),
         TEST(sums_of_every_layout_are_right),

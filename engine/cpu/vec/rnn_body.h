@@ -183,7 +183,7 @@ static inline void FN(plain_gradient)(const rnn_t *r, int64_t row, int64_t unit,
     }
 #pragma omp simd
     for (int64_t j = 0; j < n; j++) {
-        dx[j] = h[j] > 0 ? dh[j] : 0;
+        dx[j] = h[j] <= 0 ? 0 : dh[j]; /* as relu: what isn't a number is let through */
     }
 }
 
