@@ -205,9 +205,10 @@ MODEL_BUILD(conv_transpose)
     }
     wrk_shape_t out = *shape;
     for (int d = 0; d < n_axes && status == ST_OK; d++) {
-        if (s.options.output_padding[d] >= s.options.stride[d]) {
-            return model_fail(ST_ERR_RANGE, layer, "output_padding %d isn't below the stride %d",
-                              s.options.output_padding[d], s.options.stride[d]);
+        if (s.options.output_padding[d] >= s.options.stride[d] &&
+            s.options.output_padding[d] >= s.options.dilation[d]) {
+            return model_fail(ST_ERR_RANGE, layer, "output_padding %d isn't below the stride %d or the dilation %d",
+                              s.options.output_padding[d], s.options.stride[d], s.options.dilation[d]);
         }
         out.size[1 + d] = (shape->size[1 + d] - 1) * s.options.stride[d] - 2 * (int64_t)s.options.padding[d] +
                           (int64_t)s.options.dilation[d] * (s.kernel[d] - 1) + 1 + s.options.output_padding[d];

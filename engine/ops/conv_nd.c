@@ -433,6 +433,35 @@ static status_t conv_transpose_apply(gd_tensor_t *x, gd_tensor_t *weight, gd_ten
     return gd_op_apply(GD_OP_CONV_TRANSPOSE, in, 3, attrs, y_p);
 }
 
+/*
+ * y's sizes, into attrs, and how many more outputs than x has a convolution of y would give: output padding of a
+ * stride or more makes room for them. The kernel reaches y from them too, so x gets as many zeros.
+ */
+static status_t transpose_sizes(const gd_tensor_t *x, const gd_tensor_t *weight, const gd_conv_options_t *o,
+                                gd_attrs_t *attrs, int64_t *surplus, bool *has_surplus_p)
+{
+    const int n = x->n_dims - 2;
+    attrs->i[SIZE] = attrs->i[SIZE + 1] = attrs->i[SIZE + 2] = 1;
+    for (int d = 0; d < n; d++) {
+        const int64_t stride = attr_of(attrs, STRIDE, d, n);
+        const int64_t dilation = attr_of(attrs, DILATION, d, n);
+        const int64_t most = stride > dilation ? stride : dilation;
+        if (o->output_padding[d] < 0 || o->output_padding[d] >= most) {
+            return ST_FAIL(ST_ERR_RANGE,
+                           "conv_transpose: output padding %d of spatial axis %d must be below the larger of stride "
+                           "%lld and dilation %lld, and not negative",
+                           o->output_padding[d], d, (long long)stride, (long long)dilation);
+        }
+        const int64_t size = (x->shape[2 + d] - 1) * stride - 2 * attr_of(attrs, PADDING, d, n) +
+                             dilation * (weight->shape[2 + d] - 1) + 1 + o->output_padding[d];
+        attrs->i[SIZE + 3 - n + d] = size;
+        surplus[d] = x->shape[2 + d] > 0 ? size_out(attrs, d, n, size, weight->shape[2 + d]) - x->shape[2 + d] : 0;
+        surplus[d] = surplus[d] > 0 ? surplus[d] : 0;
+        *has_surplus_p = *has_surplus_p || surplus[d] > 0;
+    }
+    return ST_OK;
+}
+
 status_t gd_conv_transpose(gd_tensor_t *x, gd_tensor_t *weight, gd_tensor_t *bias, const gd_conv_options_t *options,
                            gd_tensor_t **y_p)
 {
@@ -443,17 +472,23 @@ status_t gd_conv_transpose(gd_tensor_t *x, gd_tensor_t *weight, gd_tensor_t *bia
         return status;
     }
     const int n = x->n_dims - 2;
+    const int64_t before[3] = {0};
+    int64_t surplus[3] = {0};
+    bool has_surplus = false;
+    gd_tensor_t *padded = NULL;
     gd_attrs_t attrs = options_attrs(o, n);
     status = gd_conv_check_attrs("conv_transpose", &attrs, 3);
-    if (status != ST_OK) {
-        return status;
+    if (status == ST_OK) {
+        status = transpose_sizes(x, weight, o, &attrs, surplus, &has_surplus);
     }
-    attrs.i[SIZE] = attrs.i[SIZE + 1] = attrs.i[SIZE + 2] = 1;
-    for (int d = 0; d < n; d++) {
-        attrs.i[SIZE + 3 - n + d] =
-            (x->shape[2 + d] - 1) * attr_of(&attrs, STRIDE, d, n) - 2 * attr_of(&attrs, PADDING, d, n) +
-            attr_of(&attrs, DILATION, d, n) * (weight->shape[2 + d] - 1) + 1 + o->output_padding[d];
+    if (status == ST_OK && has_surplus) {
+        status = gd_pad_with(x, n, before, surplus, GD_PAD_CONSTANT, 0, &padded);
     }
-    return n == 1 ? one_axis(conv_transpose_apply, x, weight, bias, &attrs, y_p)
-                  : conv_transpose_apply(x, weight, bias, &attrs, y_p);
+    if (status == ST_OK) {
+        gd_tensor_t *in = padded != NULL ? padded : x;
+        status = n == 1 ? one_axis(conv_transpose_apply, in, weight, bias, &attrs, y_p)
+                        : conv_transpose_apply(in, weight, bias, &attrs, y_p);
+    }
+    (void)gd_tensor_unref(padded);
+    return status;
 }

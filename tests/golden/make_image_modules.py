@@ -228,6 +228,17 @@ def short():
     case("upsample_linear_kept", "- upsample: {scale: 1.3, mode: linear}", nn.Upsample(scale_factor=1.3, mode="linear"), r(2, 2, 3))
     case("upsample_bilinear_kept", "- upsample: {scale: [1.4, 1.4], mode: linear}",
          nn.Upsample(scale_factor=(1.4, 1.4), mode="bilinear"), r(2, 2, 2, 5))
+    # Output padding up to the dilation: the outputs past the stride have room for positions that x hasn't.
+    case("conv_transpose1d_room", "- conv_transpose1d: {out: 5, kernel: 3, padding: 2, output_padding: 2, dilation: 3}",
+         nn.ConvTranspose1d(3, 5, 3, 1, 2, 2, dilation=3), r(2, 3, 6))
+    case("conv_transpose2d_room",
+         "- conv_transpose2d: {out: 6, kernel: [3, 2], stride: [2, 3], padding: [3, 0], output_padding: [4, 2], "
+         "dilation: [5, 1], groups: 2}",
+         nn.ConvTranspose2d(4, 6, (3, 2), (2, 3), (3, 0), (4, 2), 2, True, (5, 1)), r(2, 4, 4, 5))
+    case("conv_transpose3d_room",
+         "- conv_transpose3d: {out: 3, kernel: 2, stride: [1, 2, 1], padding: 1, output_padding: [1, 1, 2], dilation: [2, 1, 3], "
+         "bias: false}",
+         nn.ConvTranspose3d(2, 3, 2, (1, 2, 1), 1, (1, 1, 2), 1, False, (2, 1, 3)), r(1, 2, 2, 3, 4))
 
 
 def main():

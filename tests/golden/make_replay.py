@@ -627,7 +627,7 @@ def image(p):
         o = g * R.randint(1, 2)
         w = ([o, c // g] if name == "conv" else [c, o // g]) + rnd(1, 3)
         x = [tensor(p, d, [b, c] + size, "normal"), tensor(p, d, w, "normal"), R.choice([-1, tensor(p, d, [o], layout="plain", k="normal")])]
-        p.do(name, x, [g] + rnd(1, 3) + rnd(0, 2) + rnd(1, 2) + (rnd(0, 1) if name == "conv_transpose" else [0] * n))
+        p.do(name, x, [g] + rnd(1, 3) + rnd(0, 2) + rnd(1, 2) + (rnd(0, 2) if name == "conv_transpose" else [0] * n))
     elif name in ("max_pool", "avg_pool", "unfold"):
         k = rnd(1, 3)
         pad = [R.randint(0, v // 2) for v in k]

@@ -141,7 +141,7 @@ typedef struct gd_conv_options {
     int stride[3]; /* 0: 1 */
     int padding[3];
     int dilation[3];       /* 0: 1 */
-    int output_padding[3]; /* of conv_transpose: positions more on the right, fewer than the stride */
+    int output_padding[3]; /* of conv_transpose: positions more on the right, fewer than stride or dilation */
     int groups;            /* 0: 1 */
 } gd_conv_options_t;
 /* weight[O,C/groups,…], bias[O] or NULL → y[B,O,…]; options NULL: stride 1, no padding. */
