@@ -57,10 +57,10 @@ def rotate(x, theta, rotated, interleaved=False):
     turned, rest = x[..., :rotated], x[..., rotated:]
     if interleaved:
         a, b = turned[..., 0::2], turned[..., 1::2]
-        c, s = angle.cos(), angle.sin()
+        c, s = angle.cos().to(x.dtype), angle.sin().to(x.dtype)
         return torch.cat((torch.stack((a * c - b * s, b * c + a * s), -1).flatten(-2), rest), -1)
     a, b = turned.chunk(2, -1)
-    c, s = torch.cat((angle, angle), -1).cos(), torch.cat((angle, angle), -1).sin()
+    c, s = (f(torch.cat((angle, angle), -1)).to(x.dtype) for f in (torch.cos, torch.sin))
     return torch.cat((turned * c + torch.cat((-b, a), -1) * s, rest), -1)
 
 
@@ -175,7 +175,7 @@ class Sinusoids(nn.Module):
         table = torch.zeros(t, width, dtype=torch.float64)
         table[:, 0::2] = torch.sin(position * rate)
         table[:, 1::2] = torch.cos(position * rate)
-        return x + table
+        return x + table.to(x.dtype)
 
 
 def transformers():

@@ -28,7 +28,7 @@ def to_numpy(t):
     return (t.float() if t.is_floating_point() else t).contiguous().numpy().copy()
 
 
-def _spread(module):
+def spread_out(module):
     """Nothing is left at 0 or 1, so that every parameter matters."""
     with torch.no_grad():
         for parameter in module.parameters():
@@ -87,7 +87,7 @@ def case(name, layers, module, x, training=True, spread=True, model=None, tolera
     if not isinstance(module, nn.Sequential) and model is None:
         module = nn.Sequential(module)
     if spread:
-        _spread(module)
+        spread_out(module)
     module = module.float().double().train(training)
     text = model if model is not None else "layers:\n" + textwrap.indent(textwrap.dedent(layers).strip("\n"), "  ")
     assert f"{name}/model" not in TENSORS, name

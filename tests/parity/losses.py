@@ -55,7 +55,7 @@ def images_write(folder, n, side, classes):
 
 
 def resnet18_begin(net):
-    """As torchvision's resnet18(zero_init_residual=True) begins as torchvision's resnet18(zero_init_residual=True). From other weights PyTorch's own losses, too, differ
+    """As torchvision's resnet18(zero_init_residual=True) begins. From other weights PyTorch's own losses, too, differ
     by 0.1 after 10 steps when the weights differ by 1e-7: each activation that crosses a rectifier's kink is a step in
     the gradient."""
     for name, module in net.named_modules():

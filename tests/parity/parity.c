@@ -8,10 +8,16 @@
  *
  *   parity train JOB.yaml FOLDER STEPS [KEY=VALUE...]
  *
- * trains the first STEPS steps in this process and leaves in FOLDER: init.safetensors (the initial parameters),
- * batches.safetensors ("x.0", "y.0", "x.1" … of each step), losses (one a line), and the job's folder with a
- * checkpoint.
+ * trains the first STEPS steps in this process, on as many loopback ranks as the job has workers, and leaves in FOLDER:
+ * init.safetensors (the initial parameters), batches.safetensors ("x.0", "y.0", "x.1" … of each step), losses (one a
+ * line), points (every metric point: step, name, value), sha256 of the parameters afterwards, and the job's folder with
+ * a checkpoint.
+ *
+ *   parity modules IN.safetensors OUT.safetensors THREADS f32|bf16
+ *
+ * runs cases of layers: see modules.h.
  */
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,12 +26,14 @@
 #include "gradd/context.h"
 #include "gradd/safetensors.h"
 #include "gradd/state.h"
+#include "tests/parity/modules.h"
 #include "tests/support/job_file.h"
 #include "worker/data/dataset.h"
+#include "worker/loss.h"
 #include "worker/model.h"
 #include "worker/session.h"
 
-enum { MAX_SET = 32 };
+enum { MAX_SET = 32, MAX_RANKS = 16 };
 
 static status_t job_load(const char *path, char **sets, int n_set, spec_job_t **job_p)
 {
@@ -165,7 +173,10 @@ static status_t start_write(const spec_job_t *job, int64_t n_steps, const char *
     char path[512];
     wrk_dataset_t *data = NULL;
     gd_module_t *model = NULL;
-    const wrk_dataset_options_t options = {.context = (int32_t)wrk_model_context(job), .name = "data.train"};
+    int64_t ignored = 0;
+    const bool has_ignored = wrk_loss_ignores(job->training, &ignored);
+    const wrk_dataset_options_t options = {
+        .context = (int32_t)wrk_model_context(job), .ignored = has_ignored ? &ignored : NULL, .name = "data.train"};
     status_t status = wrk_dataset_open(job->data->train, &options, &data);
     if (status == ST_OK) {
         (void)snprintf(path, sizeof(path), "%s/batches.safetensors", folder);
@@ -187,81 +198,146 @@ static status_t start_write(const spec_job_t *job, int64_t n_steps, const char *
     return status;
 }
 
-typedef struct run {
-    FILE *losses;
+typedef struct rank_run {
+    const spec_job_t *job;
+    coll_group_t *group;
+    char folder[512];
+    FILE *losses, *points; /* rank 0's; else NULL */
     const wrk_session_t *session;
     int64_t n_steps;
-} run_t;
+    status_t status;
+    char message[1024];
+    wrk_result_t result;
+} rank_run_t;
 
 /* After so many steps the session saves and leaves. */
 static wrk_command_t command_take(void *arg)
 {
-    const run_t *run = arg;
+    const rank_run_t *run = arg;
     return wrk_session_step(run->session) + 1 >= run->n_steps ? WRK_COMMAND_PAUSE : WRK_COMMAND_NONE;
 }
 
 static void points_write(void *arg, const wrk_point_t *points, int n)
 {
-    for (int i = 0; i < n; i++) {
+    const rank_run_t *run = arg;
+    for (int i = 0; i < n && run->losses != NULL; i++) {
+        (void)fprintf(run->points, "%lld %s %.17g\n", (long long)points[i].step, points[i].name, points[i].value);
         if (strcmp(points[i].name, "loss") == 0) {
-            (void)fprintf(((run_t *)arg)->losses, "%.17g\n", points[i].value);
+            (void)fprintf(run->losses, "%.17g\n", points[i].value);
         }
     }
+}
+
+static void *rank_main(void *arg)
+{
+    rank_run_t *run = arg;
+    wrk_session_t *session = NULL;
+    const wrk_session_options_t options = {
+        .directory = run->folder,
+        .attempt = 1,
+        .events = {.arg = run, .points = points_write, .take_command = command_take}};
+    run->status = wrk_session_open(run->job, run->group, &options, &session);
+    if (run->status == ST_OK) {
+        run->session = session;
+        run->status = wrk_session_run(session, &run->result);
+    }
+    (void)snprintf(run->message, sizeof(run->message), "%s", status_message());
+    wrk_session_close(session);
+    coll_group_close(run->group);
+    return NULL;
+}
+
+static status_t file_open(const char *folder, const char *name, FILE **file_p)
+{
+    char path[512];
+    (void)snprintf(path, sizeof(path), "%s/%s", folder, name);
+    *file_p = fopen(path, "w");
+    return *file_p != NULL ? ST_OK : ST_FAIL(ST_ERR_IO, "%s can't be written", path);
+}
+
+static status_t ranks_run(const spec_job_t *job, const char *folder, int64_t n_steps, FILE *files[3])
+{
+    const int n_ranks = job->resources->workers;
+    coll_group_t *groups[MAX_RANKS];
+    rank_run_t ranks[MAX_RANKS] = {0};
+    pthread_t threads[MAX_RANKS];
+    if (n_ranks > MAX_RANKS) {
+        return ST_FAIL(ST_ERR_INVAL, "%d ranks; at most %d", n_ranks, (int)MAX_RANKS);
+    }
+    status_t status = coll_loopback_open(n_ranks, groups);
+    if (status != ST_OK) {
+        return status;
+    }
+    for (int r = 0; r < n_ranks; r++) {
+        ranks[r] = (rank_run_t){.job = job, .group = groups[r], .n_steps = n_steps};
+        (void)snprintf(ranks[r].folder, sizeof(ranks[r].folder), "%s/job", folder);
+    }
+    ranks[0].losses = files[0];
+    ranks[0].points = files[1];
+    for (int r = 1; r < n_ranks; r++) {
+        if (pthread_create(&threads[r], NULL, rank_main, &ranks[r]) != 0) {
+            return ST_FAIL(ST_ERR_NOMEM, "no thread for rank %d", r);
+        }
+    }
+    (void)rank_main(&ranks[0]);
+    for (int r = 1; r < n_ranks; r++) {
+        (void)pthread_join(threads[r], NULL);
+    }
+    (void)fprintf(files[2], "%s\n", ranks[0].result.parameters_sha256);
+    return ranks[0].status == ST_OK ? ST_OK : ST_FAIL(ranks[0].status, "%s", ranks[0].message);
 }
 
 static status_t train_command(const spec_job_t *job, const char *folder, int64_t n_steps)
 {
-    char path[512];
-    coll_group_t *group = NULL;
-    wrk_session_t *session = NULL;
-    wrk_result_t result;
-    run_t run = {.n_steps = n_steps};
+    static const char *const names[] = {"losses", "points", "sha256"};
+    FILE *files[3] = {NULL};
     status_t status = start_write(job, n_steps, folder);
-    if (status != ST_OK) {
-        return status;
+    for (int i = 0; i < 3 && status == ST_OK; i++) {
+        status = file_open(folder, names[i], &files[i]);
     }
-    (void)snprintf(path, sizeof(path), "%s/losses", folder);
-    run.losses = fopen(path, "w");
-    if (run.losses == NULL) {
-        return ST_FAIL(ST_ERR_IO, "%s can't be written", path);
-    }
-    status = coll_loopback_open(1, &group);
     if (status == ST_OK) {
-        (void)snprintf(path, sizeof(path), "%s/job", folder);
-        const wrk_session_options_t options = {
-            .directory = path,
-            .attempt = 1,
-            .events = {.arg = &run, .points = points_write, .take_command = command_take}};
-        status = wrk_session_open(job, group, &options, &session);
-        if (status == ST_OK) {
-            run.session = session;
-            status = wrk_session_run(session, &result);
-            wrk_session_close(session);
-        }
-        coll_group_close(group);
+        status = ranks_run(job, folder, n_steps, files);
     }
-    (void)fclose(run.losses);
+    for (int i = 0; i < 3; i++) {
+        if (files[i] != NULL) {
+            (void)fclose(files[i]);
+        }
+    }
     return status;
+}
+
+static status_t job_command(int argc, char **argv)
+{
+    const bool is_train = strcmp(argv[1], "train") == 0;
+    spec_job_t *job = NULL;
+    status_t status = job_load(argv[2], argv + 5, argc - 5, &job);
+    if (status == ST_OK) {
+        status = is_train ? train_command(job, argv[3], atoll(argv[4])) : forward_command(job, argv[3], argv[4]);
+    }
+    spec_job_free(job);
+    return status;
+}
+
+static status_t modules_command(char **argv)
+{
+    return modules_run(argv[2], argv[3], atoi(argv[4]), strcmp(argv[5], "bf16") == 0 ? GD_DTYPE_BF16 : GD_DTYPE_F32);
 }
 
 int main(int argc, char **argv)
 {
-    const bool is_forward = argc == 5 && strcmp(argv[1], "forward") == 0;
-    const bool is_train = argc >= 5 && strcmp(argv[1], "train") == 0 && atoll(argv[4]) > 0;
-    if (!is_forward && !is_train) {
+    const char *command = argc > 1 ? argv[1] : "";
+    const bool is_modules = argc == 6 && strcmp(command, "modules") == 0;
+    if (!is_modules && !(argc == 5 && strcmp(command, "forward") == 0) &&
+        !(argc >= 5 && strcmp(command, "train") == 0 && atoll(argv[4]) > 0)) {
         (void)fputs("usage: parity forward JOB.yaml IN.safetensors OUT.safetensors\n"
-                    "       parity train JOB.yaml FOLDER STEPS [KEY=VALUE...]\n",
+                    "       parity train JOB.yaml FOLDER STEPS [KEY=VALUE...]\n"
+                    "       parity modules IN.safetensors OUT.safetensors THREADS f32|bf16\n",
                     stderr);
         return 2;
     }
-    spec_job_t *job = NULL;
-    status_t status = job_load(argv[2], argv + 5, is_train ? argc - 5 : 0, &job);
-    if (status == ST_OK) {
-        status = is_forward ? forward_command(job, argv[3], argv[4]) : train_command(job, argv[3], atoll(argv[4]));
-    }
+    status_t status = is_modules ? modules_command(argv) : job_command(argc, argv);
     if (status != ST_OK) {
         (void)fprintf(stderr, "parity: %s: %s\n", status_text(status), status_message());
     }
-    spec_job_free(job);
     return status == ST_OK ? 0 : 1;
 }
