@@ -202,20 +202,60 @@ static void format_find(printer_t *p)
     elements_visit(p, 0, t->offset, width_visit);
 }
 
+/* What follows the values: on their last line if it fits. *used: characters of that line, and two more as in torch. */
+static void suffix_add(strbuf_t *text, size_t *used, const strbuf_t *suffix)
+{
+    if (*used + suffix->length + 2 > LINE_WIDTH) {
+        strbuf_appendf(text, ",\n%*s%s", PREFIX, "", strbuf_text(suffix));
+        *used = PREFIX + suffix->length;
+    } else {
+        strbuf_appendf(text, ", %s", strbuf_text(suffix));
+        *used += suffix->length + 2;
+    }
+}
+
+static void suffixes_format(const gd_tensor_t *t, strbuf_t *text, size_t begin)
+{
+    strbuf_t suffix = {0};
+    const char *line = strbuf_text(text) + begin;
+    const char *next = NULL;
+    while ((next = strchr(line, '\n')) != NULL) {
+        line = next + 1;
+    }
+    size_t used = strlen(line) + 2;
+    if (t->numel == 0 && t->n_dims != 1) {
+        strbuf_append(&suffix, "size=(");
+        for (int i = 0; i < t->n_dims; i++) {
+            strbuf_appendf(&suffix, i > 0 ? ", %lld" : "%lld", (long long)t->shape[i]);
+        }
+        strbuf_append_char(&suffix, ')');
+        suffix_add(text, &used, &suffix);
+        strbuf_clear(&suffix);
+    }
+    const bool is_shown = t->dtype == GD_DTYPE_I64 || t->dtype == GD_DTYPE_BOOL; /* by the elements themselves */
+    if (t->dtype != GD_DTYPE_F32 && (!is_shown || t->numel == 0)) {
+        strbuf_appendf(&suffix, "dtype=%s", gd_dtype_name(t->dtype));
+        suffix_add(text, &used, &suffix);
+        strbuf_clear(&suffix);
+    }
+    if (t->node != NULL || t->requires_grad) {
+        if (t->node != NULL) {
+            strbuf_appendf(&suffix, "grad_fn=<%s>", t->node->base.op->name);
+        } else {
+            strbuf_append(&suffix, "requires_grad=True");
+        }
+        suffix_add(text, &used, &suffix);
+    }
+    strbuf_release(&suffix);
+}
+
 void gd_tensor_format(const gd_tensor_t *t, strbuf_t *text)
 {
-    printer_t p = {.t = t, .text = text, .is_summary = t->numel > SUMMARY_ABOVE};
+    printer_t p = {.t = t, .text = text, .is_summary = t->numel > SUMMARY_ABOVE, .width = 1};
+    const size_t begin = text->length;
     strbuf_append(text, "tensor(");
     if (t->numel == 0) {
         strbuf_append(text, "[]");
-        if (t->n_dims != 1) {
-            strbuf_append(text, ", size=");
-            strbuf_append_char(text, '(');
-            for (int i = 0; i < t->n_dims; i++) {
-                strbuf_appendf(text, i > 0 ? ", %lld" : "%lld", (long long)t->shape[i]);
-            }
-            strbuf_append_char(text, ')');
-        }
     } else {
         format_find(&p);
         if (t->n_dims == 0) {
@@ -226,14 +266,6 @@ void gd_tensor_format(const gd_tensor_t *t, strbuf_t *text)
             block_format(&p, 0, t->offset, PREFIX);
         }
     }
-    const bool is_shown = t->dtype == GD_DTYPE_I64 || t->dtype == GD_DTYPE_BOOL; /* by the elements themselves */
-    if (t->dtype != GD_DTYPE_F32 && (!is_shown || t->numel == 0)) {
-        strbuf_appendf(text, ", dtype=%s", gd_dtype_name(t->dtype));
-    }
-    if (t->node != NULL) {
-        strbuf_appendf(text, ", grad_fn=<%s>", t->node->base.op->name);
-    } else if (t->requires_grad) {
-        strbuf_append(text, ", requires_grad=True");
-    }
+    suffixes_format(t, text, begin);
     strbuf_append_char(text, ')');
 }

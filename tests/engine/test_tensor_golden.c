@@ -381,6 +381,16 @@ static void what_tracks_gradients_says_so(void **state)
     strbuf_clear(&text);
     gd_tensor_format(y, &text);
     assert_string_equal(strbuf_text(&text), "tensor([1., 1.], dtype=f64, grad_fn=<mul>)");
+    (void)gd_tensor_unref(x);
+
+    /* on a line of its own where the last one is full, as PyTorch does */
+    strbuf_clear(&text);
+    assert_ok(gd_ones(GD_DTYPE_F32, 2, SIZES(2, 13), &x));
+    assert_ok(gd_tensor_set_requires_grad(x, true));
+    gd_tensor_format(x, &text);
+    assert_string_equal(strbuf_text(&text), "tensor([[1., 1., 1., 1., 1., 1., 1., 1., 1., 1., 1., 1., 1.],\n"
+                                            "        [1., 1., 1., 1., 1., 1., 1., 1., 1., 1., 1., 1., 1.]],\n"
+                                            "       requires_grad=True)");
     strbuf_release(&text);
     (void)gd_tensor_unref(x);
     (void)gd_tensor_unref(y);

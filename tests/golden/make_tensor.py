@@ -160,6 +160,7 @@ printed = {
     "special": special,
     "all_nan": torch.tensor([nan, inf]),
     "zeros": torch.zeros(2, 3),
+    "zeros_long": -torch.zeros(2, 30),
     "negative_zero": torch.tensor([-0.0, 1.0]),
     "i64": torch.tensor([[1, -200, 3], [4, 5, 66]]),
     "i32": torch.tensor([1, -2], dtype=i32),
