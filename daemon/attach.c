@@ -97,7 +97,8 @@ static void hello_check(session_t *session, const Gradd__V1__Hello *hello, int64
     }
 }
 
-/* Under the lock, as an attempt that ends meanwhile has no live ranks any more. */
+/* Under the lock, as an attempt that ends meanwhile has no live ranks any more. On a full disk the rank isn't listed,
+ * but it is heard, and can be told to stop. */
 static status_t rank_store(const session_t *session, const dmn_rank_t *rank)
 {
     dmn_run_t *run = session->run;
@@ -105,6 +106,7 @@ static status_t rank_store(const session_t *session, const dmn_rank_t *rank)
     (void)pthread_mutex_lock(&session->daemon->lock);
     if (run->is_live && run->attempt.number == session->attempt) {
         status = dmn_store_rank_set(session->daemon->store, run->job.id, rank);
+        status = status == ST_ERR_NOSPACE ? ST_OK : status;
     }
     (void)pthread_mutex_unlock(&session->daemon->lock);
     return status;
@@ -265,7 +267,7 @@ static status_t telemetry_handle(const session_t *session, const Gradd__V1__Tele
     (void)pthread_mutex_lock(&session->daemon->lock);
     status = progress_note(session, telemetry);
     if (status == ST_OK && telemetry->note != NULL && telemetry->note[0] != '\0' && !session->run->is_ended) {
-        status = dmn_run_change(session->daemon, session->run, session->run->job.state, telemetry->note);
+        status = dmn_job_note(session->daemon->store, &session->run->job, telemetry->note);
     }
     (void)pthread_mutex_unlock(&session->daemon->lock);
     dmn_notice(session->daemon);

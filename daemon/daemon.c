@@ -130,7 +130,8 @@ static status_t lock_take(dmn_daemon_t *daemon)
     } else {
         char pid[32];
         int n = snprintf(pid, sizeof(pid), "%d\n", (int)getpid());
-        if (ftruncate(daemon->lock_fd, 0) != 0 || pwrite(daemon->lock_fd, pid, (size_t)n, 0) != n) {
+        /* over what is there: a full disk has no other block */
+        if (pwrite(daemon->lock_fd, pid, (size_t)n, 0) != n || ftruncate(daemon->lock_fd, n) != 0) {
             status = ST_FAIL(status_from_errno(errno), "writing %s: %s", path, strerror(errno));
         }
     }

@@ -93,6 +93,15 @@ status_t dmn_job_change(dmn_store_t *store, dmn_job_t *job, dmn_state_t state, c
     return status;
 }
 
+status_t dmn_job_note(dmn_store_t *store, const dmn_job_t *job, const char *text)
+{
+    char *copy = reason_copy(text);
+    status_t status =
+        copy == NULL ? ST_FAIL(ST_ERR_NOMEM, "note of job %" PRId64, job->id) : dmn_store_job_note(store, job, copy);
+    mem_free(copy);
+    return status;
+}
+
 static void exit_describe(const dmn_ending_t *ending, strbuf_t *text)
 {
     if (ending->kill_reason != NULL) {

@@ -30,6 +30,8 @@ bool dmn_state_can_become(dmn_state_t from, dmn_state_t to);
  * ST_ERR_STATE when the table has no such transition.
  */
 status_t dmn_job_change(dmn_store_t *store, dmn_job_t *job, dmn_state_t state, const char *reason);
+/* Stores an event that tells of the job and changes nothing: what workers say, which a full disk doesn't take. */
+status_t dmn_job_note(dmn_store_t *store, const dmn_job_t *job, const char *text);
 
 /* How an attempt ended, as far as it is known. */
 typedef struct dmn_ending {

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "daemon/files.h"
 
 /* Each entry brings a file of that version to the next; never edited, only added to. */
 static const char *const migrations[] = {
@@ -48,7 +49,14 @@ static const char *const migrations[] = {
     " job_id INTEGER NOT NULL, rank INTEGER NOT NULL, host TEXT NOT NULL, pid INTEGER NOT NULL,"
     " PRIMARY KEY(job_id, rank)) WITHOUT ROWID;",
 };
+/* A change of state writes 30 KB, and with it whatever is large in the job's row. */
+enum { RESERVE_SIZE = 4 << 20, RESERVE_STEP = 64 << 10 };
 enum { N_MIGRATIONS = sizeof(migrations) / sizeof(migrations[0]) };
+
+static bool errno_is_full(int error)
+{
+    return error == ENOSPC || error == EDQUOT;
+}
 
 status_t store_fail(dmn_store_t *store, const char *what)
 {
@@ -66,6 +74,10 @@ status_t store_fail(dmn_store_t *store, const char *what)
     case SQLITE_AUTH:
     case SQLITE_CANTOPEN:
         status = ST_ERR_PERMISSION;
+        break;
+    case SQLITE_IOERR:
+        status =
+            code == SQLITE_IOERR_SHMSIZE || errno_is_full(sqlite3_system_errno(store->db)) ? ST_ERR_NOSPACE : ST_ERR_IO;
         break;
     case SQLITE_CORRUPT:
     case SQLITE_NOTADB:
@@ -150,14 +162,19 @@ status_t store_run(dmn_store_t *store, const char *sql, const char *types, ...)
 status_t store_begin(dmn_store_t *store)
 {
     (void)pthread_mutex_lock(&store->lock);
-    status_t status = store_run(store, "BEGIN IMMEDIATE", "");
+    status_t status = dmn_reserve_fill(&store->reserve)
+                          ? store_run(store, "BEGIN IMMEDIATE", "")
+                          : ST_FAIL(ST_ERR_NOSPACE,
+                                    "%s: the disk is full: what is left is kept for the states of the jobs that are "
+                                    "there",
+                                    store->path);
     if (status != ST_OK) {
         (void)pthread_mutex_unlock(&store->lock);
     }
     return status;
 }
 
-status_t store_end(dmn_store_t *store, status_t status)
+static status_t transaction_end(dmn_store_t *store, status_t status)
 {
     if (status == ST_OK) {
         status = store_run(store, "COMMIT", "");
@@ -165,6 +182,26 @@ status_t store_end(dmn_store_t *store, status_t status)
     if (status != ST_OK && sqlite3_get_autocommit(store->db) == 0) {
         (void)sqlite3_exec(store->db, "ROLLBACK", NULL, NULL, NULL);
     }
+    return status;
+}
+
+status_t store_end(dmn_store_t *store, status_t status)
+{
+    status = transaction_end(store, status);
+    (void)pthread_mutex_unlock(&store->lock);
+    return status;
+}
+
+status_t store_change(dmn_store_t *store, store_change_func_t change, const void *arg)
+{
+    status_t status = ST_OK;
+    (void)pthread_mutex_lock(&store->lock);
+    do {
+        status = store_run(store, "BEGIN IMMEDIATE", "");
+        if (status == ST_OK) {
+            status = transaction_end(store, change(store, arg));
+        }
+    } while (status == ST_ERR_NOSPACE && dmn_reserve_give(&store->reserve, RESERVE_STEP));
     (void)pthread_mutex_unlock(&store->lock);
     return status;
 }
@@ -247,19 +284,14 @@ static status_t schema_migrate(dmn_store_t *store)
     return status;
 }
 
-status_t dmn_store_open(const char *path, dmn_store_t **store_p)
+/* The connection, with the file's schema as it should be. */
+static status_t database_open(dmn_store_t *store)
 {
-    dmn_store_t *store = mem_zalloc(sizeof(*store));
-    if (store == NULL || (store->path = mem_strdup(path)) == NULL) {
-        mem_free(store);
-        return ST_FAIL(ST_ERR_NOMEM, "opening %s", path);
-    }
-    (void)pthread_mutex_init(&store->lock, NULL);
     status_t status = ST_OK;
-    if (sqlite3_open_v2(path, &store->db,
+    if (sqlite3_open_v2(store->path, &store->db,
                         SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE,
                         NULL) != SQLITE_OK) {
-        status = store->db == NULL ? ST_FAIL(ST_ERR_NOMEM, "opening %s", path) : store_fail(store, "opening");
+        status = store->db == NULL ? ST_FAIL(ST_ERR_NOMEM, "opening %s", store->path) : store_fail(store, "opening");
     }
     if (status == ST_OK) {
         (void)sqlite3_busy_timeout(store->db, 5000);
@@ -277,10 +309,41 @@ status_t dmn_store_open(const char *path, dmn_store_t **store_p)
     if (status == ST_OK) {
         status = number_read(store, "SELECT COALESCE(MAX(sequence), 0) FROM metrics", &store->points_sequence);
     }
+    return status;
+}
+
+static status_t reserve_open(dmn_store_t *store)
+{
+    char *path = dmn_format("%s-reserve", store->path);
+    status_t status = path == NULL ? ST_FAIL(ST_ERR_NOMEM, "opening %s", store->path)
+                                   : dmn_reserve_open(path, RESERVE_SIZE, &store->reserve);
+    mem_free(path);
+    return status;
+}
+
+status_t dmn_store_open(const char *path, dmn_store_t **store_p)
+{
+    dmn_store_t *store = mem_zalloc(sizeof(*store));
+    if (store == NULL || (store->path = mem_strdup(path)) == NULL) {
+        mem_free(store);
+        return ST_FAIL(ST_ERR_NOMEM, "opening %s", path);
+    }
+    (void)pthread_mutex_init(&store->lock, NULL);
+    store->reserve = (dmn_reserve_t){.fd = -1};
+    status_t status = reserve_open(store);
+    if (status == ST_OK) {
+        status = database_open(store);
+        while (status == ST_ERR_NOSPACE && dmn_reserve_give(&store->reserve, RESERVE_STEP)) {
+            (void)sqlite3_close_v2(store->db);
+            store->db = NULL;
+            status = database_open(store);
+        }
+    }
     if (status != ST_OK) {
         dmn_store_close(store);
         return status;
     }
+    (void)dmn_reserve_fill(&store->reserve);
     *store_p = store;
     return ST_OK;
 }
@@ -291,6 +354,7 @@ void dmn_store_close(dmn_store_t *store)
         return;
     }
     (void)sqlite3_close_v2(store->db);
+    dmn_reserve_release(&store->reserve);
     (void)pthread_mutex_destroy(&store->lock);
     mem_free(store->path);
     mem_free(store);

@@ -3,8 +3,11 @@
  * store: the daemon's memory on disk, one SQLite file. store*.c are the only users of SQLite.
  *
  * Every function that changes something is one transaction, and durable (WAL, synchronous=FULL) when it returns ST_OK;
- * after a failure nothing of it is there. Owned handle; thread-safe (one connection behind a mutex). Texts and arrays
- * handed out belong to the caller, released by the matching …_release.
+ * after a failure nothing of it is there. Beside the file lies PATH-reserve, 4 MiB of the disk: on a full one
+ * dmn_store_job_save, _attempt_goodbye and _attempt_end take from it, so that a job can be cancelled and its end is
+ * kept (some hundred such changes); everything else is ST_ERR_NOSPACE until the reserve is whole again. Owned handle;
+ * thread-safe (one connection behind a mutex). Texts and arrays handed out belong to the caller, released by the
+ * matching …_release.
  *
  * Tables: jobs (one row a job: what was submitted, and the state machine's columns), attempts (who its shim is, how it
  * ended), events (number 1, 2, 3 … without gaps over all jobs), metrics (primary key job, step, name; storing a point
@@ -157,6 +160,8 @@ status_t dmn_store_job_list(dmn_store_t *store, unsigned states, int64_t before,
                             int *n_p);
 /* Writes the state machine's columns and one event with the job's state and this reason. */
 status_t dmn_store_job_save(dmn_store_t *store, const dmn_job_t *job, const char *reason);
+/* An event without a change of state. */
+status_t dmn_store_job_note(dmn_store_t *store, const dmn_job_t *job, const char *text);
 /* Another spec for the job, with its workers and slots. */
 status_t dmn_store_job_respec(dmn_store_t *store, int64_t id, const uint8_t *spec, size_t spec_size, int workers,
                               int slots);

@@ -5,6 +5,7 @@
 
 #include <pthread.h>
 
+#include "daemon/reserve.h"
 #include "daemon/store.h"
 
 /* sqlite3.h stays in store*.c. */
@@ -15,6 +16,7 @@ struct dmn_store {
     sqlite3 *db;
     char *path;
     pthread_mutex_t lock; /* of everything below, and of the connection */
+    dmn_reserve_t reserve;
     int64_t next_id;
     int64_t points_sequence;
 };
@@ -29,9 +31,13 @@ status_t store_run(dmn_store_t *store, const char *sql, const char *types, ...);
 /* One row: ST_OK with *has_row_p. */
 status_t store_step(dmn_store_t *store, sqlite3_stmt *statement, bool *has_row_p);
 
-/* Locks and begins; ends with commit when status is ST_OK, else with rollback, and unlocks. */
+/* Locks and begins; ends with commit when status is ST_OK, else with rollback, and unlocks. ST_ERR_NOSPACE also when
+ * the disk has room for nothing but changes of state. */
 status_t store_begin(dmn_store_t *store);
 status_t store_end(dmn_store_t *store, status_t status);
+/* A change of state as a transaction, made again with more of the reserve for as long as the disk is full. */
+typedef status_t (*store_change_func_t)(dmn_store_t *store, const void *arg);
+status_t store_change(dmn_store_t *store, store_change_func_t change, const void *arg);
 
 /* Copy of a column, "" for NULL; NULL when memory is out. */
 char *store_text(sqlite3_stmt *statement, int column);

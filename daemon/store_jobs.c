@@ -201,26 +201,37 @@ status_t dmn_store_job_list(dmn_store_t *store, unsigned states, int64_t before,
     return status;
 }
 
-status_t dmn_store_job_save(dmn_store_t *store, const dmn_job_t *job, const char *reason)
+typedef struct save {
+    const dmn_job_t *job;
+    const char *reason;
+} save_t;
+
+static status_t save_do(dmn_store_t *store, const void *arg)
 {
-    status_t status = store_begin(store);
-    if (status != ST_OK) {
-        return status;
-    }
-    status = store_run(store,
-                       "UPDATE jobs SET state = ?2, reason = ?3, attempt = ?4, restarts = ?5, charged = ?6,"
-                       " is_forced = ?7, queued_ns = ?8, retry_ns = ?9, deadline_ns = ?10, started_ns = ?11,"
-                       " first_step_ns = ?12, finished_ns = ?13 WHERE id = ?1",
-                       "iitiiiiiiiiii", job->id, (int64_t)job->state, job->reason, (int64_t)job->attempt,
-                       (int64_t)job->restarts, (int64_t)job->charged, (int64_t)job->is_forced, job->queued_ns,
-                       job->retry_ns, job->deadline_ns, job->started_ns, job->first_step_ns, job->finished_ns);
+    const save_t *save = arg;
+    const dmn_job_t *job = save->job;
+    status_t status = store_run(store,
+                                "UPDATE jobs SET state = ?2, reason = ?3, attempt = ?4, restarts = ?5, charged = ?6,"
+                                " is_forced = ?7, queued_ns = ?8, retry_ns = ?9, deadline_ns = ?10, started_ns = ?11,"
+                                " first_step_ns = ?12, finished_ns = ?13 WHERE id = ?1",
+                                "iitiiiiiiiiii", job->id, (int64_t)job->state, job->reason, (int64_t)job->attempt,
+                                (int64_t)job->restarts, (int64_t)job->charged, (int64_t)job->is_forced, job->queued_ns,
+                                job->retry_ns, job->deadline_ns, job->started_ns, job->first_step_ns, job->finished_ns);
     if (status == ST_OK && sqlite3_changes(store->db) != 1) {
         status = ST_FAIL(ST_ERR_NOT_FOUND, "no job %" PRId64, job->id);
     }
-    if (status == ST_OK) {
-        status = event_add(store, job, reason);
-    }
-    return store_end(store, status);
+    return status == ST_OK ? event_add(store, job, save->reason) : status;
+}
+
+status_t dmn_store_job_save(dmn_store_t *store, const dmn_job_t *job, const char *reason)
+{
+    return store_change(store, save_do, &(save_t){job, reason});
+}
+
+status_t dmn_store_job_note(dmn_store_t *store, const dmn_job_t *job, const char *text)
+{
+    status_t status = store_begin(store);
+    return status == ST_OK ? store_end(store, event_add(store, job, text)) : status;
 }
 
 status_t dmn_store_job_respec(dmn_store_t *store, int64_t id, const uint8_t *spec, size_t spec_size, int workers,
@@ -262,40 +273,54 @@ status_t dmn_store_attempt_shim(dmn_store_t *store, int64_t job_id, const dmn_at
     return store_end(store, status);
 }
 
-status_t dmn_store_attempt_goodbye(dmn_store_t *store, int64_t job_id, int number, const dmn_goodbye_t *goodbye)
+/* How an attempt ended: the workers' word, or its processes' code, signal and the reason. */
+typedef struct word {
+    int64_t job_id;
+    int number;
+    const dmn_goodbye_t *goodbye;
+    int code, signal_number;
+    const char *reason;
+} word_t;
+
+static status_t goodbye_do(dmn_store_t *store, const void *arg)
 {
-    status_t status = store_begin(store);
-    if (status != ST_OK) {
-        return status;
-    }
-    status = store_run(store,
-                       "UPDATE attempts SET outcome = ?3, message = ?4, is_permanent = ?5, last_step = ?6,"
-                       " parameters_sha256 = ?7 WHERE job_id = ?1 AND number = ?2",
-                       "iiitiit", job_id, (int64_t)number, (int64_t)goodbye->outcome, goodbye->message,
-                       (int64_t)goodbye->is_permanent, goodbye->step, goodbye->parameters_sha256);
+    const word_t *word = arg;
+    const dmn_goodbye_t *goodbye = word->goodbye;
+    status_t status =
+        store_run(store,
+                  "UPDATE attempts SET outcome = ?3, message = ?4, is_permanent = ?5, last_step = ?6,"
+                  " parameters_sha256 = ?7 WHERE job_id = ?1 AND number = ?2",
+                  "iiitiit", word->job_id, (int64_t)word->number, (int64_t)goodbye->outcome, goodbye->message,
+                  (int64_t)goodbye->is_permanent, goodbye->step, goodbye->parameters_sha256);
     if (status == ST_OK && goodbye->parameters_sha256 != NULL && goodbye->parameters_sha256[0] != '\0') {
-        status = store_run(store, "UPDATE jobs SET parameters_sha256 = ?2 WHERE id = ?1", "it", job_id,
+        status = store_run(store, "UPDATE jobs SET parameters_sha256 = ?2 WHERE id = ?1", "it", word->job_id,
                            goodbye->parameters_sha256);
     }
-    return store_end(store, status);
+    return status;
+}
+
+status_t dmn_store_attempt_goodbye(dmn_store_t *store, int64_t job_id, int number, const dmn_goodbye_t *goodbye)
+{
+    return store_change(store, goodbye_do, &(word_t){.job_id = job_id, .number = number, .goodbye = goodbye});
+}
+
+static status_t end_do(dmn_store_t *store, const void *arg)
+{
+    const word_t *word = arg;
+    status_t status = store_run(store,
+                                "UPDATE attempts SET ended_ns = ?3, code = ?4, signal = ?5, reason = ?6"
+                                " WHERE job_id = ?1 AND number = ?2",
+                                "iiiiit", word->job_id, (int64_t)word->number, clock_wall_ns(), (int64_t)word->code,
+                                (int64_t)word->signal_number, word->reason);
+    return status == ST_OK ? store_run(store, "DELETE FROM ranks WHERE job_id = ?", "i", word->job_id) : status;
 }
 
 status_t dmn_store_attempt_end(dmn_store_t *store, int64_t job_id, int number, int code, int signal_number,
                                const char *reason)
 {
-    status_t status = store_begin(store);
-    if (status != ST_OK) {
-        return status;
-    }
-    status =
-        store_run(store,
-                  "UPDATE attempts SET ended_ns = ?3, code = ?4, signal = ?5, reason = ?6"
-                  " WHERE job_id = ?1 AND number = ?2",
-                  "iiiiit", job_id, (int64_t)number, clock_wall_ns(), (int64_t)code, (int64_t)signal_number, reason);
-    if (status == ST_OK) {
-        status = store_run(store, "DELETE FROM ranks WHERE job_id = ?", "i", job_id);
-    }
-    return store_end(store, status);
+    const word_t word = {
+        .job_id = job_id, .number = number, .code = code, .signal_number = signal_number, .reason = reason};
+    return store_change(store, end_do, &word);
 }
 
 static void attempt_row(sqlite3_stmt *statement, void *item)

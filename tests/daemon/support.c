@@ -4,10 +4,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -72,6 +74,42 @@ bool support_exists(const char *path)
 bool support_is_alive(long pid)
 {
     return pid > 0 && dmn_process_is_alive((pid_t)pid, 0);
+}
+
+static bool text_put(const char *path, const char *text)
+{
+    int fd = open(path, O_WRONLY | O_CLOEXEC);
+    bool is_done = fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text);
+    if (fd >= 0) {
+        (void)close(fd);
+    }
+    return is_done;
+}
+
+bool support_disk(const char *path, int64_t bytes)
+{
+    char options[64];
+    char map[64];
+    (void)snprintf(options, sizeof(options), "size=%lld,mode=700", (long long)bytes);
+    (void)snprintf(map, sizeof(map), "0 %u 1", (unsigned)geteuid());
+    bool is_root = geteuid() == 0;
+    if (unshare(is_root ? CLONE_NEWNS : CLONE_NEWNS | CLONE_NEWUSER) != 0 ||
+        (!is_root && !text_put("/proc/self/uid_map", map)) ||
+        mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0) {
+        return false;
+    }
+    return mkdir(path, 0700) == 0 && mount("tmpfs", path, "tmpfs", 0, options) == 0;
+}
+
+void support_disk_fill(const char *path)
+{
+    static const char zeros[4096];
+    int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+    assert_true(fd >= 0);
+    while (write(fd, zeros, sizeof(zeros)) > 0) {
+    }
+    assert_int_equal(errno, ENOSPC);
+    assert_int_equal(close(fd), 0);
 }
 
 const char *support_program(const char *name)

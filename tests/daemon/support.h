@@ -31,6 +31,10 @@ const char *support_text(const char *path);
 bool support_exists(const char *path);
 /* Alive and not a zombie. */
 bool support_is_alive(long pid);
+/* Mounts a disk of so many bytes at an empty folder, which this process alone sees; false: not permitted here. */
+bool support_disk(const char *path, int64_t bytes);
+/* Fills the disk with a file of that name, to the last byte. */
+void support_disk_fill(const char *path);
 /* A program of the build: "<GRADD_BIN>/<name>". */
 const char *support_program(const char *name);
 /* Starts it; output to /dev/null. */
