@@ -56,6 +56,8 @@ typedef struct dmn_run {
     bool is_child; /* the shim is ours to reap */
     bool is_exited;
     bool is_kill_sent, is_term_sent, is_grace_over;
+    bool lacks_room;   /* the attempt could not be started on a full disk, which is not the job's fault */
+    bool is_room_told; /* waits for room, and an event says so */
     char *kill_reason;
     dmn_command_t sent;
     int64_t launched_ns; /* by this daemon; 0: found again */

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "base/mem.h"
@@ -61,6 +62,19 @@ status_t dmn_folder_sync(const char *path)
     status_t status = fsync(fd) == 0 ? ST_OK : path_fail("syncing folder", path);
     (void)close(fd);
     return status;
+}
+
+status_t dmn_room_check(const char *path, int64_t bytes)
+{
+    enum { MIB = 1 << 20 };
+    struct statvfs info;
+    if (statvfs(path, &info) != 0) {
+        return path_fail("looking at the disk of", path);
+    }
+    const int64_t left = (int64_t)info.f_bavail * (int64_t)info.f_frsize;
+    return left >= bytes ? ST_OK
+                         : ST_FAIL(ST_ERR_NOSPACE, "the disk of %s has %.1f MiB left, %.1f MiB are needed", path,
+                                   (double)left / MIB, (double)bytes / MIB);
 }
 
 static status_t parent_sync(const char *path)

@@ -22,6 +22,8 @@ status_t dmn_file_read(const char *path, size_t max_bytes, char **text_p, size_t
 status_t dmn_folder_make(const char *path, mode_t mode);
 /* Makes the folder's entries durable. */
 status_t dmn_folder_sync(const char *path);
+/* Whether the disk of path has so many bytes left. ST_ERR_NOSPACE names both figures. */
+status_t dmn_room_check(const char *path, int64_t bytes);
 /* Removes a file or a folder with all below, not following links; absent is fine. */
 status_t dmn_tree_remove(const char *path);
 /* printf into a new string; NULL when memory is out. mem_free it. */

@@ -16,6 +16,7 @@
 #include "daemon/files.h"
 
 enum { FINISH_RETRY_MS = 1000, KILL_AGAIN_MS = 2000, MAX_KILLS = 5 };
+enum { LAUNCH_ROOM = 16 << 20 }; /* bytes: Open MPI alone takes 8 MiB of the attempt's folder */
 
 dmn_run_t *dmn_run_find(dmn_daemon_t *daemon, int64_t job_id)
 {
@@ -153,7 +154,7 @@ static void run_reset(dmn_run_t *run)
     run->kill_reason = NULL;
     run->pidfd = -1;
     run->is_live = run->is_child = run->is_exited = false;
-    run->is_kill_sent = run->is_term_sent = run->is_grace_over = false;
+    run->is_kill_sent = run->is_term_sent = run->is_grace_over = run->lacks_room = false;
     run->sent = DMN_COMMAND_NONE;
     run->launched_ns = run->retry_at_ns = run->kill_at_ns = run->finish_at_ns = 0;
     run->failed_ns = run->left_ns = 0;
@@ -224,8 +225,27 @@ static status_t attempt_start(dmn_daemon_t *daemon, dmn_run_t *run)
     return status;
 }
 
+/* An attempt that a full disk would end is not begun, and doesn't count. */
+static status_t room_wait(dmn_daemon_t *daemon, dmn_run_t *run)
+{
+    run->retry_at_ns = clock_now_ns() + FINISH_RETRY_MS * CLOCK_NS_PER_MS;
+    if (!run->is_room_told) {
+        run->is_room_told = true;
+        strbuf_t reason = {0};
+        strbuf_appendf(&reason, "attempt %d waits for room: %s", run->job.attempt + 1, status_message());
+        log_warn("job %" PRId64 ": %s", run->job.id, strbuf_text(&reason));
+        (void)dmn_run_change(daemon, run, run->job.state, strbuf_text(&reason));
+        strbuf_release(&reason);
+    }
+    return ST_OK;
+}
+
 status_t dmn_run_launch(dmn_daemon_t *daemon, dmn_run_t *run)
 {
+    if (dmn_room_check(daemon->state_folder, LAUNCH_ROOM) == ST_ERR_NOSPACE) {
+        return room_wait(daemon, run);
+    }
+    run->is_room_told = false;
     run_reset(run);
     run->first_checkpoint_step = checkpoint_step(daemon, run->job.id);
     int64_t now_ns = clock_wall_ns();
@@ -260,6 +280,7 @@ status_t dmn_run_launch(dmn_daemon_t *daemon, dmn_run_t *run)
     if (status != ST_OK) {
         run->attempt.goodbye.outcome = DMN_OUTCOME_FAILED;
         run->attempt.goodbye.is_permanent = status == ST_ERR_NOT_FOUND;
+        run->lacks_room = status == ST_ERR_NOSPACE;
         run->kill_reason = mem_strdup(status_message());
         run->launched_ns = 0;
         run->is_live = true;
@@ -280,8 +301,8 @@ static status_t ending_read(dmn_daemon_t *daemon, dmn_run_t *run, dmn_exit_t *re
         }
         log_info("job %" PRId64 ": attempt %d left no exit record; killed %d processes of it", run->job.id,
                  run->attempt.number, n);
-        /* A launch that failed counts as an end like any other. */
-        ending->has_exit = run->kill_reason != NULL && run->launched_ns == 0 && !run->is_kill_sent;
+        /* A launch that failed counts as an end like any other, unless the disk is full. */
+        ending->has_exit = run->kill_reason != NULL && run->launched_ns == 0 && !run->is_kill_sent && !run->lacks_room;
     }
     ending->code = record->code;
     ending->signal_number = record->signal_number;

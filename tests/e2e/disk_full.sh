@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # The state folder's disk fills up while a job trains: the failure is reported, nothing acknowledged is lost, the
-# daemon stays up, and with room again the job goes on to the same bits. Needs permission to mount a tmpfs.
+# daemon stays up, and with room again the job goes on to the same bits. On the full disk a job can be cancelled, and
+# one whose rank dies waits for room. Needs permission to mount a tmpfs.
 # shellcheck source=tests/e2e/lib.sh
 . "$(dirname "$0")/lib.sh"
 ctl=$bin/gradctl
@@ -9,11 +10,11 @@ mkdir "$state"
 mount -t tmpfs -o size=64m,mode=700 tmpfs "$state" 2>"$work/mount.log" ||
     skip "cannot mount a tmpfs: $(cat "$work/mount.log")"
 cleanup() { umount -l "$state"; }
-allow_warning '[Nn]o space left|disk is full|database or disk is full|disk I/O error'
+allow_warning '[Nn]o space left|waits for room|disk is full|database or disk is full|disk I/O error'
 
-job() { # name, workers, steps
+job() { # name, workers, steps [more arguments]
     submit --name "$1" "$here/jobs/small.yaml" --set resources.workers="$2" --set parallel.data="$2" \
-        --set training.steps="$3" --set training.batch=64 --set checkpoint.every=50 --set evaluation.every="$3"
+        --set training.steps="$3" --set training.batch=64 --set checkpoint.every=50 --set evaluation.every="$3" "${@:4}"
 }
 fill() { dd if=/dev/zero of="$state/ballast" bs=4k 2>/dev/null || true; }
 full() { [ "$(df --output=avail "$state" | tail -n 1 | tr -d ' ')" = 0 ]; }
@@ -82,4 +83,33 @@ same "parameters" "$(field "$id" .parameters_sha256)" "$reference"
 [ -z "$accepted" ] || succeed "$accepted" 120
 id=$(job after 1 20)
 succeed "$id" 60
+
+# With not a byte free a cancel is kept, and stops the job; what dies meanwhile waits, and has used up one restart only.
+top_up() { cat /dev/zero >>"$state/ballast" 2>/dev/null || true; } # what was given for a change of state, too
+stopped=$(job stopped 1 1000000)
+bereft=$(job bereft 1 4000 --set restart.max=1)
+wait_for "$stopped" '.step >= 20' 60
+wait_for "$bereft" '.step >= 60' 60
+top_up
+full || fail "the disk isn't full"
+"$ctl" cancel "$stopped" >/dev/null 2>"$work/err" || fail "the cancel is refused: $(cat "$work/err")"
+kill -9 "$(rank_pid "$bereft" 0)"
+for _ in $(seq 50); do # twice the time that all restarts take
+    top_up
+    sleep 0.1
+done
+processes_gone "$stopped" 1
+ends "$stopped" CANCELLED 1
+wait_for "$bereft" '.state == "RESTARTING" and .restarts == 1' 1
+timeout 2 "$ctl" watch -o json "$bereft" >"$work/events" 2>/dev/null || true # follows on until it is stopped
+grep -q 'attempt 2 waits for room: the disk of' "$work/events" || fail "the events don't tell that it waits"
+say "on the full disk one is cancelled, one waits for room"
+daemon_kill9
+top_up
+daemon_start --slots 2
+same "state of the cancelled job after kill -9" "$(field "$stopped" .state)" CANCELLED
+same "state of the bereft one" "$(field "$bereft" .state)" RESTARTING
+rm "$state/ballast"
+succeed "$bereft" 300
+same "restarts" "$(field "$bereft" .restarts)" 1
 say "nothing acknowledged is lost; the same bits"
