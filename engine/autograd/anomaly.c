@@ -205,20 +205,16 @@ static void format_step(strbuf_t *text)
                    context->rng_microbatch);
 }
 
-static void format_origin(strbuf_t *text)
+/* to: NULL with a size of 0 for the length alone, which is returned. */
+static size_t origin_write(char *to, size_t size)
 {
     const tape_scope_t *scope = gd_context_get()->anomaly->scope;
-    if (scope != NULL) {
-        strbuf_appendf(text, "in %s (%s)", scope->path[0] != '\0' ? scope->path : "model", scope->kind);
-    } else {
-        strbuf_append(text, "outside of modules");
-    }
-    if (scope != NULL && scope->place != NULL) {
-        strbuf_appendf(text, " at %s", scope->place);
-    }
-    if (thread_place != NULL) {
-        strbuf_appendf(text, ", called at %s", thread_place);
-    }
+    const bool has_place = scope != NULL && scope->place != NULL;
+    const char *path = scope == NULL ? "outside of modules" : scope->path[0] != '\0' ? scope->path : "model";
+    return (size_t)snprintf(to, size, "%s%s%s%s%s%s%s%s%s", scope != NULL ? "in " : "", path, scope != NULL ? " (" : "",
+                            scope != NULL ? scope->kind : "", scope != NULL ? ")" : "", has_place ? " at " : "",
+                            has_place ? scope->place : "", thread_place != NULL ? ", called at " : "",
+                            thread_place != NULL ? thread_place : "");
 }
 
 static status_t anomaly_fail(strbuf_t *text)
@@ -234,13 +230,14 @@ static status_t anomaly_fail(strbuf_t *text)
 
 char *tape_anomaly_origin(void)
 {
-    strbuf_t text = {0};
     if (gd_context_get()->anomaly == NULL) {
         return NULL;
     }
-    format_origin(&text);
-    char *origin = mem_strdup(strbuf_text(&text));
-    strbuf_release(&text);
+    const size_t size = origin_write(NULL, 0) + 1;
+    char *origin = gd_pool_alloc(gd_context_pool(), size);
+    if (origin != NULL) {
+        (void)origin_write(origin, size);
+    }
     return origin;
 }
 
@@ -294,7 +291,9 @@ status_t tape_anomaly_forward(const gd_op_t *op, gd_tensor_t *const *in, int n_i
         strbuf_append(&text, ", inputs ");
         format_shapes(&text, meta, n_in, absent);
         strbuf_append(&text, "; ");
-        format_origin(&text);
+        char *origin = tape_anomaly_origin();
+        strbuf_append(&text, origin != NULL ? origin : "");
+        gd_pool_free(gd_context_pool(), origin);
         strbuf_append(&text, strbuf_text(&before));
         status = anomaly_fail(&text);
     }

@@ -18,7 +18,7 @@ const tape_scope_t *tape_scope_set(const tape_scope_t *scope);
 /* After an op's kernel: ST_ERR_NONFINITE where its first output has a value that the inputs don't explain. */
 status_t tape_anomaly_forward(const gd_op_t *op, gd_tensor_t *const *in, int n_in, const gd_attrs_t *attrs,
                               const gd_tensor_t *out);
-/* Where node was recorded, for messages; mem_free. NULL: off, or no memory. */
+/* Where node was recorded, for messages; gd_pool_free. NULL: off, or no memory. */
 char *tape_anomaly_origin(void);
 /* Backward of node is about to run: its ops are not looked at one by one. NULL: over. Nothing when off. */
 void tape_anomaly_enter(const tape_node_t *node);

@@ -5,7 +5,6 @@
 #include <string.h>
 
 #include "autograd/anomaly.h"
-#include "base/mem.h"
 
 static _Thread_local uint64_t next_sequence;
 static _Thread_local tape_node_t *release_list;
@@ -167,7 +166,7 @@ tape_node_t *tape_node_unref(tape_node_t *node)
         tape_node_free_graph(dead);
         (void)gd_tensor_unref(dead->dy);
         tape_hooks_release(&dead->hooks);
-        mem_free(dead->origin);
+        gd_pool_free(gd_context_pool(), dead->origin);
         gd_pool_free(gd_context_pool(), dead);
     }
     is_releasing = false;

@@ -26,7 +26,7 @@ struct tape_node {
     gd_hook_t *hooks;              /* of out[0] */
     gd_tensor_t *retainer;         /* not counted: the result whose .grad is kept, which tells when it dies */
     tape_checkpoint_t *checkpoint; /* owned; NULL: an op */
-    char *origin;                  /* where it was recorded, in anomaly mode; mem_free */
+    char *origin;                  /* where it was recorded, in anomaly mode; gd_pool_free */
     tape_node_t *next_release;
     tape_node_t *producer[GD_MAX_IN]; /* node of in[i] */
     gd_tensor_t *leaf[GD_MAX_IN];     /* in[i] itself, when it is a leaf that wants a gradient */

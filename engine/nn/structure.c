@@ -2,9 +2,9 @@
 /* structure: how layers are put together (residual, parallel) and what changes shapes between them. */
 #include <string.h>
 
-#include "base/mem.h"
 #include "gradd/nn.h"
 #include "nn/fail.h"
+#include "tensor/internal.h"
 
 /* x through children[from … to). */
 static status_t chain_forward(const gd_module_t *self, int from, int to, gd_tensor_t *x, gd_tensor_t **y_p)
@@ -96,10 +96,12 @@ typedef struct parallel {
 /* All branches on x, side by side along the axis. */
 static status_t branches_cat(gd_module_t *self, gd_tensor_t *x, gd_tensor_t **y_p)
 {
-    gd_tensor_t **branch = mem_calloc((size_t)self->n_children + 1, sizeof(gd_tensor_t *));
+    const size_t size = ((size_t)self->n_children + 1) * sizeof(gd_tensor_t *);
+    gd_tensor_t **branch = gd_pool_alloc(gd_context_pool(), size);
     if (branch == NULL) {
         return ST_FAIL(ST_ERR_NOMEM, "%d branches", self->n_children);
     }
+    memset(branch, 0, size);
     status_t status = self->n_children > 0 ? ST_OK : ST_FAIL(ST_ERR_STATE, "no branches");
     for (int i = 0; i < self->n_children && status == ST_OK; i++) {
         status = gd_module_forward(self->children[i], x, &branch[i]);
@@ -110,7 +112,7 @@ static status_t branches_cat(gd_module_t *self, gd_tensor_t *x, gd_tensor_t **y_
     for (int i = 0; i < self->n_children; i++) {
         (void)gd_tensor_unref(branch[i]);
     }
-    mem_free(branch);
+    gd_pool_free(gd_context_pool(), branch);
     return status;
 }
 

@@ -52,6 +52,8 @@ void wrk_augment_mix(const wrk_augment_t *augment, wrk_draw_key_t key, wrk_image
 /* resize.c: bilinear, over all source pixels that a target pixel covers, as Pillow and torchvision (antialias) do.
  * The result lies in the block that the image doesn't lie in. */
 status_t wrk_image_resize(wrk_image_t *image, int64_t height, int64_t width, wrk_scratch_t *scratch);
+/* Memory for the resize of any part of the image to that size, so that parts may differ. false: there is none. */
+bool wrk_image_resize_reserve(const wrk_image_t *image, int64_t height, int64_t width, wrk_scratch_t *scratch);
 /* The block that image->data doesn't lie in, for n floats. */
 float *wrk_image_other(const wrk_image_t *image, wrk_scratch_t *scratch, int64_t n);
 

@@ -214,6 +214,9 @@ static status_t resized_crop_apply(const augment_step_t *step, augment_draw_t *d
         top = (image->height - height) / 2;
         left = (image->width - width) / 2;
     }
+    if (!wrk_image_resize_reserve(image, step->size[0], step->size[1], scratch)) {
+        return ST_FAIL(ST_ERR_NOMEM, "a crop of %lld x %lld pixels", (long long)height, (long long)width);
+    }
     status_t status = window_take(image, top, left, height, width, 0, scratch);
     return status == ST_OK ? wrk_image_resize(image, step->size[0], step->size[1], scratch) : status;
 }

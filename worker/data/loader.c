@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "worker/data/source.h"
 
 enum { MAX_MESSAGE = 1024 };
 
@@ -24,6 +25,7 @@ typedef struct loader_thread {
     wrk_loader_t *loader;
     pthread_t id;
     wrk_scratch_t scratch;
+    bool is_behind; /* its scratch hasn't grown to loader->most_bytes yet */
 } loader_thread_t;
 
 struct wrk_loader {
@@ -36,7 +38,8 @@ struct wrk_loader {
     pthread_mutex_t lock; /* over all below and the slots' item, is_ready, status, plan */
     pthread_cond_t has_work, has_item;
     int64_t next_read, next_take, end;
-    int n_busy; /* threads that read an item */
+    int n_busy;                           /* threads that read an item */
+    size_t most_bytes[WRK_SCRATCH_COUNT]; /* of any thread's scratch */
     bool is_closing;
 };
 
@@ -74,12 +77,58 @@ static status_t slot_read(const wrk_loader_t *loader, loader_slot_t *slot, wrk_s
     return wrk_dataset_read_plan(loader->options.dataset, &slot->plan, scratch, slot->inputs, slot->targets);
 }
 
+/*
+ * Note [Scratch grows everywhere at once]
+ *   What one thread's scratch has grown to, the others' grows to before the item is given out: else a thread that reads
+ *   its first item in a later step would allocate in it. The lock is held.
+ */
+static void scratch_tell(wrk_loader_t *loader, loader_thread_t *thread)
+{
+    bool has_grown = false;
+    for (int i = 0; i < WRK_SCRATCH_COUNT; i++) {
+        if (thread->scratch.size_bytes[i] > loader->most_bytes[i]) {
+            loader->most_bytes[i] = thread->scratch.size_bytes[i];
+            has_grown = true;
+        }
+    }
+    for (int i = 0; i < loader->n_threads && has_grown; i++) {
+        loader->threads[i].is_behind = &loader->threads[i] != thread;
+    }
+    if (has_grown) {
+        (void)pthread_cond_broadcast(&loader->has_work);
+    }
+}
+
+static void scratch_follow(wrk_loader_t *loader, loader_thread_t *thread)
+{
+    for (int i = 0; i < WRK_SCRATCH_COUNT; i++) {
+        if (loader->most_bytes[i] > 0) {
+            (void)wrk_scratch_get(&thread->scratch, i, loader->most_bytes[i]);
+        }
+    }
+    thread->is_behind = false;
+    (void)pthread_cond_signal(&loader->has_item);
+}
+
+static bool is_one_behind(const wrk_loader_t *loader)
+{
+    for (int i = 0; i < loader->n_threads; i++) {
+        if (loader->threads[i].is_behind) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static void *thread_run(void *arg)
 {
     loader_thread_t *thread = arg;
     wrk_loader_t *loader = thread->loader;
     (void)pthread_mutex_lock(&loader->lock);
     while (!loader->is_closing) {
+        if (thread->is_behind) {
+            scratch_follow(loader, thread);
+        }
         if (loader->next_read >= loader->end || loader->next_read >= loader->next_take + loader->options.n_ahead) {
             (void)pthread_cond_wait(&loader->has_work, &loader->lock);
             continue;
@@ -90,6 +139,7 @@ static void *thread_run(void *arg)
         status_t status = slot_read(loader, slot, &thread->scratch);
         (void)pthread_mutex_lock(&loader->lock);
         slot_finish(slot, status);
+        scratch_tell(loader, thread);
         loader->n_busy--;
         (void)pthread_cond_signal(&loader->has_item);
     }
@@ -203,7 +253,7 @@ status_t wrk_loader_take(wrk_loader_t *loader, void *inputs, void *targets, int6
         (void)slot_begin(loader);
         slot_finish(slot, slot_read(loader, slot, &loader->threads[0].scratch));
     }
-    while (slot->item != item || !slot->is_ready) {
+    while (slot->item != item || !slot->is_ready || is_one_behind(loader)) {
         (void)pthread_cond_wait(&loader->has_item, &loader->lock);
     }
     (void)pthread_mutex_unlock(&loader->lock);

@@ -21,8 +21,11 @@ typedef struct filter {
 
 float *wrk_image_other(const wrk_image_t *image, wrk_scratch_t *scratch, int64_t n)
 {
-    int block = image->data == scratch->block[WRK_BLOCK_IMAGE] ? WRK_BLOCK_OTHER : WRK_BLOCK_IMAGE;
-    return wrk_scratch_get(scratch, block, (size_t)n * sizeof(float));
+    const bool is_first = image->data == scratch->block[WRK_BLOCK_IMAGE];
+    /* as much as the block that the image is in: which of the two comes next may depend on chance */
+    const size_t least = scratch->size_bytes[is_first ? WRK_BLOCK_IMAGE : WRK_BLOCK_OTHER];
+    const size_t size = (size_t)n * sizeof(float);
+    return wrk_scratch_get(scratch, is_first ? WRK_BLOCK_OTHER : WRK_BLOCK_IMAGE, size > least ? size : least);
 }
 
 static size_t filter_bytes(int64_t n_in, int64_t n_out, int64_t *n_max_p)
@@ -102,6 +105,17 @@ static void columns_filter(const filter_t *filter, const float *in, int64_t widt
             }
         }
     }
+}
+
+bool wrk_image_resize_reserve(const wrk_image_t *image, int64_t height, int64_t width, wrk_scratch_t *scratch)
+{
+    int64_t n_max = 0;
+    const size_t across = filter_bytes(image->width, width, &n_max);
+    const size_t down = filter_bytes(image->height, height, &n_max);
+    const int64_t rows = image->height > height ? image->height : height;
+    const int64_t columns = image->width > width ? image->width : width;
+    return wrk_scratch_get(scratch, WRK_BLOCK_WEIGHTS, across > down ? across : down) != NULL &&
+           wrk_image_other(image, scratch, image->channels * rows * columns) != NULL;
 }
 
 status_t wrk_image_resize(wrk_image_t *image, int64_t height, int64_t width, wrk_scratch_t *scratch)
