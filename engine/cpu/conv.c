@@ -129,7 +129,7 @@ static status_t forward_run(const char *op, const gd_kernel_args_t *args, bool i
     if (gd_view_numel(y) == 0) {
         return ST_OK;
     }
-    if (x->dtype == GD_DTYPE_F32 &&
+    if (x->dtype != GD_DTYPE_F64 &&
         gd_conv_gemm_suits(&conv, GD_CONV_FORWARD, args->in[2].data != NULL, args->n_threads)) {
         return gd_conv_gemm_forward(&conv, x->data, args->in[1].data, args->in[2].data, y->data, args->n_threads);
     }
@@ -158,7 +158,7 @@ static status_t input_run(const char *op, const gd_kernel_args_t *args, bool is_
     if (gd_view_numel(dx) == 0) {
         return ST_OK;
     }
-    if (dx->dtype == GD_DTYPE_F32 && gd_conv_gemm_suits(&conv, GD_CONV_INPUT, false, args->n_threads)) {
+    if (dx->dtype != GD_DTYPE_F64 && gd_conv_gemm_suits(&conv, GD_CONV_INPUT, false, args->n_threads)) {
         return gd_conv_gemm_backward_input(&conv, dy->data, args->in[1].data, dx->data, args->n_threads);
     }
     if (dx->dtype != GD_DTYPE_F64) {
@@ -191,7 +191,7 @@ static status_t weight_run(const char *op, const gd_kernel_args_t *args, bool is
         memset(args->out[1].data, 0, (size_t)conv.c_out * size);
     }
     float *f32_dbias = needs_bias ? args->out[1].data : NULL;
-    if (x->dtype == GD_DTYPE_F32 && gd_conv_gemm_suits(&conv, GD_CONV_WEIGHT, needs_bias, args->n_threads)) {
+    if (x->dtype != GD_DTYPE_F64 && gd_conv_gemm_suits(&conv, GD_CONV_WEIGHT, needs_bias, args->n_threads)) {
         return gd_conv_gemm_backward_weight(&conv, dy->data, x->data, dweight->data, f32_dbias, args->n_threads);
     }
     if (x->dtype == GD_DTYPE_F32 && gd_conv_weight_suits(&conv)) {

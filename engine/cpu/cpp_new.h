@@ -3,7 +3,7 @@
  * cpp_new: C++'s operator new and delete for what oneDNN makes while it computes. Private to engine/cpu.
  *
  * Note [oneDNN's blocks]
- * Each dnnl_primitive_execute builds maps of its arguments and a few std::functions: 5 to 20 blocks of 32 to 120 bytes
+ * Each dnnl_primitive_execute builds maps of its arguments and a few std::functions: 5 to 20 blocks of 32 to 320 bytes
  * that live no longer than the call, from operator new. A step must not depend on the heap, so these come from blocks
  * of ours. C++ lets a program replace the operators ([new.delete.single] in the standard); all other forms of new and
  * delete but those of over-aligned types are made of these two in the C++ library. Ours serve small sizes from the
@@ -12,17 +12,16 @@
  * operators, exceptions included. So other C++ code of the process (gRPC's, an embedding program's) keeps its heap, but
  * for the price of asking; and where a program has operators of its own, these stand aside (they are weak), as they do
  * for the sanitizers. Making a primitive and its first run are left to the heap: what they make, compiled code above
- * all, lasts. What this can't reach: oneDNN 2.6's own GEMM gets the memory it packs matrices into from posix_memalign.
- * With AVX-512 it takes that for bf16 convolutions of few channels, where there is no AMX, and for some in groups of
- * few channels; below AVX-512 for many 3-d ones. All else there, products and 2-d convolutions, is ours (vec/gemm.c,
- * conv_gemm.c).
+ * all, lasts. What this can't reach: oneDNN 2.6's own GEMM ("gemm" in the name of an implementation) gets the memory it
+ * packs matrices into from posix_memalign. So whatever it would take that for is ours: matrices with gaps, and below
+ * AVX-512 all, go to vec/gemm.c or are copied (gd_onednn_gemm), and convolutions to conv_gemm.c.
  */
 #ifndef GRADD_CPU_CPP_NEW_H
 #define GRADD_CPU_CPP_NEW_H
 
 #include <stdbool.h>
 
-enum { GD_CPP_BLOCK_SIZE = 256, GD_CPP_N_BLOCKS = 256 };
+enum { GD_CPP_BLOCK_SIZE = 512, GD_CPP_N_BLOCKS = 256 };
 
 /* Whether the operators are replaced in this build. */
 bool gd_cpp_new_is_replaced(void);

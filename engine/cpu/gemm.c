@@ -30,11 +30,20 @@ static bool amx_suits(const gd_gemm_t *g)
     return 1.05 * amx_ns < onednn_ns;
 }
 
-/* Our own code, for vectors shorter than AVX-512's. */
+/* Whether a product is so small that what counts is how long a call of oneDNN takes, or is a few sums along lines. */
+static bool is_small(const gd_gemm_t *g)
+{
+    const int64_t most = 1 << 14, most_sums = 144;
+    const bool is_along_lines = g->a_col == 1 && g->b_row == 1;
+    return g->m * g->n <= most && (g->m * g->n * g->k <= most || (is_along_lines && g->m * g->n <= most_sums));
+}
+
 static gd_gemm_func_t vector_gemm(void)
 {
 #ifdef __x86_64__
-    return gd_cpu_isa() == GD_CPU_ISA_V3 ? gd_cpu_gemm_v3 : gd_cpu_gemm_v2;
+    return gd_cpu_isa() == GD_CPU_ISA_V2   ? gd_cpu_gemm_v2
+           : gd_cpu_isa() == GD_CPU_ISA_V3 ? gd_cpu_gemm_v3
+                                           : gd_cpu_gemm_v4;
 #else
     return gd_cpu_gemm_base;
 #endif
@@ -45,10 +54,14 @@ status_t gd_gemm_run(const gd_gemm_t *gemm)
     if (amx_suits(gemm)) {
         return gd_amx_gemm(gemm);
     }
-    if (gd_cpu_isa() < GD_CPU_ISA_V4) {
-        return gd_gemm_batch(gemm, vector_gemm());
+    bool is_declined = true;
+    if (gd_cpu_isa() >= GD_CPU_ISA_V4 && !is_small(gemm)) {
+        const status_t status = gd_onednn_gemm(gemm, &is_declined);
+        if (status != ST_OK) {
+            return status;
+        }
     }
-    return gd_onednn_gemm(gemm);
+    return is_declined ? gd_gemm_batch(gemm, vector_gemm()) : ST_OK;
 }
 
 status_t gd_gemm_product(const gd_product_t *p, int n_threads)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * gemm: matrix products in f32. With AVX-512, shapes that are worth it go to the processor's matrix unit (amx.h), all
- * others to oneDNN (onednn.h); without it all go to vec/gemm.c. Which one is a function of the shape and the
- * instruction set alone.
+ * gemm: matrix products in f32. Shapes that are worth it go to the processor's matrix unit (amx.h); of the others, with
+ * AVX-512, matrices without gaps to oneDNN (onednn.h); small ones and all else to vec/gemm.c. Which one is a function
+ * of the shape, the strides and the instruction set alone.
  */
 #ifndef GRADD_CPU_GEMM_H
 #define GRADD_CPU_GEMM_H

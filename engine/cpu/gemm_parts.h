@@ -34,6 +34,7 @@ status_t gd_gemm_batch(const gd_gemm_t *gemm, gd_gemm_func_t one);
 #ifdef __x86_64__
 status_t gd_cpu_gemm_v2(const gd_gemm_t *gemm);
 status_t gd_cpu_gemm_v3(const gd_gemm_t *gemm);
+status_t gd_cpu_gemm_v4(const gd_gemm_t *gemm);
 #else
 status_t gd_cpu_gemm_base(const gd_gemm_t *gemm);
 #endif

@@ -39,6 +39,11 @@ static int64_t element_size(int32_t dtype)
     return (int64_t)gd_dtype_size((gd_dtype_t)dtype);
 }
 
+static int64_t round_up_64(int64_t n)
+{
+    return (n + 63) / 64 * 64;
+}
+
 /* Whether oneDNN reads the matrix as it lies; gives axes of size 1 the strides it expects. */
 static bool matrix_is_plain(int64_t rows, int64_t cols, int64_t *row_p, int64_t *col_p)
 {
@@ -118,6 +123,80 @@ static const void *pack(const void *from, int64_t size, int64_t rows, int64_t co
     return to;
 }
 
+/* to = from, converted; both [rows, cols]. */
+static status_t matrix_convert(const void *from, int32_t from_dtype, int64_t row, int64_t col, void *to,
+                               int32_t to_dtype, int64_t to_row, int64_t rows, int64_t cols, int n_threads)
+{
+    const gd_view_t in = {
+        .data = (void *)(uintptr_t)from, .shape = {rows, cols}, .stride = {row, col}, .n_dims = 2, .dtype = from_dtype};
+    gd_view_t out = {.data = to, .shape = {rows, cols}, .stride = {to_row, 1}, .n_dims = 2, .dtype = to_dtype};
+    const gd_attrs_t attrs = {.i = {to_dtype}};
+    const gd_kernel_args_t args = {
+        .in = &in, .n_in = 1, .out = &out, .n_out = 1, .attrs = &attrs, .n_threads = n_threads};
+    return gd_cpu_kernel(GD_OP_CAST)(&args);
+}
+
+/* A copy without gaps of a bf16 matrix, whose lines stay what they are. Of 16-bit elements at `from`, and its strides.
+ */
+static status_t matrix_close(const float **from, int64_t *row_p, int64_t *col_p, int64_t rows, int64_t cols, void *to,
+                             int n_threads)
+{
+    const bool has_rows = *col_p == 1;
+    const int64_t n_lines = has_rows ? rows : cols, length = has_rows ? cols : rows;
+    int64_t *line_p = has_rows ? row_p : col_p;
+    const status_t status =
+        matrix_convert(*from, GD_DTYPE_BF16, *line_p, 1, to, GD_DTYPE_BF16, length, n_lines, length, n_threads);
+    *line_p = length;
+    *from = to;
+    return status;
+}
+
+/* One product of bf16 matrices that have gaps, by way of copies without any. */
+static status_t multiply_gaps(const gd_gemm_t *gemm, int32_t c_dtype)
+{
+    gd_gemm_t g = *gemm;
+    const int64_t a_size = round_up_64(g.m * g.k * 2), b_size = round_up_64(g.k * g.n * 2);
+    const size_t size = (size_t)(a_size + b_size + g.m * g.n * element_size(c_dtype));
+    char *copies = gd_cpu_scratch(GD_CPU_SLOT_CONVERTED, size);
+    if (copies == NULL) {
+        return ST_FAIL(ST_ERR_NOMEM, "matmul: copies of %zu bytes", size);
+    }
+    status_t status = matrix_close(&g.a, &g.a_row, &g.a_col, g.m, g.k, copies, g.n_threads);
+    if (status == ST_OK) {
+        status = matrix_close(&g.b, &g.b_row, &g.b_col, g.k, g.n, copies + a_size, g.n_threads);
+    }
+    g.c = (float *)(void *)(copies + a_size + b_size);
+    g.c_row = g.n;
+    if (status == ST_OK && g.is_accumulating) {
+        status = matrix_convert(gemm->c, c_dtype, gemm->c_row, 1, g.c, c_dtype, g.n, g.m, g.n, g.n_threads);
+    }
+    if (status == ST_OK) {
+        status = gd_onednn_gemm_bf16(&g, c_dtype == GD_DTYPE_BF16, NULL);
+    }
+    return status == ST_OK ? matrix_convert(g.c, c_dtype, g.n, 1, gemm->c, c_dtype, gemm->c_row, g.m, g.n, g.n_threads)
+                           : status;
+}
+
+/* bf16 as the processor multiplies it, or a batch of it; a and b of `gemm` are of 16-bit elements, so may be c. */
+static status_t multiply_bf16(const gd_gemm_t *gemm, int32_t c_dtype)
+{
+    bool is_declined = false;
+    status_t status = gd_onednn_gemm_bf16(gemm, c_dtype == GD_DTYPE_BF16, &is_declined);
+    for (int64_t i = 0; is_declined && i < gemm->n_batch && status == ST_OK; i++) {
+        gd_gemm_t one = *gemm;
+        one.n_batch = 1;
+        one.a = (const float *)(const void *)((const uint16_t *)(const void *)gemm->a + i * gemm->a_batch);
+        one.b = (const float *)(const void *)((const uint16_t *)(const void *)gemm->b + i * gemm->b_batch);
+        one.c = (float *)(void *)((char *)gemm->c + i * gemm->c_batch * element_size(c_dtype));
+        bool is_one_declined = false;
+        status = gd_onednn_gemm_bf16(&one, c_dtype == GD_DTYPE_BF16, &is_one_declined);
+        if (status == ST_OK && is_one_declined) {
+            status = multiply_gaps(&one, c_dtype);
+        }
+    }
+    return status;
+}
+
 /* f32, or bf16 as the processor multiplies it. */
 static status_t multiply_plain(const product_t *p, const axis_t *batch)
 {
@@ -158,23 +237,7 @@ static status_t multiply_plain(const product_t *p, const axis_t *batch)
             gemm.b = pack(gemm.b, size, p->k, p->n, &gemm.b_row, &gemm.b_col, packed + a_size);
         }
     }
-    if (p->dtype == GD_DTYPE_BF16) {
-        return gd_onednn_gemm_bf16(&gemm, p->c_dtype == GD_DTYPE_BF16);
-    }
-    return gd_gemm_run(&gemm);
-}
-
-/* to = from, converted; both [rows, cols]. */
-static status_t matrix_convert(const void *from, int32_t from_dtype, int64_t row, int64_t col, void *to,
-                               int32_t to_dtype, int64_t to_row, int64_t rows, int64_t cols, int n_threads)
-{
-    const gd_view_t in = {
-        .data = (void *)(uintptr_t)from, .shape = {rows, cols}, .stride = {row, col}, .n_dims = 2, .dtype = from_dtype};
-    gd_view_t out = {.data = to, .shape = {rows, cols}, .stride = {to_row, 1}, .n_dims = 2, .dtype = to_dtype};
-    const gd_attrs_t attrs = {.i = {to_dtype}};
-    const gd_kernel_args_t args = {
-        .in = &in, .n_in = 1, .out = &out, .n_out = 1, .attrs = &attrs, .n_threads = n_threads};
-    return gd_cpu_kernel(GD_OP_CAST)(&args);
+    return p->dtype == GD_DTYPE_BF16 ? multiply_bf16(&gemm, p->c_dtype) : gd_gemm_run(&gemm);
 }
 
 /* 16-bit operands by way of f32. */

@@ -12,7 +12,7 @@
 #include "cpu/cpp_new.h"
 #include "cpu/cpu.h"
 
-enum { MOST_PORTS = 4, MOST_KEY_WORDS = 28, N_SLOTS = 1024, MOST_ENTRIES = 512 };
+enum { MOST_PORTS = 4, MOST_KEY_WORDS = 28, N_SLOTS = 4096, MOST_ENTRIES = 2048 };
 
 typedef enum kind { KIND_NONE, KIND_GEMM, KIND_CONV_FORWARD, KIND_CONV_INPUT, KIND_CONV_WEIGHT } kind_t;
 
@@ -46,9 +46,10 @@ typedef struct entry {
     size_t scratchpad_size;
     port_t port[MOST_PORTS];
     int n_ports;
+    int64_t used_at; /* by the cache's clock */
     bool was_run;
     bool is_reference; /* oneDNN has only its slow generic code for this shape */
-    bool is_product;   /* its own matrix products do the work of a convolution */
+    bool is_product;   /* it has only its own packing code for a product, or for a convolution made of products */
 } entry_t;
 
 /* A thread's stream and primitives. */
@@ -56,6 +57,7 @@ typedef struct cache {
     dnnl_stream_t stream;
     entry_t *slot[N_SLOTS];
     int n_entries;
+    int64_t clock; /* a tick each time an entry is asked for */
 } cache_t;
 
 static pthread_once_t engine_once = PTHREAD_ONCE_INIT;
@@ -89,21 +91,56 @@ static void entry_release(entry_t *entry)
     free(entry);
 }
 
-static void cache_clear(cache_t *cache)
+/* The entry of key; where there is none, the empty slot for it. */
+static entry_t **cache_find(cache_t *cache, const cache_key_t *key)
 {
+    uint64_t hash = (uint64_t)key->kind * 31 + (uint64_t)key->n_threads;
+    for (int i = 0; i < MOST_KEY_WORDS; i++) { /* FNV-1a by words */
+        hash = (hash ^ (uint64_t)key->word[i]) * UINT64_C(0x100000001b3);
+    }
+    size_t i = (size_t)(hash ^ (hash >> 29)) % N_SLOTS;
+    while (cache->slot[i] != NULL && memcmp(&cache->slot[i]->key, key, sizeof(*key)) != 0) {
+        i = (i + 1) % N_SLOTS;
+    }
+    return &cache->slot[i];
+}
+
+static int entry_compare(const void *a, const void *b)
+{
+    const int64_t x = (*(entry_t *const *)a)->used_at, y = (*(entry_t *const *)b)->used_at;
+    return (x < y) - (x > y);
+}
+
+/* Releases the half of a full cache that was not used for longest, so that what shapes vary in doesn't last. */
+static void cache_halve(cache_t *cache)
+{
+    entry_t *all[MOST_ENTRIES];
+    int n = 0;
     for (int i = 0; i < N_SLOTS; i++) {
         if (cache->slot[i] != NULL) {
-            entry_release(cache->slot[i]);
+            all[n++] = cache->slot[i];
             cache->slot[i] = NULL;
         }
     }
-    cache->n_entries = 0;
+    qsort(all, (size_t)n, sizeof(entry_t *), entry_compare);
+    cache->n_entries = n / 2;
+    for (int i = 0; i < n; i++) {
+        if (i < cache->n_entries) {
+            *cache_find(cache, &all[i]->key) = all[i];
+        } else {
+            entry_release(all[i]);
+        }
+    }
 }
 
 static void cache_release(void *arg)
 {
     cache_t *cache = arg;
-    cache_clear(cache);
+    for (int i = 0; i < N_SLOTS; i++) {
+        if (cache->slot[i] != NULL) {
+            entry_release(cache->slot[i]);
+        }
+    }
     (void)dnnl_stream_destroy(cache->stream);
     free(cache);
     cache_own = NULL;
@@ -145,20 +182,6 @@ static status_t cache_get(cache_t **cache_p)
     }
     *cache_p = cache_own;
     return ST_OK;
-}
-
-/* The entry of key; where there is none, the empty slot for it. */
-static entry_t **cache_find(cache_t *cache, const cache_key_t *key)
-{
-    uint64_t hash = (uint64_t)key->kind * 31 + (uint64_t)key->n_threads;
-    for (int i = 0; i < MOST_KEY_WORDS; i++) { /* FNV-1a by words */
-        hash = (hash ^ (uint64_t)key->word[i]) * UINT64_C(0x100000001b3);
-    }
-    size_t i = (size_t)(hash ^ (hash >> 29)) % N_SLOTS;
-    while (cache->slot[i] != NULL && memcmp(&cache->slot[i]->key, key, sizeof(*key)) != 0) {
-        i = (i + 1) % N_SLOTS;
-    }
-    return &cache->slot[i];
 }
 
 static dnnl_status_t port_add(entry_t *entry, const_dnnl_primitive_desc_t pd, int arg, bool is_output,
@@ -299,7 +322,7 @@ static status_t entry_get(cache_t *cache, const cache_key_t *key, build_func_t b
     entry_t **slot = cache_find(cache, key);
     if (*slot == NULL) {
         if (cache->n_entries >= MOST_ENTRIES) {
-            cache_clear(cache);
+            cache_halve(cache);
             slot = cache_find(cache, key);
         }
         entry_t *entry = calloc(1, sizeof(*entry));
@@ -317,6 +340,7 @@ static status_t entry_get(cache_t *cache, const cache_key_t *key, build_func_t b
         *slot = entry;
         cache->n_entries++;
     }
+    (*slot)->used_at = ++cache->clock;
     *entry_p = *slot;
     return ST_OK;
 }
@@ -402,7 +426,7 @@ static void *gemm_at(const void *base, int64_t offset, dnnl_data_type_t type)
     return (char *)(uintptr_t)base + offset * type_size(type);
 }
 
-static status_t gemm_run(const gemm_plan_t *plan)
+static status_t gemm_run(const gemm_plan_t *plan, bool *is_declined_p)
 {
     const gd_gemm_t *gemm = plan->gemm;
     cache_t *cache = NULL;
@@ -423,6 +447,12 @@ static status_t gemm_run(const gemm_plan_t *plan)
     if (status != ST_OK) {
         return status;
     }
+    if (is_declined_p != NULL) {
+        *is_declined_p = entry->is_product;
+        if (entry->is_product) {
+            return ST_OK;
+        }
+    }
     if (!entry->is_reference || !is_batched) {
         void *handle[MOST_PORTS] = {gemm_at(gemm->a, 0, plan->factor), gemm_at(gemm->b, 0, plan->factor), gemm->c,
                                     gemm_at(gemm->bias, 0, dnnl_f32)};
@@ -436,21 +466,21 @@ static status_t gemm_run(const gemm_plan_t *plan)
         one.a = gemm_at(gemm->a, i * gemm->a_batch, plan->factor);
         one.b = gemm_at(gemm->b, i * gemm->b_batch, plan->factor);
         one.c = gemm_at(gemm->c, i * gemm->c_batch, plan->result);
-        status = gemm_run(&one_plan);
+        status = gemm_run(&one_plan, NULL);
     }
     return status;
 }
 
-status_t gd_onednn_gemm(const gd_gemm_t *gemm)
+status_t gd_onednn_gemm(const gd_gemm_t *gemm, bool *is_declined_p)
 {
     const gemm_plan_t plan = {.gemm = gemm, .factor = dnnl_f32, .result = dnnl_f32};
-    return gemm_run(&plan);
+    return gemm_run(&plan, is_declined_p);
 }
 
-status_t gd_onednn_gemm_bf16(const gd_gemm_t *gemm, bool is_c_bf16)
+status_t gd_onednn_gemm_bf16(const gd_gemm_t *gemm, bool is_c_bf16, bool *is_declined_p)
 {
     const gemm_plan_t plan = {.gemm = gemm, .factor = dnnl_bf16, .result = is_c_bf16 ? dnnl_bf16 : dnnl_f32};
-    return gemm_run(&plan);
+    return gemm_run(&plan, is_declined_p);
 }
 
 static dnnl_cpu_isa_t isa_effective(void)

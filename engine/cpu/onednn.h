@@ -14,13 +14,16 @@
 #include "base/status.h"
 #include "cpu/gemm.h"
 
-/* As gd_gemm_run. */
-status_t gd_onednn_gemm(const gd_gemm_t *gemm);
+/*
+ * As gd_gemm_run. For matrices with gaps, and all below AVX-512, oneDNN has only code that packs them into memory from
+ * the heap (see Note [oneDNN's blocks]): then *is_declined_p is true and nothing is done, unless is_declined_p is NULL.
+ */
+status_t gd_onednn_gemm(const gd_gemm_t *gemm, bool *is_declined_p);
 /*
  * The same with bf16 behind a and b, and behind c where is_c_bf16; sums are f32, the bias too. Only where
  * gd_onednn_has_bf16: where the processor multiplies bf16 by itself, and GRADD_ISA doesn't say otherwise.
  */
-status_t gd_onednn_gemm_bf16(const gd_gemm_t *gemm, bool is_c_bf16);
+status_t gd_onednn_gemm_bf16(const gd_gemm_t *gemm, bool is_c_bf16, bool *is_declined_p);
 bool gd_onednn_has_bf16(void);
 /* "amx", "avx512_bf16" or "none": what multiplies bf16, for gd_numerics_fingerprint. */
 const char *gd_onednn_bf16_name(void);

@@ -128,7 +128,7 @@ static void errors_are_no_larger_than_onednns(void **state)
                 }
 
                 const int64_t every = inner[i] > 4000 ? 7 : 1;
-                assert_ok(gd_onednn_gemm(&p.gemm));
+                assert_ok(gd_onednn_gemm(&p.gemm, NULL));
                 const gemm_error_t theirs = gemm_error_measure(&p.gemm, NULL, every);
                 assert_ok(gd_gemm_run(&p.gemm));
                 const gemm_error_t ours = gemm_error_measure(&p.gemm, NULL, every);

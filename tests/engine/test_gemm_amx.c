@@ -80,7 +80,7 @@ static void errors_are_no_larger_than_onednns_in_f32(void **state)
             }
 
             const int64_t every = inner[i] > 4000 ? 61 : 1;
-            assert_ok(gd_onednn_gemm(&p.gemm));
+            assert_ok(gd_onednn_gemm(&p.gemm, NULL));
             const gemm_error_t plain = gemm_error_measure(&p.gemm, NULL, every);
             assert_ok(gd_amx_gemm(&p.gemm));
             const gemm_error_t tiles = gemm_error_measure(&p.gemm, NULL, every);

@@ -15,10 +15,23 @@ static void fill(void *data, int64_t n, int32_t dtype, unsigned seed)
         const int value = (int)((seed + (unsigned)i * 2654435761u) >> 20) % 7 - 3;
         if (dtype == GD_DTYPE_F32) {
             ((float *)data)[i] = (float)value;
-        } else {
+        } else if (dtype == GD_DTYPE_F64) {
             ((double *)data)[i] = value;
+        } else {
+            const float number = (float)value;
+            memcpy((char *)data + 2 * i, (const char *)&number + 2, 2); /* bf16: the upper half */
         }
     }
+}
+
+static double number_at(const void *data, int32_t dtype, int64_t i)
+{
+    float number = 0;
+    if (dtype == GD_DTYPE_BF16) {
+        memcpy((char *)&number + 2, (const char *)data + 2 * i, 2);
+        return (double)number;
+    }
+    return dtype == GD_DTYPE_F32 ? (double)((const float *)data)[i] : ((const double *)data)[i];
 }
 
 static double view_at(const gd_view_t *v, const int64_t *index)
@@ -27,7 +40,7 @@ static double view_at(const gd_view_t *v, const int64_t *index)
     for (int i = 0; i < v->n_dims; i++) {
         offset += (v->shape[i] == 1 ? 0 : index[i]) * v->stride[i];
     }
-    return v->dtype == GD_DTYPE_F32 ? (double)((float *)v->data)[offset] : ((double *)v->data)[offset];
+    return number_at(v->data, v->dtype, offset);
 }
 
 static gd_view_t view_make(int32_t dtype, int n_dims, const int64_t *shape)
@@ -39,7 +52,7 @@ static gd_view_t view_make(int32_t dtype, int n_dims, const int64_t *shape)
         v.stride[i] = n;
         n *= shape[i];
     }
-    v.data = calloc((size_t)n + 1, dtype == GD_DTYPE_F32 ? 4 : 8);
+    v.data = calloc((size_t)n + 1, gd_dtype_size((gd_dtype_t)dtype));
     assert_non_null(v.data);
     fill(v.data, n, dtype, (unsigned)n);
     return v;
@@ -58,10 +71,10 @@ static void view_swap(gd_view_t *v, int i, int j)
 static void check(const gd_view_t *a, const gd_view_t *b, gd_view_t *c, bool is_accumulating, int n_threads)
 {
     const gd_attrs_t attrs = {.i = {is_accumulating}};
-    const int64_t n = gd_view_numel(c);
+    const int64_t n = gd_view_numel(c), n_cols = n > 0 ? c->shape[c->n_dims - 1] : 1;
     double *before = calloc((size_t)n + 1, sizeof(double));
-    for (int64_t i = 0; i < n; i++) {
-        before[i] = c->dtype == GD_DTYPE_F32 ? (double)((float *)c->data)[i] : ((double *)c->data)[i];
+    for (int64_t i = 0; i < n; i++) { /* only rows of c may lie apart */
+        before[i] = number_at(c->data, c->dtype, i / n_cols * c->stride[c->n_dims - 2] + i % n_cols);
     }
     const gd_view_t in[2] = {*a, *b};
     const gd_kernel_args_t args = {in, 2, c, 1, &attrs, n_threads};
@@ -92,8 +105,9 @@ static void check(const gd_view_t *a, const gd_view_t *b, gd_view_t *c, bool is_
 static void any_strides_multiply_right(void **state)
 {
     (void)state;
-    for (int variant = 0; variant < 64; variant++) {
-        const int32_t dtype = (variant & 1) != 0 ? GD_DTYPE_F64 : GD_DTYPE_F32;
+    static const int32_t dtypes[] = {GD_DTYPE_F32, GD_DTYPE_F64, GD_DTYPE_BF16};
+    for (int variant = 0; variant < 3 * 64; variant++) {
+        const int32_t dtype = dtypes[variant / 64];
         gd_view_t a = view_make(dtype, 2, (variant & 2) != 0 ? (int64_t[]){9, 5} : (int64_t[]){5, 9});
         gd_view_t b = view_make(dtype, 2, (variant & 4) != 0 ? (int64_t[]){17, 9} : (int64_t[]){9, 17});
         gd_view_t c = view_make(dtype, 2, (int64_t[]){5, 17});
@@ -108,6 +122,11 @@ static void any_strides_multiply_right(void **state)
             a.shape[1] = 4;
             a.stride[1] *= 2;
             b.shape[0] = 4;
+        } else if ((variant & 1) != 0) { /* gaps between rows, or columns */
+            a.shape[1] = b.shape[0] = 6;
+            a.shape[0] = 4;
+            b.shape[1] = c.shape[1] = 11;
+            c.shape[0] = 4;
         }
         check(&a, &b, &c, (variant & 16) != 0, (variant & 32) != 0 ? 2 : 1);
         for (int i = 0; i < 3; i++) {
@@ -193,31 +212,39 @@ static void linear_takes_any_leading_shape(void **state)
     }
 }
 
-/* y[1,n] = a[1,1] b[1,n] for n = 1 … *arg. Returns NULL, or what it got wrong. */
+/* y[2,64] = a[2,k] b[k,64] for *arg different k, too large for code without a cache. Returns NULL, or what it got
+ * wrong. */
 static void *multiply_many_shapes(void *arg)
 {
-    const int64_t n_shapes = *(const int64_t *)arg;
-    float a = 3.0F, b[1024], y[1024];
-    for (int i = 0; i < 1024; i++) {
-        b[i] = (float)i;
+    enum { LEAST = 130, N = 64 };
+    const int64_t n_shapes = *(const int64_t *)arg, most = LEAST + n_shapes;
+    float *a = calloc((size_t)(2 * most), sizeof(float)), *b = calloc((size_t)(most * N), sizeof(float)), y[2 * N];
+    char *wrong = NULL;
+    for (int64_t i = 0; i < most * N; i++) {
+        b[i] = (float)(i % N);
     }
-    for (int64_t n = 1; n <= n_shapes; n++) {
-        gd_view_t in[2] = {{.data = &a, .shape = {1, 1}, .stride = {1, 1}, .n_dims = 2, .dtype = GD_DTYPE_F32},
-                           {.data = b, .shape = {1, n}, .stride = {n, 1}, .n_dims = 2, .dtype = GD_DTYPE_F32}};
-        gd_view_t out = {.data = y, .shape = {1, n}, .stride = {n, 1}, .n_dims = 2, .dtype = GD_DTYPE_F32};
+    for (int64_t i = 0; i < 2 * most; i++) {
+        a[i] = 1;
+    }
+    for (int64_t k = LEAST; k < most && wrong == NULL; k++) {
+        gd_view_t in[2] = {{.data = a, .shape = {2, k}, .stride = {k, 1}, .n_dims = 2, .dtype = GD_DTYPE_F32},
+                           {.data = b, .shape = {k, N}, .stride = {N, 1}, .n_dims = 2, .dtype = GD_DTYPE_F32}};
+        gd_view_t out = {.data = y, .shape = {2, N}, .stride = {N, 1}, .n_dims = 2, .dtype = GD_DTYPE_F32};
         const gd_attrs_t attrs = {0};
         const gd_kernel_args_t args = {in, 2, &out, 1, &attrs, 1};
-        if (gd_cpu_matmul(&args) != ST_OK || y[n - 1] != 3.0F * (float)(n - 1)) {
-            return "wrong product";
+        if (gd_cpu_matmul(&args) != ST_OK || y[N + 5] != (float)(5 * k)) {
+            wrong = "wrong product";
         }
     }
-    return NULL;
+    free(a);
+    free(b);
+    return wrong;
 }
 
 static void more_shapes_than_the_cache_holds_still_multiply_right(void **state)
 {
     (void)state;
-    int64_t n_shapes = 600;
+    int64_t n_shapes = 2200;
 
     assert_null(multiply_many_shapes(&n_shapes));
     assert_null(multiply_many_shapes(&n_shapes));

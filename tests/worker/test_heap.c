@@ -11,7 +11,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cpu/cpu.h"
 #include "tests/worker/session_runs.h"
 
 /* 1 × 1 convolutions of many channels: products of oneDNN's and AMX's */
@@ -155,10 +154,8 @@ static void a_step_of_a_cnn_allocates_nothing(void **state)
     assert_no_call_after_the_first(MODEL_CNN, 4, NULL);
     assert_no_call_after_the_first(MODEL_BOTTLENECK, 1, NULL);
     assert_no_call_after_the_first(MODEL_BOTTLENECK, 4, NULL);
-    if (gd_cpu_isa() < GD_CPU_ISA_V4) { /* see Note [oneDNN's blocks] */
-        assert_no_call_after_the_first(MODEL_GROUPED, 2, NULL);
-        assert_no_call_after_the_first(MODEL_GROUPED, 2, (const char *const[]){"resources.threads=2", NULL});
-    }
+    assert_no_call_after_the_first(MODEL_GROUPED, 2, NULL);
+    assert_no_call_after_the_first(MODEL_GROUPED, 2, (const char *const[]){"resources.threads=2", NULL});
 }
 
 static void a_step_of_a_gpt_allocates_nothing(void **state)
@@ -191,10 +188,8 @@ static void a_step_in_bf16_allocates_nothing(void **state)
     const char *const set[] = {"training.precision=bf16", NULL};
     assert_no_call_after_the_first(MODEL_GPT, 2, set);
     assert_no_call_after_the_first(MODEL_LLAMA, 2, set);
-    if (gd_cpu_isa() == GD_CPU_ISA_V4) { /* see Note [oneDNN's blocks] */
-        FIXTURE_SKIP("oneDNN packs bf16 convolutions of few channels into memory of the heap without AMX");
-    }
     assert_no_call_after_the_first(MODEL_CNN, 2, set);
+    assert_no_call_after_the_first(MODEL_GROUPED, 2, set);
 }
 
 static void samples_are_augmented_without_allocating(void **state)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * gemm: matrix products in f32 where there is no AVX-512.
+ * gemm: matrix products in f32: with AVX-512 those that gd_gemm_run doesn't leave to others, without it all.
  *
  * Note [Order of sums]
  *   A sum is formed over each block of k from zero, and blocks are added to c in their order. How k is cut into blocks
@@ -19,7 +19,6 @@
 
 #include "cpu/vec/tile.h"
 
-#ifndef __AVX512F__ /* there oneDNN's and AMX's are faster */
 /* Sums of a tile in registers, rows × vectors: with SSE broadcasts are what is dear. */
 #ifdef __AVX__
 enum { MR = 6, VECTORS = 2 };
@@ -37,7 +36,7 @@ enum {
     FEW_ROWS = 48,               /* of a: so many don't make up for packing b */
     ON_THE_WAY_FLOATS = 1 << 18, /* blocks of b that the first tile packs; beyond them its reads come too late */
     DOTS_LINES = 16,             /* rows or columns of products by gemm_dots */
-    DOTS_LEAST_K = 64,
+    DOTS_LEAST_K = SIMD_WIDTH > 8 ? 128 : 64,
     SMALL = 1 << 15, /* terms of a product that a second thread is not worth its start for */
 };
 
@@ -421,4 +420,3 @@ status_t CPU_FN(gemm)(const gd_gemm_t *gemm)
     gd_cpu_parallel(g.n_threads, w.grid.row_parts * w.grid.column_parts, 1, parts_run, &w);
     return w.has_failed ? ST_FAIL(ST_ERR_NOMEM, "matrix product: packed panels") : ST_OK;
 }
-#endif

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* gemm: matrix products in f32 where there is no AVX-512. What gemm.c and gemm_few.c share. */
+/* gemm: matrix products in f32. What gemm.c and gemm_few.c share. */
 #ifndef GRADD_CPU_VEC_GEMM_H
 #define GRADD_CPU_VEC_GEMM_H
 

@@ -10,7 +10,6 @@
 #include "cpu/vec/gemm.h"
 #include "cpu/vec/tile.h"
 
-#ifndef __AVX512F__ /* see gemm.c */
 enum {
     MOST_FEW = 3, /* lines of either operand whose sums are in registers together */
     MOST_MANY = 8,
@@ -198,4 +197,3 @@ void CPU_FN(gemm_rows)(const gd_gemm_t *g)
     gd_gemm_t copy = *g;
     gd_cpu_parallel(g->n_threads, g->n, share_of(g->n, g->n_threads), rows_part, &copy);
 }
-#endif
