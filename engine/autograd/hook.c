@@ -33,12 +33,28 @@ status_t tape_hooks_add(gd_hook_t **list, gd_hook_t **hook_p)
     return ST_OK;
 }
 
+static _Thread_local int n_runs;
+
+void tape_hooks_enter(void)
+{
+    n_runs++;
+}
+
+void tape_hooks_leave(void)
+{
+    n_runs--;
+}
+
 gd_hook_t *tape_hooks_first(gd_hook_t **list)
 {
     while (*list != NULL && (*list)->is_removed) {
         gd_hook_t *removed = *list;
-        *list = removed->next;
-        hook_unref(removed);
+        if (n_runs > 0) { /* perhaps the very hook that runs, further out */
+            list = &removed->next;
+        } else {
+            *list = removed->next;
+            hook_unref(removed);
+        }
     }
     return *list;
 }
@@ -93,20 +109,17 @@ status_t tape_hook_replace(gd_tensor_t **t, gd_tensor_t *replacement, const char
 
 status_t tape_hooks_run(gd_hook_t **list, gd_tensor_t **grad)
 {
+    status_t status = ST_OK;
     gd_hook_t *hook = tape_hooks_first(list);
-    while (hook != NULL) {
+    tape_hooks_enter();
+    while (hook != NULL && status == ST_OK) {
         gd_tensor_t *replacement = NULL;
-        hook->n_refs++; /* it may remove itself */
-        status_t status = hook->func.tensor(*grad, &replacement, hook->arg);
-        gd_hook_t *next = tape_hooks_first(&hook->next);
-        hook_unref(hook);
+        status = hook->func.tensor(*grad, &replacement, hook->arg);
         if (status == ST_OK) {
             status = tape_hook_replace(grad, replacement, "the gradient");
         }
-        if (status != ST_OK) {
-            return status;
-        }
-        hook = next;
+        hook = tape_hooks_first(&hook->next);
     }
-    return ST_OK;
+    tape_hooks_leave();
+    return status;
 }

@@ -3,7 +3,8 @@
  * hook: lists of functions that see gradients (of tensors) or values (of modules).
  *
  * A hook is counted: its list and the handle that the user holds are one reference each. Removing marks it; the list
- * drops it when it is next walked, so a hook may remove itself or another one while it runs.
+ * drops it when it is next walked while no hook runs, so a hook may remove itself or another one, and run its module
+ * again.
  */
 #ifndef GRADD_AUTOGRAD_HOOK_H
 #define GRADD_AUTOGRAD_HOOK_H
@@ -26,8 +27,11 @@ struct gd_hook {
 
 /* Appends a zeroed hook; *hook_p is borrowed from the list. */
 status_t tape_hooks_add(gd_hook_t **list, gd_hook_t **hook_p);
-/* The first of list that isn't removed, dropping removed ones; NULL: none. Going on: tape_hooks_first(&hook->next). */
+/* The first of list that isn't removed, dropping removed ones; NULL: none. Going on: tape_hooks_first(&hook->next),
+ * all of it between enter and leave. */
 gd_hook_t *tape_hooks_first(gd_hook_t **list);
+void tape_hooks_enter(void);
+void tape_hooks_leave(void);
 void tape_hooks_release(gd_hook_t **list);
 /* A reference for the user, where he wants one. */
 void tape_hook_hand_out(gd_hook_t *hook, gd_hook_t **hook_p);

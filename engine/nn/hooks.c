@@ -110,32 +110,32 @@ static void value_replace(gd_tensor_t **value, gd_tensor_t *replacement)
 /* *x is replaced as the hooks say. */
 static status_t forward_pre_run(gd_module_t *module, gd_tensor_t **x)
 {
+    status_t status = ST_OK;
     gd_hook_t *hook = tape_hooks_first(&module->hooks->forward_pre);
-    while (hook != NULL) {
+    tape_hooks_enter();
+    while (hook != NULL && status == ST_OK) {
         gd_tensor_t *replacement = NULL;
-        status_t status = hook->func.forward_pre(module, *x, &replacement, hook->arg);
-        if (status != ST_OK) {
-            return status;
-        }
-        value_replace(x, replacement);
+        status = hook->func.forward_pre(module, *x, &replacement, hook->arg);
+        value_replace(x, status == ST_OK ? replacement : NULL);
         hook = tape_hooks_first(&hook->next);
     }
-    return ST_OK;
+    tape_hooks_leave();
+    return status;
 }
 
 static status_t forward_run(gd_module_t *module, gd_tensor_t *x, gd_tensor_t **y)
 {
+    status_t status = ST_OK;
     gd_hook_t *hook = tape_hooks_first(&module->hooks->forward);
-    while (hook != NULL) {
+    tape_hooks_enter();
+    while (hook != NULL && status == ST_OK) {
         gd_tensor_t *replacement = NULL;
-        status_t status = hook->func.forward(module, x, *y, &replacement, hook->arg);
-        if (status != ST_OK) {
-            return status;
-        }
-        value_replace(y, replacement);
+        status = hook->func.forward(module, x, *y, &replacement, hook->arg);
+        value_replace(y, status == ST_OK ? replacement : NULL);
         hook = tape_hooks_first(&hook->next);
     }
-    return ST_OK;
+    tape_hooks_leave();
+    return status;
 }
 
 /* ---- backward ---- */
@@ -153,21 +153,21 @@ static void call_unref(void *arg)
 /* *dx is replaced as the hooks say; NULL: the input requires no gradient. */
 static status_t backward_run(call_t *call, gd_tensor_t **dx)
 {
+    status_t status = ST_OK;
     gd_hook_t *hook = call->module->hooks != NULL ? tape_hooks_first(&call->module->hooks->backward) : NULL;
-    while (hook != NULL) {
+    tape_hooks_enter();
+    while (hook != NULL && status == ST_OK) {
         gd_tensor_t *replacement = NULL;
-        status_t status = hook->func.backward(call->module, *dx, call->dy, &replacement, hook->arg);
+        status = hook->func.backward(call->module, *dx, call->dy, &replacement, hook->arg);
         if (status == ST_OK && *dx != NULL) {
             status = tape_hook_replace(dx, replacement, "the input's gradient");
         } else {
             (void)gd_tensor_unref(replacement);
         }
-        if (status != ST_OK) {
-            return module_add_context(status, call->module);
-        }
         hook = tape_hooks_first(&hook->next);
     }
-    return ST_OK;
+    tape_hooks_leave();
+    return status == ST_OK ? ST_OK : module_add_context(status, call->module);
 }
 
 static status_t dy_seen(gd_tensor_t *dy, gd_tensor_t **replacement_p, void *arg)

@@ -232,6 +232,46 @@ static void errors_of_hooks_name_the_module(void **state)
     (void)gd_module_unref(root);
 }
 
+typedef struct rerun {
+    gd_hook_t *own;
+    bool has_run;
+} rerun_t;
+
+/* Once: leaves the list, runs the module again, and adds a hook that might get the memory of the one that left. */
+static status_t rerun_hook(gd_module_t *module, gd_tensor_t *x, gd_tensor_t **x_p, void *arg)
+{
+    rerun_t *rerun = arg;
+    gd_tensor_t *y = NULL;
+    (void)x_p;
+    if (rerun->has_run) {
+        return ST_OK;
+    }
+    rerun->has_run = true;
+    event_add("rerun:", module, "");
+    gd_hook_remove(rerun->own);
+    assert_ok(gd_module_forward(module, x, &y));
+    (void)gd_tensor_unref(y);
+    return gd_module_add_forward_pre_hook(module->children[0], pre_note, NULL, NULL);
+}
+
+static void a_hook_may_leave_and_run_its_module_again(void **state)
+{
+    (void)state;
+    gd_module_t *root = model_make();
+    gd_tensor_t *x = input_make(false);
+    gd_tensor_t *y = NULL;
+    rerun_t rerun = {.own = NULL};
+    assert_ok(gd_module_add_forward_pre_hook(root, rerun_hook, &rerun, &rerun.own));
+    assert_ok(gd_module_add_forward_pre_hook(root, pre_note, NULL, NULL));
+
+    assert_ok(gd_module_forward(root, x, &y));
+
+    assert_string_equal(events, "rerun:root pre:root pre:root pre:0 ");
+    (void)gd_tensor_unref(x);
+    (void)gd_tensor_unref(y);
+    (void)gd_module_unref(root);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -239,6 +279,7 @@ int main(void)
         TEST(a_backward_hook_runs_where_the_input_requires_no_gradient),
         TEST(hooks_change_values_and_gradients),
         TEST(errors_of_hooks_name_the_module),
+        TEST(a_hook_may_leave_and_run_its_module_again),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
