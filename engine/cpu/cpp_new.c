@@ -31,6 +31,11 @@ void gd_cpp_new_end(void)
     source = SOURCE_UNTOLD;
 }
 
+bool gd_cpp_new_is_within(void)
+{
+    return source != SOURCE_UNTOLD;
+}
+
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || HAS_FEATURE(address_sanitizer) ||                 \
     HAS_FEATURE(thread_sanitizer)
 bool gd_cpp_new_is_replaced(void)

@@ -32,5 +32,10 @@ bool gd_cpp_new_is_replaced(void);
  */
 void gd_cpp_new_begin(bool is_lasting);
 void gd_cpp_new_end(void);
+/* Whether this thread is between the two. */
+bool gd_cpp_new_is_within(void);
+
+/* Whether oneDNN's parallel loops are ours in this build: see Note [A smaller team costs threads]. */
+bool gd_cpp_parallel_is_replaced(void);
 
 #endif

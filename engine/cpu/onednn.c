@@ -154,6 +154,7 @@ static void engine_open(void)
         [GD_CPU_ISA_V3] = dnnl_cpu_isa_avx2,  [GD_CPU_ISA_V4] = dnnl_cpu_isa_avx512_core_bf16,
         [GD_CPU_ISA_AMX] = dnnl_cpu_isa_all,
     };
+    (void)gd_cpp_parallel_is_replaced(); /* what the linker sees no use of, it leaves away */
     (void)dnnl_set_max_cpu_isa(most[gd_cpu_isa()]);
     (void)dnnl_set_primitive_cache_capacity(0);
     engine_status = dnnl_engine_create(&engine, dnnl_cpu, 0);
