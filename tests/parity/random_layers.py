@@ -2,6 +2,7 @@
 """Random layers: each function draws options of one kind, for an input of shape s with n spatial axes, as the text of a job
 and as PyTorch's module. Options near the edge of what is legal are drawn too; PyTorch says, by an error when the module is
 made or runs, what is not."""
+import functools
 import json
 import pathlib
 import sys
@@ -107,6 +108,8 @@ def max_pool(r, s, n):
     stride, st = per(r, n, 1, 4) if r.random() < 0.6 else (None, k)
     padding, p = per(r, n, 0, 2, 0)
     dilation, d = per(r, n, 1, 3, 1)
+    if any(step > size for step, size in zip(d, s[2:])):  # of a window without a pixel PyTorch writes to foreign memory
+        dilation, d = None, (1,) * n
     up_t, up = maybe(r, [False, True])
     module = getattr(nn, f"MaxPool{n}d")(k, st, p, d, ceil_mode=up)
     return text(f"max_pool{n}d", kernel=kernel, stride=stride, padding=padding, dilation=dilation, round_up=up_t), module
@@ -156,6 +159,9 @@ def upsample(r, s, n):
         return text("upsample", size=size, mode=kind, align_corners=corners_t), module
     scale = r.choice([0.3, 0.5, 1, 1.3, 1.7, 2, 2.5, 3, [r.choice([0.4, 0.7, 1.1, 2, 3]) for _ in range(n)]])
     scale = scale[0] if isinstance(scale, list) and n == 1 else scale
+    if kind == "nearest" and n != 2 and any(int(size * f) in (size, 2 * size) and f not in (1, 2) for size, f in
+                                            zip(s[2:], scale if isinstance(scale, list) else [scale] * n)):
+        scale = 2  # PyTorch's gradient isn't its values' there
     module = nn.Upsample(scale_factor=tuple(scale) if isinstance(scale, list) else float(scale), mode=mode, align_corners=corners)
     return text("upsample", scale=scale, mode=kind, align_corners=corners_t), module
 
@@ -205,7 +211,7 @@ def instance_norm(r, s, n):
 
 def group_norm(r, s, n):
     groups = divisor(r, s[1])
-    eps_t, eps = epsilon(r, 1e-5)
+    eps_t, eps = epsilon(r, 1e-5, torch.Size(s[1:]).numel() // groups)
     affine_t, affine = maybe(r, [True, False])
     return text("group_norm", groups=groups, epsilon=eps_t, affine=affine_t), made(nn.GroupNorm, groups, s[1], eps, affine)
 
@@ -340,7 +346,7 @@ def transformer(r, s, n):
         module = made(SelfAttention, s[2], heads, bias=bias, batch_first=True)
         module.is_causal = causal
         return text("multihead_attention", heads=heads, causal=causal_t, bias=bias_t), module
-    if which < 0.75:
+    if which < 0.75 and s[2] > 1:
         hidden, eps = r.choice([1, 7, 16]), r.choice([1e-5, 1e-3])
         f_t, f = maybe(r, ["relu", "gelu", "gelu_tanh", "silu"])
         first_t, first = maybe(r, [False, True])
@@ -388,7 +394,7 @@ class Branches(nn.Module):
         if any(p.dim() <= self.axis for p in parts) or self.combine != "concat" and len({p.shape for p in parts}) > 1:
             raise ValueError("shapes of branches")
         return torch.cat(parts, self.axis) if self.combine == "concat" else \
-            sum(parts[1:], parts[0]) if self.combine == "add" else torch.stack(parts).prod(0)
+            functools.reduce(torch.add if self.combine == "add" else torch.mul, parts)
 
 
 def composite(r, s, n):

@@ -5,6 +5,7 @@ refuses must be refused with a message, and nothing else."""
 import copy
 import pathlib
 import random
+import re
 import subprocess
 import sys
 import tempfile
@@ -19,6 +20,7 @@ from compare import LIMITS, Tally, arguments, difference, with_noise
 from random_layers import spread_out
 
 CHUNK, N_THREADS = 150, 3
+MIXES = re.compile("attention|transformer|cubic|softsign")  # PyTorch multiplies what isn't finite by 0: by our rules 0
 
 
 def shape_draw(r):
@@ -39,7 +41,7 @@ def values_draw(r, shape):
     if kind == "odd":
         for _ in range(r.randint(1, 2)):
             x.view(-1)[r.randrange(x.numel())] = r.choice([float("nan"), float("inf"), -float("inf")])
-    return {"ties": (2 * x).round(), "zero": 0 * x, "large": 300 * x}.get(kind, x), kind
+    return {"ties": (2 * x).round(), "zero": 0 * x, "large": 100 * x}.get(kind, x), kind
 
 
 def to(x, dtype):
@@ -124,11 +126,14 @@ class Case:
             return f"taken, PyTorch says: {str(self.error)[:150]}"
         scale = torch.cat([v.flatten() for k, v in self.exact.items() if k.startswith("grad")] or [torch.zeros(1)])
         scale = scale[scale.isfinite()].square().mean().sqrt().nan_to_num().item()
+        is_finite = bool(self.exact["y"].isfinite().all())
         for key, exact in self.exact.items():
+            if not is_finite and key.startswith(("dx", "grad")):
+                continue  # training has ended there, and what PyTorch gives depends on how it composes the layer
             if key not in got:
                 return f"{key} is missing"
             wrong = difference(key, torch.from_numpy(got[key]), exact, [own[key] for own in self.own], self.limits,
-                               scale if key.startswith("grad") else 0.0)
+                               scale if key.startswith("grad") else 0.0, MIXES.search(self.model) is not None)
             if wrong is not None:
                 return wrong
         return None
