@@ -53,7 +53,7 @@ ACTIVATION(celu, x > 0 ? x : a * EXPM1(x / a), x > 0 ? (T)1 : EXP(x / a))
 ACTIVATION(hardtanh, x<a ? a : x> b ? b : x, x > a && x < b ? (T)1 : (T)0)
 ACTIVATION(hardsigmoid, x <= -3 ? (T)0 : x >= 3 ? (T)1 : x / 6 + (T)0.5, x > -3 && x < 3 ? (T)1 / 6 : (T)0)
 ACTIVATION(hardswish,
-           x <= -3  ? (T)0
+           x <= -3  ? x * (T)0
            : x >= 3 ? x
                     : x * (x / 6 + (T)0.5),
            x <= -3  ? (T)0

@@ -262,6 +262,17 @@ static void forward_head_f32(void *arg, int64_t index, int64_t end)
     }
 }
 
+/* Where the logsumexp is large: neither it nor y is needed; see scores.h. */
+static void row_differentiate_large(float *p, float *ds, int64_t n, int64_t end, float scale)
+{
+    row_scale(p, end, scale);
+    row_divide(p, end, row_exp(p, n, end, 1.0F, row_max(p, n)));
+    const float delta = row_dot(p, ds, end);
+    for (int64_t j = 0; j < end; j += SIMD_WIDTH) {
+        simd_store(ds + j, simd_load(p + j) * (simd_load(ds + j) - delta) * scale);
+    }
+}
+
 /*
  * p[0 … n) = exp(scale p - offset), ds = p (ds - delta) scale, and zeros in both up to end; edges as in row_exp.
  */
@@ -305,8 +316,12 @@ static void backward_group(const attention_t *a, const head_t *h, int64_t index,
         for (int64_t d = 0; d < a->width; d++) {
             delta += h->dy[(row + i) * h->y_row + d] * h->y[(row + i) * h->y_row + d];
         }
-        row_differentiate(p, ds, n, round_up(n_keys), scale, ((const float *)a->logsumexp)[index * a->length + row + i],
-                          delta);
+        const float logsumexp = ((const float *)a->logsumexp)[index * a->length + row + i];
+        if (fabsf(logsumexp) > LOGSUMEXP_MOST) {
+            row_differentiate_large(p, ds, n, round_up(n_keys), scale);
+        } else {
+            row_differentiate(p, ds, n, round_up(n_keys), scale, logsumexp, delta);
+        }
     }
     const tile_product_t product = {
         .n = a->padded_width,

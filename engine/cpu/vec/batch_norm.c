@@ -272,6 +272,14 @@ CPU_KERNEL(batch_norm)
     }
 }
 
+static void row_scale_f32(const float *x, int64_t n, float scale, float *y)
+{
+#pragma omp simd
+    for (int64_t i = 0; i < n; i++) {
+        y[i] = scale * x[i];
+    }
+}
+
 /*
  * xhat = (x - mean) rstd: dbias = sum dy, dweight = sum dy xhat,
  * dx = weight rstd (dy - mean(dy) - xhat mean(dy xhat)); in evaluation the statistics are constants: dx = weight rstd
@@ -305,12 +313,16 @@ static void channel_backward_f32(void *arg, int64_t c, int64_t end)
     ((float *)b->dbias)[c] = (float)sum;
     const double count = (double)(b->batch * b->size);
     const float scale = rstd * (b->weight != NULL ? ((const float *)b->weight)[c] : 1.0F);
-    const float mean_dy = b->is_training ? (float)(sum / count) : 0.0F;
-    const float factor = b->is_training ? (float)(dot / count) * rstd : 0.0F;
+    const float mean_dy = (float)(sum / count);
+    const float factor = (float)(dot / count) * rstd;
     for (int64_t i = 0; i < b->batch; i++) {
         const float *x_row = x + i * step;
         const float *dy_row = dy + i * step;
         float *dx_row = dx + i * step;
+        if (!b->is_training) { /* not by a factor of 0: x may not be finite */
+            row_scale_f32(dy_row, b->size, scale, dx_row);
+            continue;
+        }
 #pragma omp simd
         for (int64_t j = 0; j < b->size; j++) {
             dx_row[j] = scale * (dy_row[j] - mean_dy - (x_row[j] - mean) * factor);
@@ -342,10 +354,17 @@ static void columns_backward_f32(void *arg, int64_t begin, int64_t end)
         ((float *)b->dweight)[begin + c] = (float)dot[c];
         ((float *)b->dbias)[begin + c] = (float)sum[c];
         scale[c] = rstd * (b->weight != NULL ? ((const float *)b->weight)[begin + c] : 1.0F);
-        mean_dy[c] = b->is_training ? (float)(sum[c] / (double)b->batch) : 0.0F;
-        factor[c] = b->is_training ? (float)(dot[c] / (double)b->batch) * rstd : 0.0F;
+        mean_dy[c] = (float)(sum[c] / (double)b->batch);
+        factor[c] = (float)(dot[c] / (double)b->batch) * rstd;
     }
     for (int64_t i = 0; i < b->batch; i++) {
+        if (!b->is_training) {
+#pragma omp simd
+            for (int64_t c = 0; c < n; c++) {
+                dx[i * b->channels + c] = scale[c] * dy[i * b->channels + c];
+            }
+            continue;
+        }
 #pragma omp simd
         for (int64_t c = 0; c < n; c++) {
             const int64_t at = i * b->channels + c;

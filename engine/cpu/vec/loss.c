@@ -7,6 +7,7 @@
 
 #include "cpu/vec/half.h"
 #include "cpu/vec/kernels.h"
+#include "cpu/vec/scores.h"
 #include "cpu/vec/simd.h"
 #include "cpu/vec/sums.h"
 #include "cpu/vec/vecmath.h"
@@ -81,15 +82,15 @@ static bool is_first_f64(const double *x, int64_t target, double most)
     return x[target] >= most;
 }
 
-/* log sum exp of x[n], whose largest is most; a NaN anywhere gives NaN. */
-static float row_logsumexp_f32(const float *x, int64_t n, float most)
+/* sum exp(x - most) over x[n]; a NaN anywhere gives NaN. */
+static float row_sum_exp_f32(const float *x, int64_t n, float most)
 {
     float sum = 0.0F;
 #pragma omp simd reduction(+ : sum)
     for (int64_t i = 0; i < n; i++) {
         sum += vec_exp(x[i] - most);
     }
-    return most + logf(sum);
+    return sum;
 }
 
 /* sum of w[i] x[i] */
@@ -117,12 +118,12 @@ static void cross_entropy_block_f32(void *arg, int64_t begin, int64_t end)
         const float *x = half_row(c->logits, c->dtype, row * n, n, buffer);
         const int64_t target = target_get(c, row);
         const float most = simd_row_max(x, n);
-        const float logsumexp = row_logsumexp_f32(x, n, most);
-        ((float *)c->logsumexp)[row] = logsumexp;
+        const double logsumexp = (double)most + (double)logf(row_sum_exp_f32(x, n, most));
+        ((float *)c->logsumexp)[row] = (float)logsumexp;
         if (target == c->ignore_index) {
             continue;
         }
-        loss += (double)logsumexp - (1.0 - c->smoothing) * (double)x[target];
+        loss += logsumexp - (1.0 - c->smoothing) * (double)x[target];
         if (c->smoothing > 0.0) {
             loss -= c->smoothing * (double)simd_row_sum(x, n) / (double)n;
         }
@@ -247,10 +248,14 @@ static void cross_entropy_backward_block_f32(void *arg, int64_t begin, int64_t e
         }
         const float *x = half_row(c->logits, c->dtype, row * n, n, buffer);
         float *dx = half_row_open(c->dlogits, c->dtype, row * n, buffer);
-        const float logsumexp = ((const float *)c->logsumexp)[row];
+        float offset = ((const float *)c->logsumexp)[row], factor = scale;
+        if (fabsf(offset) > LOGSUMEXP_MOST) {
+            offset = simd_row_max(x, n);
+            factor /= row_sum_exp_f32(x, n, offset);
+        }
 #pragma omp simd
         for (int64_t i = 0; i < n; i++) {
-            dx[i] = scale * vec_exp(x[i] - logsumexp) - spread;
+            dx[i] = factor * vec_exp(x[i] - offset) - spread;
         }
         dx[target] -= (float)(c->scale * (1.0 - c->smoothing));
         half_row_put(dx, c->dlogits, c->dtype, row * n, n);
@@ -341,7 +346,7 @@ static void cross_entropy_slope_block_f32(void *arg, int64_t begin, int64_t end)
             dx[i] = e;
             sum += e;
         }
-        loss += share.total * (double)(most + logf(sum));
+        loss += share.total * ((double)most + (double)logf(sum));
         const float factor = (float)(c->scale * share.total / (double)sum);
         const float spread = (float)(c->scale * share.of_all);
         if (w == NULL || share.of_all <= 0.0) {

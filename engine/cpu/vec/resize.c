@@ -212,16 +212,23 @@ static double cubic(double distance)
     return x <= 1 ? ((a + 2) * x - (a + 3)) * x * x + 1 : ((a * x - 5 * a) * x + 8 * a) * x - 4 * a;
 }
 
-/* step: of the source for one of the output; with align_corners from the first to the last. */
-static void taps_fill(const taps_t *taps, int64_t in, int64_t out, int64_t mode, bool aligns_corners, double factor)
+/*
+ * step: of the source for one of the output; with align_corners from the first to the last. of_images: two axes; the
+ * nearest of a size that a factor keeps or doubles is then of these sizes, and the factor's own digits say nothing, as
+ * in PyTorch, which does so with two axes alone.
+ */
+static void taps_fill(const taps_t *taps, int64_t in, int64_t out, const gd_attrs_t *attrs, double factor)
 {
+    const int64_t mode = attrs->i[3];
+    const bool aligns_corners = attrs->i[4] != 0, of_images = attrs->i[5] == 2;
     const double step = aligns_corners ? (out > 1 ? (double)(in - 1) / (double)(out - 1) : 0)
                         : factor > 0   ? 1 / factor
                                        : (double)in / (double)out;
     for (int64_t i = 0; i < out; i++) {
         double at = aligns_corners ? (double)i * step : ((double)i + 0.5) * step - 0.5;
         if (mode == MODE_NEAREST) {
-            const int64_t from = factor > 0 ? (int64_t)floor((double)i * step) : i * in / out;
+            const bool is_even = factor <= 0 || (of_images && (out == in || out == 2 * in));
+            const int64_t from = is_even ? i * in / out : (int64_t)floor((double)i * step);
             taps->from[0][i] = (int32_t)(from < in ? from : in - 1);
             taps->weight[0][i] = 1;
         } else if (mode == MODE_LINEAR) {
@@ -269,7 +276,7 @@ static status_t upsample_init(const char *op, const gd_view_t *small, const gd_v
                 u.axis[d].weight[t][0] = t == 0;
             }
         } else {
-            taps_fill(&u.axis[d], u.s.in[d], u.s.out[d], attrs->i[3], attrs->i[4] != 0, attrs->f[d - (3 - n_axes)]);
+            taps_fill(&u.axis[d], u.s.in[d], u.s.out[d], attrs, attrs->f[d - (3 - n_axes)]);
         }
     }
     *u_p = u;

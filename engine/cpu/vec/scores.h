@@ -11,6 +11,15 @@ static inline int64_t round_up(int64_t n)
 }
 
 /*
+ * Note [A large logsumexp is no offset]: f32 rounds a logsumexp of 1000 by up to 3e-5, and so would every exp(s -
+ * logsumexp) be off. Beyond this size backward takes the row's largest score as its offset and divides by its own sum,
+ * as forward did, of scores that are scaled first, so that the largest one's exponential is 1; up to it the error is
+ * below 1e-6. Large scores come of large queries and keys, by which what is left of dP - delta is multiplied: so delta
+ * is summed from dP itself there, and is dP in every bit where one key has all the weight, instead of dy·y.
+ */
+#define LOGSUMEXP_MOST 16.0F
+
+/*
  * x[0 … n) = exp(scale x - offset) ≤ 1, and zeros up to end, a whole number of vectors, which may be overwritten.
  * Returns the sum. The edge is cut in registers: a vector that was just written in parts would be slow to load.
  */
@@ -31,6 +40,30 @@ static inline float row_exp(float *x, int64_t n, int64_t end, float scale, float
     }
     for (; j < end; j += SIMD_WIDTH) {
         simd_store(x + j, (simd_f32_t){0});
+    }
+    return simd_sum_lanes(sum);
+}
+
+/* x[n] times factor, n a whole number of vectors. */
+static inline void row_scale(float *x, int64_t n, float factor)
+{
+    for (int64_t j = 0; j < n; j += SIMD_WIDTH) {
+        simd_store(x + j, factor * simd_load(x + j));
+    }
+}
+
+/* By the sum of them, which is 0 where there are none. */
+static inline void row_divide(float *x, int64_t n, float sum)
+{
+    row_scale(x, n, sum != 0.0F ? 1.0F / sum : 0.0F);
+}
+
+/* a[n] · b[n], n a whole number of vectors. */
+static inline float row_dot(const float *a, const float *b, int64_t n)
+{
+    simd_f32_t sum = {0};
+    for (int64_t j = 0; j < n; j += SIMD_WIDTH) {
+        sum += simd_load(a + j) * simd_load(b + j);
     }
     return simd_sum_lanes(sum);
 }

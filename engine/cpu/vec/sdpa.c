@@ -221,17 +221,22 @@ static float bias_add(const sdpa_t *a, const head_t *h, int64_t t, int64_t lo, i
 
 /*
  * The weights of query t from its scores x[begin …), begin and end whole vectors: exp(s - offset) for those it sees, 0
- * for the rest. Without an offset (NAN) the largest score is taken. Returns the sum and *offset_p.
+ * for the rest. Without an offset (NAN) the largest score is taken. scales_first: see scores.h. Returns the sum and
+ * *offset_p.
  */
-static float row_weigh(const sdpa_t *a, const head_t *h, int64_t t, int64_t begin, int64_t end, float *x,
-                       float *offset_p)
+static float row_weigh(const sdpa_t *a, const head_t *h, int64_t t, int64_t begin, int64_t end, bool scales_first,
+                       float *x, float *offset_p)
 {
     int64_t lo = 0;
     int64_t hi = 0;
     range_get(a, h->b, t, &lo, &hi);
     float sum = 0.0F;
     if (hi > lo) {
-        const float scale = bias_add(a, h, t, lo, hi, x);
+        float scale = bias_add(a, h, t, lo, hi, x);
+        if (scales_first) {
+            row_scale(x + begin, round_up(hi - begin), scale);
+            scale = 1.0F;
+        }
         for (int64_t j = begin; j < lo; j++) {
             x[j] = -INFINITY;
         }
@@ -304,7 +309,7 @@ static void forward_group(const sdpa_t *a, const head_t *h, int64_t row, int64_t
     for (int64_t i = 0; i < rows; i++) {
         float *p = h->scores + i * a->padded_keys;
         float most = NAN;
-        const float sum = row_weigh(a, h, row + i, begin, end, p, &most);
+        const float sum = row_weigh(a, h, row + i, begin, end, false, p, &most);
         float *logsumexp = (float *)a->logsumexp + (h->b * a->n_heads + h->h) * a->queries + row + i;
         *logsumexp = sum > 0.0F ? most + logf(sum) : 0.0F;
         inverse[i] = sum > 0.0F ? 1.0F / sum : 0.0F;
@@ -371,10 +376,16 @@ static void backward_group(const sdpa_t *a, const head_t *h, int64_t block, int6
             delta += h->dy[(row + i) * q_row + d] * h->y[(row + i) * q_row + d];
         }
         float offset = ((const float *)a->logsumexp)[(h->b * a->n_heads + h->h) * a->queries + row + i];
-        (void)row_weigh(a, h, row + i, begin, end, p, &offset);
+        const bool is_large = fabsf(offset) > LOGSUMEXP_MOST;
+        offset = is_large ? NAN : offset;
+        const float sum = row_weigh(a, h, row + i, begin, end, is_large, p, &offset);
+        if (is_large) {
+            row_divide(p + begin, end - begin, sum);
+        }
         if (a->dropout > 0.0) {
             row_drop(a, h, row + i, begin, end, ds);
         }
+        delta = is_large ? row_dot(p + begin, ds + begin, end - begin) : delta;
 #pragma omp simd
         for (int64_t j = begin; j < end; j++) {
             ds[j] = p[j] * (ds[j] - delta) * scale;

@@ -109,10 +109,10 @@ static inline void log_softmax_f32(const float *x, const float *none, float *y, 
 {
     (void)none;
     const float max = row_max(x, n);
-    const float shift = max + logf(row_exp(x, max, NULL, n));
+    const float log_sum = logf(row_exp(x, max, NULL, n));
 #pragma omp simd
     for (int64_t i = 0; i < n; i++) {
-        y[i] = x[i] - shift;
+        y[i] = (x[i] - max) - log_sum; /* max + log_sum would round what is small beside max away */
     }
 }
 
@@ -197,9 +197,9 @@ static inline void log_softmax_f64(const double *x, const double *none, double *
     for (int64_t i = 0; i < n; i++) {
         sum += exp(x[i] - max);
     }
-    const double shift = max + log(sum);
+    const double log_sum = log(sum);
     for (int64_t i = 0; i < n; i++) {
-        y[i] = x[i] - shift;
+        y[i] = (x[i] - max) - log_sum;
     }
 }
 

@@ -184,7 +184,8 @@ typedef enum gd_upsample {
     GD_UPSAMPLE_COUNT
 } gd_upsample_t;
 /* x[B,C,…] to size[…], or by factors[…] (sizes rounded down) when they aren't NULL, as torch's interpolate. LINEAR
- * copies along an axis whose size a factor leaves as it is. */
+ * copies along an axis whose size a factor leaves as it is; so does NEAREST over two axes, and of twice the size each
+ * position comes twice, whatever the factor's digits. */
 status_t gd_upsample(gd_tensor_t *x, gd_upsample_t mode, const int64_t *size, const double *factors,
                      bool aligns_corners, gd_tensor_t **y_p);
 
