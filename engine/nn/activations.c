@@ -301,8 +301,8 @@ status_t gd_dropout_kind_new(gd_dropout_kind_t kind, double p, gd_module_t **mod
     if ((unsigned)kind >= GD_DROPOUT_COUNT) {
         return ST_FAIL(ST_ERR_INVAL, "%d is no dropout", (int)kind);
     }
-    if (!(p >= 0 && p < 1)) {
-        return ST_FAIL(ST_ERR_RANGE, "%s: p %g is not in [0, 1)", dropout_ops[kind].kind, p);
+    if (!(p >= 0 && p <= 1)) {
+        return ST_FAIL(ST_ERR_RANGE, "%s: p %g is not in [0, 1]", dropout_ops[kind].kind, p);
     }
     gd_module_t *module = NULL;
     status_t status = gd_module_new(&dropout_ops[kind], sizeof(dropout_t), &module);

@@ -284,8 +284,8 @@ static status_t options_check(const gd_multihead_options_t *o)
         return ST_FAIL(ST_ERR_SHAPE, "attention: rope turns pairs: %d features of a head of %lld", o->rope_rotated,
                        (long long)o->head_width);
     }
-    if (!(o->dropout >= 0 && o->dropout < 1) || !(o->weight_dropout >= 0 && o->weight_dropout < 1)) {
-        return ST_FAIL(ST_ERR_RANGE, "attention: dropout %g is not in [0, 1)",
+    if (!(o->dropout >= 0 && o->dropout <= 1) || !(o->weight_dropout >= 0 && o->weight_dropout <= 1)) {
+        return ST_FAIL(ST_ERR_RANGE, "attention: dropout %g is not in [0, 1]",
                        o->dropout > 0 ? o->dropout : o->weight_dropout);
     }
     return o->window >= 0 ? ST_OK : ST_FAIL(ST_ERR_RANGE, "attention: a window of %lld", (long long)o->window);

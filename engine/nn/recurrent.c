@@ -252,8 +252,8 @@ static status_t options_check(int64_t input, const gd_recurrent_options_t *optio
         return ST_FAIL(ST_ERR_RANGE, "lstm: the projection to %lld is not below the width %lld",
                        (long long)options->projection, (long long)options->width);
     }
-    if (!(options->dropout >= 0 && options->dropout < 1)) {
-        return ST_FAIL(ST_ERR_RANGE, "%s: dropout %g is not in [0, 1)", recurrent_ops[options->kind].kind,
+    if (!(options->dropout >= 0 && options->dropout <= 1)) {
+        return ST_FAIL(ST_ERR_RANGE, "%s: dropout %g is not in [0, 1]", recurrent_ops[options->kind].kind,
                        options->dropout);
     }
     return ST_OK;

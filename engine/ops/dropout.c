@@ -6,8 +6,8 @@
 
 static status_t dropout_infer(gd_tensor_t *const *in, int n_in, const gd_attrs_t *attrs, gd_meta_t *out)
 {
-    if (!(attrs->f[0] >= 0 && attrs->f[0] < 1)) {
-        return ST_FAIL(ST_ERR_RANGE, "dropout: probability %g: it must be in [0, 1)", attrs->f[0]);
+    if (!(attrs->f[0] >= 0 && attrs->f[0] <= 1)) {
+        return ST_FAIL(ST_ERR_RANGE, "dropout: probability %g: it must be in [0, 1]", attrs->f[0]);
     }
     if (attrs->i[0] < 0 || (attrs->i[0] > 1 && in[0]->numel % attrs->i[0] != 0)) {
         return gd_op_fail_shapes(ST_ERR_SHAPE, "dropout", in[0], NULL, "isn't cut into stretches of the given length");
@@ -48,7 +48,8 @@ const gd_op_t gd_op_dropout = {
          {.in = {{0, {0}}}, .n_in = 1, .attrs = {.f = {0.1}}},
          {.in = {{2, {0, 3}}}, .n_in = 1, .attrs = {.f = {0.1}}},
          {.in = {{2, {3, 4}}}, .n_in = 1, .attrs = {.f = {0.5}, .i = {5}}, .expect = ST_ERR_SHAPE},
-         {.in = {{2, {3, 4}}}, .n_in = 1, .attrs = {.f = {1}}, .expect = ST_ERR_RANGE},
+         {.in = {{2, {3, 4}}}, .n_in = 1, .attrs = {.f = {1}}},
+         {.in = {{2, {3, 4}}}, .n_in = 1, .attrs = {.f = {1.5}}, .expect = ST_ERR_RANGE},
          {.in = {{2, {3, 4}}}, .n_in = 1, .attrs = {.f = {-0.5}}, .expect = ST_ERR_RANGE}},
 };
 
@@ -85,6 +86,9 @@ status_t gd_dropout_leading(gd_tensor_t *x, int n_axes, double p, gd_rng_key_t k
 
 status_t gd_alpha_dropout(gd_tensor_t *x, bool by_channel, double p, gd_rng_key_t key, gd_tensor_t **y_p)
 {
+    if (p == 1.0) { /* nothing is left whose mean and variance could be kept */
+        return gd_dropout(x, p, key, y_p);
+    }
     const double saturated = -1.7580993408473766; /* selu(-infinity) */
     const double a = 1 / sqrt((1 - p) * (1 + p * saturated * saturated));
     const double b = -a * saturated * p;

@@ -20,7 +20,7 @@ static status_t attrs_check(const char *op, const gd_attrs_t *attrs, const gd_te
         return gd_op_fail_shapes(ST_ERR_SHAPE, op, q, k, why);
     }
     if (attrs->i[ATTR_WINDOW] < 0 || !(attrs->f[ATTR_SCALE] >= 0) || !(attrs->f[ATTR_DROPOUT] >= 0) ||
-        !(attrs->f[ATTR_DROPOUT] < 1)) {
+        !(attrs->f[ATTR_DROPOUT] <= 1)) {
         return ST_FAIL(ST_ERR_RANGE, "%s: window %lld, scale %g, dropout %g", op, (long long)attrs->i[ATTR_WINDOW],
                        attrs->f[ATTR_SCALE], attrs->f[ATTR_DROPOUT]);
     }
@@ -188,7 +188,7 @@ const gd_op_t gd_op_sdpa = {
                 .expect = ST_ERR_DATA},
                {.in = {{3, {2, 3, 4}}, {3, {2, 3, 4}}, {3, {2, 3, 4}}},
                 .n_in = 3,
-                .attrs = {.i = {2, 2}, .f = {0, 1}},
+                .attrs = {.i = {2, 2}, .f = {0, 1.5}},
                 .expect = ST_ERR_RANGE}},
 };
 

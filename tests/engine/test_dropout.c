@@ -187,11 +187,40 @@ static void alpha_kinds_keep_mean_and_variance(void **state)
     (void)gd_tensor_unref(x);
 }
 
+/* With p = 1 nothing is left, of the gradient neither, and nothing that isn't a number comes of 1 / (1 - p). */
+static void all_may_be_dropped(void **state)
+{
+    (void)state;
+    gd_tensor_t *x = normal_new(4, (const int64_t[4]){3, 5, 2, 2});
+    bool was_training = gd_training_set(true);
+    bool was_recording = gd_grad_set_enabled(true);
+    assert_ok(gd_tensor_set_requires_grad(x, true));
+    for (int kind = 0; kind < GD_DROPOUT_COUNT; kind++) {
+        gd_module_t *module = NULL;
+        assert_ok(gd_dropout_kind_new((gd_dropout_kind_t)kind, 1, &module));
+        assert_ok(gd_module_set_paths(module));
+        gd_tensor_t *y = forward(module, x);
+
+        assert_ok(gd_backward(y, y, false));
+
+        for (int64_t i = 0; i < gd_tensor_numel(x); i++) {
+            assert_true(((float *)gd_tensor_data(y))[i] == 0.0F);
+            assert_true(((float *)gd_tensor_data(gd_tensor_grad(x)))[i] == 0.0F);
+        }
+        (void)gd_tensor_unref(y);
+        (void)gd_module_unref(module);
+    }
+    (void)gd_grad_set_enabled(was_recording);
+    (void)gd_training_set(was_training);
+    (void)gd_tensor_unref(x);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(values_and_gradients_are_pytorchs_for_the_mask),
         TEST(alpha_kinds_keep_mean_and_variance),
+        TEST(all_may_be_dropped),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

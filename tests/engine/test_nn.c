@@ -346,7 +346,7 @@ static void dropout_acts_in_training_only(void **state)
     }
     assert_in_range(n_zero, 880, 1120);
     gd_module_t *bad = NULL;
-    assert_fails(gd_dropout_new(1, &bad), ST_ERR_RANGE, "p 1 is not in [0, 1)");
+    assert_fails(gd_dropout_new(1.5, &bad), ST_ERR_RANGE, "p 1.5 is not in [0, 1]");
     (void)gd_tensor_unref(x);
     (void)gd_tensor_unref(y);
     (void)gd_module_unref(dropout);

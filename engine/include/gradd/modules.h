@@ -51,7 +51,7 @@ typedef enum gd_dropout_kind {
     GD_DROPOUT_ALPHA_CHANNELS,
     GD_DROPOUT_COUNT
 } gd_dropout_kind_t;
-/* p in [0, 1): ST_ERR_RANGE. */
+/* p in [0, 1]: ST_ERR_RANGE. */
 status_t gd_dropout_kind_new(gd_dropout_kind_t kind, double p, gd_module_t **module_p);
 
 /* ---- windows (engine/nn/windows.c): n_axes spatial axes, 1 … 3; arrays have an element for each ---- */

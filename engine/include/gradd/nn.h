@@ -204,14 +204,14 @@ status_t gd_embedding_new(int64_t count, int64_t width, gd_module_t **module_p);
 /* y[B,T,C] = x[B,T,C] + weight[0 … T-1]; ST_ERR_SHAPE when T > count. */
 status_t gd_position_embedding_new(int64_t count, int64_t width, gd_module_t **module_p);
 /* x[B,T,C] → [B,T,C], C = width, which n_heads divide. Children "qkv" (linear C → 3C) and "proj" (linear C → C);
- * dropout, in [0, 1), acts on the output of proj. */
+ * dropout, in [0, 1], acts on the output of proj. */
 status_t gd_attention_new(int64_t width, int n_heads, bool is_causal, bool has_bias, double dropout,
                           gd_module_t **module_p);
 /* [B,C,H,W] → [B,C,H',W']: see gd_max_pool2d. */
 status_t gd_max_pool2d_new(const gd_pool2d_options_t *options, gd_module_t **module_p);
 status_t gd_avg_pool2d_new(const gd_pool2d_options_t *options, gd_module_t **module_p);
 status_t gd_global_avg_pool2d_new(gd_module_t **module_p); /* [B,C,H,W] → [B,C,1,1] */
-/* In training: zero with the probability p, in [0, 1), the rest divided by 1 - p; the input itself in evaluation. */
+/* In training: zero with the probability p, in [0, 1], the rest divided by 1 - p; the input itself in evaluation. */
 status_t gd_dropout_new(double p, gd_module_t **module_p);
 status_t gd_flatten_new(gd_module_t **module_p); /* [B,…] → [B,rest] */
 typedef enum gd_activation {
