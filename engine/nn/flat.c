@@ -213,7 +213,7 @@ status_t gd_flat_set_gradients(gd_flat_t *flat, float *gradients)
 
 void gd_flat_touch(const gd_flat_t *flat)
 {
-    flat->base->storage->version++;
+    gd_tensor_mark_changed(flat->base, "an update of all parameters");
 }
 
 void gd_flat_copies(const gd_flat_t *flat, uint16_t **copies_p)

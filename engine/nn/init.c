@@ -10,6 +10,7 @@
 #include "base/mem.h"
 #include "gradd/nn.h"
 #include "gradd/rng.h"
+#include "tensor/internal.h"
 
 enum { PURPOSE_INIT = 1 };
 
@@ -279,6 +280,9 @@ static status_t parameter_fill(const char *full_name, gd_parameter_t *parameter,
         row < gd_tensor_dim(parameter->tensor, 0)) {
         const int64_t n = gd_tensor_numel(parameter->tensor) / gd_tensor_dim(parameter->tensor, 0);
         memset((float *)gd_tensor_data(parameter->tensor) + row * n, 0, (size_t)n * sizeof(float));
+    }
+    if (status == ST_OK && !parameter->is_buffer) {
+        gd_tensor_mark_changed(parameter->tensor, "gd_module_initialise");
     }
     return status;
 }

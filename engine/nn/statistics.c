@@ -7,6 +7,7 @@
 
 #include "base/assert.h"
 #include "gradd/nn.h"
+#include "tensor/internal.h"
 
 int64_t gd_module_statistics_size(gd_module_t *root)
 {
@@ -81,6 +82,7 @@ static void running_apply(gd_tensor_t *running, const float *batch, double momen
     for (int64_t c = 0; c < n; c++) {
         data[c] = (float)((1 - momentum) * (double)data[c] + momentum * (double)batch[c]);
     }
+    gd_tensor_mark_changed(running, "gd_module_statistics_apply");
 }
 
 static void apply_below(gd_module_t *module, const float **record)

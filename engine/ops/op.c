@@ -418,8 +418,7 @@ status_t gd_op_apply_outputs(gd_op_id_t id, gd_tensor_t *const *in, int n_in, co
     }
     for (int i = 0; i < op->n_out; i++) {
         if (out_p[i] != NULL) {
-            out_p[i]->storage->version++;
-            out_p[i]->storage->changed_by = op->name;
+            gd_tensor_mark_changed(out_p[i], op->name);
         } else if (status == ST_OK) {
             out_p[i] = outs[i];
         } else {

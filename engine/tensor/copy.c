@@ -32,8 +32,7 @@ status_t gd_tensor_copy(gd_tensor_t *dst, const gd_tensor_t *src)
     const gd_attrs_t attrs = {.i = {(int64_t)dst->dtype}};
     const gd_kernel_args_t args = {
         .in = &in, .n_in = 1, .out = &out, .n_out = 1, .attrs = &attrs, .n_threads = gd_context_n_threads()};
-    dst->storage->version++;
-    dst->storage->changed_by = "copy";
+    gd_tensor_mark_changed(dst, "copy");
     return gd_cpu_kernel(GD_OP_CAST)(&args);
 }
 
@@ -52,8 +51,7 @@ status_t gd_tensor_fill(gd_tensor_t *t, double value)
     if (status != ST_OK) {
         return status;
     }
-    t->storage->version++;
-    t->storage->changed_by = "fill";
+    gd_tensor_mark_changed(t, "fill");
     if (element == 0 && t->is_contiguous) {
         memset(out.data, 0, (size_t)t->numel * gd_dtype_size(t->dtype));
         return ST_OK;

@@ -126,6 +126,13 @@ static inline bool gd_tensor_is_stale(const gd_tensor_t *t)
 /* ST_ERR_STATE, for a stale one. */
 status_t gd_tensor_fail_stale(const char *op, const char *role, int index, const gd_tensor_t *t);
 
+/* For who has written t's values: by is the name that an error gives, a constant. */
+static inline void gd_tensor_mark_changed(gd_tensor_t *t, const char *by)
+{
+    t->storage->version++;
+    t->storage->changed_by = by;
+}
+
 /* True when nobody else can see t's values. */
 static inline bool gd_tensor_is_sole(const gd_tensor_t *t)
 {

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "gradd/amp.h"
 #include "gradd/autograd.h"
 #include "gradd/context.h"
 #include "gradd/nn.h"
@@ -194,6 +195,45 @@ static double deviation_of(gd_init_t init)
     (void)gd_module_unref(module);
     double mean = sum / 30000;
     return sqrt(square / 30000 - mean * mean);
+}
+
+/* Backward would use the new weights, and autocast its copy of the old ones. */
+static void drawing_new_values_counts_as_a_change_in_place(void **state)
+{
+    (void)state;
+    gd_module_t *module = linear(32, 16);
+    gd_tensor_t *x = tensor_of(2, (int64_t[]){4, 32}, 1);
+    gd_tensor_t *old = NULL;
+    gd_tensor_t *y[2] = {NULL};
+    gd_tensor_t *sum = NULL;
+    assert_ok(gd_module_set_paths(module));
+    assert_ok(gd_module_initialise(module, 1));
+    assert_ok(gd_tensor_set_requires_grad(x, true));
+    assert_ok(gd_module_forward(module, x, &old));
+    assert_ok(gd_sum(old, 0, NULL, false, &sum));
+    gd_dtype_t before = gd_autocast_set(GD_DTYPE_BF16);
+    assert_ok(gd_module_forward(module, x, &y[0]));
+    (void)gd_autocast_set(before);
+
+    assert_ok(gd_module_initialise(module, 2));
+
+    assert_fails(gd_backward(sum, NULL, false), ST_ERR_STATE, "was changed in place by gd_module_initialise");
+    (void)gd_tensor_unref(y[0]);
+    before = gd_autocast_set(GD_DTYPE_BF16);
+    assert_ok(gd_module_forward(module, x, &y[0]));
+    gd_module_t *fresh = linear(32, 16);
+    assert_ok(gd_module_set_paths(fresh));
+    assert_ok(gd_module_initialise(fresh, 2));
+    assert_ok(gd_module_forward(fresh, x, &y[1]));
+    (void)gd_autocast_set(before);
+    assert_memory_equal(gd_tensor_data(y[0]), gd_tensor_data(y[1]), 4 * 16 * 2);
+    (void)gd_tensor_unref(y[0]);
+    (void)gd_tensor_unref(y[1]);
+    (void)gd_tensor_unref(sum);
+    (void)gd_tensor_unref(old);
+    (void)gd_tensor_unref(x);
+    (void)gd_module_unref(module);
+    (void)gd_module_unref(fresh);
 }
 
 static void initialisations_have_their_deviation(void **state)
@@ -428,6 +468,7 @@ int main(void)
         TEST(an_inline_child_has_its_parents_names),
         TEST(meta_modules_have_shapes_but_no_memory),
         TEST(initial_values_depend_on_seed_and_name_alone),
+        TEST(drawing_new_values_counts_as_a_change_in_place),
         TEST(initialisations_have_their_deviation),
         TEST(orthogonal_weights_have_orthonormal_rows_or_columns),
         TEST(eye_dirac_sparse_and_truncated_weights_are_as_they_say),
