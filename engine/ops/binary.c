@@ -16,21 +16,21 @@
             {.in = {{2, {3, 4}}, {2, {3, 5}}}, .n_in = 2, .expect = ST_ERR_SHAPE},                                     \
     }
 
-/* ---- maximum, minimum: dy to the one that was taken, half to each of equal ones ---- */
+/* ---- maximum, minimum: dy to the one that was taken, half to each of equal ones; to both where one is NaN ---- */
 
-static status_t extremum_backward(gd_node_t *node, gd_op_id_t is_taken, gd_tensor_t *dy, gd_tensor_t **dx)
+static status_t extremum_backward(gd_node_t *node, gd_op_id_t is_lost, gd_tensor_t *dy, gd_tensor_t **dx)
 {
     for (int i = 0; i < 2; i++) {
         if (!node->needs[i]) {
             continue;
         }
         compose_t c = {0};
-        gd_tensor_t *taken = compose_binary(&c, is_taken, node->in[i], node->in[1 - i]);
+        gd_tensor_t *lost = compose_binary(&c, is_lost, node->in[i], node->in[1 - i]);
         gd_tensor_t *equal = compose_binary(&c, GD_OP_EQ, node->in[0], node->in[1]);
         gd_tensor_t *zero = compose_number(&c, dy, 0);
         gd_tensor_t *half = compose_scale(&c, dy, 0.5, 0);
-        gd_tensor_t *rest = compose_where(&c, equal, half, zero);
-        gd_tensor_t *whole = compose_where(&c, taken, dy, rest);
+        gd_tensor_t *share = compose_where(&c, equal, half, dy);
+        gd_tensor_t *whole = compose_where(&c, lost, zero, share);
         status_t status = compose_finish_gradient(&c, whole, node, i, dx);
         if (status != ST_OK) {
             return status;
@@ -41,12 +41,12 @@ static status_t extremum_backward(gd_node_t *node, gd_op_id_t is_taken, gd_tenso
 
 static status_t maximum_backward(gd_node_t *node, gd_tensor_t *dy, gd_tensor_t **dx)
 {
-    return extremum_backward(node, GD_OP_GT, dy, dx);
+    return extremum_backward(node, GD_OP_LT, dy, dx);
 }
 
 static status_t minimum_backward(gd_node_t *node, gd_tensor_t *dy, gd_tensor_t **dx)
 {
-    return extremum_backward(node, GD_OP_LT, dy, dx);
+    return extremum_backward(node, GD_OP_GT, dy, dx);
 }
 
 /* da = dy b a^(b - 1), 0 where b = 0; db = dy y ln a, 0 where a = 0 and b ≥ 0 */

@@ -150,6 +150,37 @@ static void a_gradient_through_a_relu_recurrence_is_nan_where_x_is(void **state)
     (void)gd_tensor_unref(in);
 }
 
+/* As PyTorch: which one was taken isn't known, and neither may stay finite by an accident. */
+static void a_gradient_through_a_maximum_goes_to_both_where_one_is_nan(void **state)
+{
+    (void)state;
+    status_t (*const functions[2])(gd_tensor_t *, gd_tensor_t *, gd_tensor_t **) = {gd_maximum, gd_minimum};
+    static const float wanted[2][2][6] = {{{1, 2, 3, 2, 5, 0}, {1, 2, 3, 2, 0, 6}},
+                                          {{1, 2, 3, 2, 0, 6}, {1, 2, 3, 2, 5, 0}}};
+    const int64_t shape[1] = {6};
+    for (int k = 0; k < 2; k++) {
+        gd_tensor_t *in[2] = {NULL};
+        gd_tensor_t *y = NULL;
+        gd_tensor_t *dy = NULL;
+        assert_ok(gd_tensor_from_data(GD_DTYPE_F32, 1, shape, (const float[]){NAN, 1, NAN, 2, 3, 1}, &in[0]));
+        assert_ok(gd_tensor_from_data(GD_DTYPE_F32, 1, shape, (const float[]){1, NAN, NAN, 2, 1, 3}, &in[1]));
+        assert_ok(gd_tensor_from_data(GD_DTYPE_F32, 1, shape, (const float[]){1, 2, 3, 4, 5, 6}, &dy));
+        for (int i = 0; i < 2; i++) {
+            assert_ok(gd_tensor_set_requires_grad(in[i], true));
+        }
+
+        assert_ok(functions[k](in[0], in[1], &y));
+        assert_ok(gd_backward(y, dy, false));
+
+        for (int i = 0; i < 2; i++) {
+            assert_memory_equal(gd_tensor_data(gd_tensor_grad(in[i])), wanted[k][i], sizeof(wanted[k][i]));
+            (void)gd_tensor_unref(in[i]);
+        }
+        (void)gd_tensor_unref(dy);
+        (void)gd_tensor_unref(y);
+    }
+}
+
 static gd_tensor_t *noise(int n_dims, const int64_t *shape, uint32_t layer)
 {
     gd_tensor_t *t = NULL;
@@ -364,6 +395,7 @@ int main(void)
         TEST(special_values_come_out_right),
         TEST(a_gradient_through_relu_is_nan_where_x_is),
         TEST(a_gradient_through_a_relu_recurrence_is_nan_where_x_is),
+        TEST(a_gradient_through_a_maximum_goes_to_both_where_one_is_nan),
         TEST(results_do_not_depend_on_the_number_of_threads),
         TEST(gelu_gives_the_same_bits_with_and_without_a_graph),
         TEST(sums_of_every_layout_are_right),
