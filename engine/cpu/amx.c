@@ -28,18 +28,11 @@
 #include "cpu/amx.h"
 
 #ifdef __AMX_BF16__
-#include <immintrin.h>
-
+#include "cpu/amx_tiles.h"
 #include "cpu/cpu.h"
 #include "cpu/gemm_parts.h"
 
 enum {
-    N_PARTS = 3,
-    TILE = 16,         /* rows of a tile; columns of c's */
-    TILE_BYTES = 1024, /* 16 rows of 64 */
-    PANEL = 2 * TILE,  /* rows or columns of a panel */
-    STEP = 32,         /* elements of k of a tile */
-    STEP_BYTES = 2 * N_PARTS * TILE_BYTES,
     CHUNK_STEPS = 4, /* a panel's chunk, 24 KiB, is half of the first-level cache */
     CHUNK_BYTES = CHUNK_STEPS * STEP_BYTES,
     SPAN_CHUNKS = 16,    /* longer sums are cut into spans of so many chunks */
@@ -69,83 +62,6 @@ typedef struct work {
     int64_t c_ahead; /* from an element of c to that of the block after the next, where it is to be fetched; else 0 */
     _Atomic bool has_failed;
 } work_t;
-
-static inline int64_t smaller(int64_t a, int64_t b)
-{
-    return a < b ? a : b;
-}
-
-/* The first n of 16 lanes; n may be less than 0 or more than 16. */
-static inline __mmask16 mask_first(int64_t n)
-{
-    return (__mmask16)(n >= 16 ? 0xFFFFU : n <= 0 ? 0U : (1U << n) - 1);
-}
-
-/* x without what bf16 has no room for. */
-static inline __m512 cut_to_bf16(__m512 x)
-{
-    return _mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(x), _mm512_set1_epi32((int)0xFFFF0000U)));
-}
-
-/* x rounded to bf16, halves away from zero. */
-static inline __m512 round_to_bf16(__m512 x)
-{
-    return cut_to_bf16(_mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(x), _mm512_set1_epi32(0x8000))));
-}
-
-/* The bf16 pairs (low, high) of 16 lanes, cut. */
-static inline __m512i pair_up(__m512 low, __m512 high)
-{
-    return _mm512_mask_blend_epi16(0xAAAAAAAAU, _mm512_srli_epi32(_mm512_castps_si512(low), 16),
-                                   _mm512_castps_si512(high));
-}
-
-/* One row of a tile in its three parts; to[part * stride]. */
-static inline __attribute__((always_inline)) void row_split(__m512 low, __m512 high, char *to, int64_t stride)
-{
-    _mm512_store_si512(to, pair_up(low, high));
-    low = _mm512_sub_ps(low, cut_to_bf16(low));
-    high = _mm512_sub_ps(high, cut_to_bf16(high));
-    const __m512 low_m = round_to_bf16(low), high_m = round_to_bf16(high);
-    _mm512_store_si512(to + stride, pair_up(low_m, high_m));
-    _mm512_store_si512(to + 2 * stride, pair_up(_mm512_sub_ps(low, low_m), _mm512_sub_ps(high, high_m)));
-}
-
-/* to[16][16] = fromᵀ, of floats; rows of `from` are `stride` apart. Fetches the square that lies `ahead`. */
-static inline __attribute__((always_inline)) void square_transpose(const float *from, int64_t stride, int64_t ahead,
-                                                                   float *to)
-{
-    __m512 r[TILE], t[TILE];
-#pragma GCC unroll 16
-    for (int i = 0; i < TILE; i++) {
-        __builtin_prefetch(from + i * stride + ahead, 0, 2);
-        r[i] = _mm512_loadu_ps(from + i * stride);
-    }
-#pragma GCC unroll 8
-    for (int i = 0; i < TILE; i += 2) {
-        t[i] = _mm512_unpacklo_ps(r[i], r[i + 1]);
-        t[i + 1] = _mm512_unpackhi_ps(r[i], r[i + 1]);
-    }
-#pragma GCC unroll 4
-    for (int i = 0; i < TILE; i += 4) {
-        r[i] = _mm512_shuffle_ps(t[i], t[i + 2], 0x44);
-        r[i + 1] = _mm512_shuffle_ps(t[i], t[i + 2], 0xEE);
-        r[i + 2] = _mm512_shuffle_ps(t[i + 1], t[i + 3], 0x44);
-        r[i + 3] = _mm512_shuffle_ps(t[i + 1], t[i + 3], 0xEE);
-    }
-#pragma GCC unroll 4
-    for (int i = 0; i < 4; i++) {
-        t[i] = _mm512_shuffle_f32x4(r[i], r[i + 4], 0x88);
-        t[i + 4] = _mm512_shuffle_f32x4(r[i], r[i + 4], 0xDD);
-        t[i + 8] = _mm512_shuffle_f32x4(r[i + 8], r[i + 12], 0x88);
-        t[i + 12] = _mm512_shuffle_f32x4(r[i + 8], r[i + 12], 0xDD);
-    }
-#pragma GCC unroll 8
-    for (int i = 0; i < 8; i++) {
-        _mm512_store_ps(to + TILE * i, _mm512_shuffle_f32x4(t[i], t[i + 8], 0x88));
-        _mm512_store_ps(to + TILE * (i + 8), _mm512_shuffle_f32x4(t[i], t[i + 8], 0xDD));
-    }
-}
 
 /* Panels [own, own_end) of one side meet panels [shared, shared_end) of the other over chunks [chunk, chunk_end). */
 typedef struct round {
@@ -343,51 +259,20 @@ typedef struct lane {
 } lane_t;
 enum { LANE_BYTES = (sizeof(lane_t) + 4095) / 4096 * 4096 };
 
-/* gcc 12's intrinsics don't say that they read memory. */
-#define TILE_LOAD(tile_x, from_x)                                                                                      \
-    __asm__ volatile("tileloadd (%0,%1,1), %%tmm" #tile_x ::"r"(from_x), "r"((int64_t)64) : "memory")
-#define TILE_LOAD_ONCE(tile_x, from_x)                                                                                 \
-    __asm__ volatile("tileloaddt1 (%0,%1,1), %%tmm" #tile_x ::"r"(from_x), "r"((int64_t)64) : "memory")
-#define TILE_STORE(tile_x, to_x, stride_x)                                                                             \
-    __asm__ volatile("tilestored %%tmm" #tile_x ", (%0,%1,1)" ::"r"(to_x), "r"((int64_t)(stride_x)) : "memory")
-#define TILE_ZERO(tile_x) __asm__ volatile("tilezero %%tmm" #tile_x ::)
-/* tiles 0-3 += tiles 4, 5 (of a) times tiles 6, 7 (of b) */
-#define TILE_MULTIPLY()                                                                                                \
-    __asm__ volatile("tdpbf16ps %%tmm6, %%tmm4, %%tmm0\n\ttdpbf16ps %%tmm7, %%tmm4, %%tmm1\n\t"                        \
-                     "tdpbf16ps %%tmm6, %%tmm5, %%tmm2\n\ttdpbf16ps %%tmm7, %%tmm5, %%tmm3" ::)
 /* A part of a step's two tiles. */
 #define TILES_LOAD(tile_x, next_x, from_x, part_x, is_shared_x)                                                        \
     do {                                                                                                               \
         const char *tiles = (from_x) + (part_x)*2 * TILE_BYTES;                                                        \
         if (is_shared_x) {                                                                                             \
-            TILE_LOAD_ONCE(tile_x, tiles);                                                                             \
-            TILE_LOAD_ONCE(next_x, tiles + TILE_BYTES);                                                                \
+            TILE_LOAD_ONCE(tile_x, tiles, 64);                                                                         \
+            TILE_LOAD_ONCE(next_x, tiles + TILE_BYTES, 64);                                                            \
         } else {                                                                                                       \
-            TILE_LOAD(tile_x, tiles);                                                                                  \
-            TILE_LOAD(next_x, tiles + TILE_BYTES);                                                                     \
+            TILE_LOAD(tile_x, tiles, 64);                                                                              \
+            TILE_LOAD(next_x, tiles + TILE_BYTES, 64);                                                                 \
         }                                                                                                              \
     } while (0)
 #define TILES_LOAD_A(from_x, part_x) TILES_LOAD(4, 5, from_x, part_x, is_a_shared)
 #define TILES_LOAD_B(from_x, part_x) TILES_LOAD(6, 7, from_x, part_x, !is_a_shared)
-
-static void tiles_configure(void)
-{
-    struct {
-        uint8_t palette, start_row, reserved[14];
-        uint16_t bytes[16];
-        uint8_t rows[16];
-    } config __attribute__((aligned(64))) = {.palette = 1};
-    for (int i = 0; i < 8; i++) {
-        config.bytes[i] = 64;
-        config.rows[i] = TILE;
-    }
-    __asm__ volatile("ldtilecfg %0" ::"m"(config));
-}
-
-static void tiles_release(void)
-{
-    __asm__ volatile("tilerelease" ::);
-}
 
 /* Tiles 0-3 = the six products of n_steps steps, small ones first. */
 static inline __attribute__((always_inline)) void sums_run(const char *a, const char *b, bool is_a_shared,
@@ -418,16 +303,6 @@ static inline __attribute__((always_inline)) void sums_run(const char *a, const 
         TILE_MULTIPLY();
         finish_some(&lane->finish, SUMS_AT_ONCE);
     }
-}
-
-static void sums_store(float *to, int64_t row)
-{
-    const int64_t row_bytes = row * (int64_t)sizeof(float);
-    char *upper = (char *)to, *lower = upper + TILE * row_bytes;
-    TILE_STORE(0, upper, row_bytes);
-    TILE_STORE(1, upper + 64, row_bytes);
-    TILE_STORE(2, lower, row_bytes);
-    TILE_STORE(3, lower + 64, row_bytes);
 }
 
 /* Where the block of c lies. */
