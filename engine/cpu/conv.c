@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* conv: the kernels of conv2d, conv3d and conv_transpose. f32 and bf16 go to cpu/conv_gemm.c or oneDNN (bf16 only where
- * the processor multiplies it: see gd_op_t.has_bf16_products); f64, for gradient checks, walks the definition. */
+/* conv: the kernels of conv2d, conv3d and conv_transpose. f32 goes to cpu/conv_gemm.c, cpu/amx_conv.c or oneDNN, bf16
+ * to oneDNN (only where the processor multiplies it: see gd_op_t.has_bf16_products); f64, for gradient checks, walks
+ * the definition. */
 #include <string.h>
 
+#include "cpu/amx_conv.h"
 #include "cpu/conv_gemm.h"
 #include "cpu/conv_weight.h"
 #include "cpu/kernels.h"
@@ -133,6 +135,9 @@ static status_t forward_run(const char *op, const gd_kernel_args_t *args, bool i
         gd_conv_gemm_suits(&conv, GD_CONV_FORWARD, args->in[2].data != NULL, args->n_threads)) {
         return gd_conv_gemm_forward(&conv, x->data, args->in[1].data, args->in[2].data, y->data, args->n_threads);
     }
+    if (gd_amx_conv_suits(&conv, GD_CONV_FORWARD)) {
+        return gd_amx_conv_forward(&conv, x->data, args->in[1].data, args->in[2].data, y->data, args->n_threads);
+    }
     if (x->dtype != GD_DTYPE_F64) {
         return gd_onednn_conv_forward(&conv, x->data, args->in[1].data, args->in[2].data, y->data, args->n_threads);
     }
@@ -160,6 +165,9 @@ static status_t input_run(const char *op, const gd_kernel_args_t *args, bool is_
     }
     if (dx->dtype != GD_DTYPE_F64 && gd_conv_gemm_suits(&conv, GD_CONV_INPUT, false, args->n_threads)) {
         return gd_conv_gemm_backward_input(&conv, dy->data, args->in[1].data, dx->data, args->n_threads);
+    }
+    if (gd_amx_conv_suits(&conv, GD_CONV_INPUT)) {
+        return gd_amx_conv_backward_input(&conv, dy->data, args->in[1].data, dx->data, args->n_threads);
     }
     if (dx->dtype != GD_DTYPE_F64) {
         return gd_onednn_conv_backward_input(&conv, dy->data, args->in[1].data, dx->data, args->n_threads);

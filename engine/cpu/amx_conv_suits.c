@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* amx_conv_suits: which convolutions amx_conv.c is for; compiled for every processor, unlike that. */
+#include "cpu/amx_conv.h"
+#include "cpu/cpu.h"
+#include "gradd/op.h"
+
+bool gd_amx_conv_can(const gd_conv_t *c, gd_conv_kind_t kind)
+{
+    if (c->dtype != GD_DTYPE_F32 || c->groups != 1 || c->in[2] != 0) {
+        return false;
+    }
+    const int64_t n_taps = c->kernel[0] * c->kernel[1];
+    if (c->c_in * n_taps > INT32_MAX / 16 || kind == GD_CONV_WEIGHT) {
+        return false;
+    }
+    for (int i = 0; i < 2; i++) {
+        const int64_t reach = (c->kernel[i] - 1) * c->dilation[i];
+        if (c->stride[i] != 1 || (kind == GD_CONV_INPUT && c->padding[i] > reach)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static double round_up(int64_t n, int64_t step)
+{
+    return (double)(gd_cpu_n_blocks(n, step) * step);
+}
+
+/* Both sides' times on a Sapphire Rapids core, in ns. Few channels leave most of a tile empty, small images much too.
+ */
+bool gd_amx_conv_suits(const gd_conv_t *c, gd_conv_kind_t kind)
+{
+    const int64_t n_taps = c->kernel[0] * c->kernel[1];
+    if (gd_cpu_isa() != GD_CPU_ISA_AMX || !gd_amx_conv_can(c, kind) || n_taps == 1) {
+        return false;
+    }
+    const bool is_input = kind == GD_CONV_INPUT;
+    const int64_t *in = is_input ? c->out : c->in, *out = is_input ? c->in : c->out;
+    int64_t layout[2]; /* an image with its padding */
+    for (int i = 0; i < 2; i++) {
+        const int64_t padding = is_input ? (c->kernel[i] - 1) * c->dilation[i] - c->padding[i] : c->padding[i];
+        layout[i] = in[i] + padding > out[i] ? in[i] + padding : out[i];
+    }
+    const double call = 8000, per_pixel = 0.4, per_weight = 0.45, amx_gflops = 430;
+    const double onednn_call = 4000, onednn_gflops = 165;
+    const double c_in = round_up(is_input ? c->c_out : c->c_in, 32),
+                 c_out = round_up(is_input ? c->c_in : c->c_out, 32);
+    const double positions = (double)(c->batch * layout[0] * layout[1]), taps = (double)n_taps;
+    const double amx_ns = call + positions * c_in * per_pixel + c_in * c_out * taps * per_weight +
+                          2 * positions * c_in * c_out * taps / amx_gflops;
+    const double flop = 2 * (double)(c->batch * c->out[0] * c->out[1]) * (double)(c->c_in * c->c_out) * taps;
+    return 1.05 * amx_ns < onednn_call + flop / onednn_gflops;
+}
