@@ -150,6 +150,31 @@ static void a_gradient_through_a_relu_recurrence_is_nan_where_x_is(void **state)
     (void)gd_tensor_unref(in);
 }
 
+/* Cut off at both ends or in the middle: a gradient of 0 would keep all before it finite. */
+static void a_gradient_through_what_cuts_off_goes_on_where_x_is_nan(void **state)
+{
+    (void)state;
+    static const gd_activation_t kinds[5] = {GD_ACTIVATION_RELU6, GD_ACTIVATION_HARDTANH, GD_ACTIVATION_SOFTSHRINK,
+                                             GD_ACTIVATION_HARDSHRINK, GD_ACTIVATION_THRESHOLD};
+    for (int k = 0; k < 5; k++) {
+        gd_module_t *module = NULL;
+        gd_tensor_t *x = NULL;
+        gd_tensor_t *y = NULL;
+        assert_ok(gd_activation_new(kinds[k], &module));
+        assert_ok(gd_tensor_full(GD_DTYPE_F32, 1, (const int64_t[]){1}, (double)NAN, &x));
+        assert_ok(gd_tensor_set_requires_grad(x, true));
+
+        assert_ok(gd_module_forward(module, x, &y));
+        assert_ok(gd_backward(y, NULL, false));
+
+        assert_true(isnan(*(const float *)gd_tensor_data(y)));
+        assert_true(*(const float *)gd_tensor_data(gd_tensor_grad(x)) == 1.0F);
+        (void)gd_tensor_unref(y);
+        (void)gd_tensor_unref(x);
+        (void)gd_module_unref(module);
+    }
+}
+
 /* As PyTorch: which one was taken isn't known, and neither may stay finite by an accident. */
 static void a_gradient_through_a_maximum_goes_to_both_where_one_is_nan(void **state)
 {
@@ -395,6 +420,7 @@ int main(void)
         TEST(special_values_come_out_right),
         TEST(a_gradient_through_relu_is_nan_where_x_is),
         TEST(a_gradient_through_a_relu_recurrence_is_nan_where_x_is),
+        TEST(a_gradient_through_what_cuts_off_goes_on_where_x_is_nan),
         TEST(a_gradient_through_a_maximum_goes_to_both_where_one_is_nan),
         TEST(results_do_not_depend_on_the_number_of_threads),
         TEST(gelu_gives_the_same_bits_with_and_without_a_graph),

@@ -2,7 +2,7 @@
 /*
  * activation_body: activations and their derivatives for one type; included by activation.c with T, NAME(name) and
  * functions EXP, EXPM1, LOG1P (of 0 … 1), TANH, ABS of that type without branches. a and b are the attributes f0, f1.
- * At corners the derivatives are PyTorch's.
+ * At corners the derivatives are PyTorch's; where x isn't a number they are 0 where PyTorch's are only: hardsigmoid.
  */
 #define ACTIVATION(name_x, value_x, derivative_x)                                                                      \
     static inline T NAME(name_x)(T x, T a, T b)                                                                        \
@@ -50,7 +50,7 @@ ACTIVATION(leaky_relu, x > 0 ? x : a * x, x > 0 ? (T)1 : a)
 ACTIVATION(elu, x > 0 ? x : a * EXPM1(x), x > 0 ? (T)1 : a * EXP(x))
 ACTIVATION(selu, SELU_SCALE *(x > 0 ? x : SELU_ALPHA * EXPM1(x)), SELU_SCALE *(x > 0 ? (T)1 : SELU_ALPHA * EXP(x)))
 ACTIVATION(celu, x > 0 ? x : a * EXPM1(x / a), x > 0 ? (T)1 : EXP(x / a))
-ACTIVATION(hardtanh, x<a ? a : x> b ? b : x, x > a && x < b ? (T)1 : (T)0)
+ACTIVATION(hardtanh, x<a ? a : x> b ? b : x, x <= a || x >= b ? (T)0 : (T)1)
 ACTIVATION(hardsigmoid, x <= -3 ? (T)0 : x >= 3 ? (T)1 : x / 6 + (T)0.5, x > -3 && x < 3 ? (T)1 / 6 : (T)0)
 ACTIVATION(hardswish,
            x <= -3  ? x * (T)0
@@ -61,8 +61,8 @@ ACTIVATION(hardswish,
                     : x / 3 + (T)0.5)
 ACTIVATION(softplus, a *x > b ? x : NAME(log_one_plus_exp)(a * x) / a, a *x > b ? (T)1 : LOGISTIC(a * x))
 ACTIVATION(softsign, x / (1 + ABS(x)), 1 / NAME(square)(1 + ABS(x)))
-ACTIVATION(softshrink, x > a ? x - a : x < -a ? x + a : x * (T)0, x > a || x < -a ? (T)1 : (T)0)
-ACTIVATION(hardshrink, x > a || x < -a ? x : x * (T)0, x > a || x < -a ? (T)1 : (T)0)
+ACTIVATION(softshrink, x > a ? x - a : x < -a ? x + a : x * (T)0, x >= -a && x <= a ? (T)0 : (T)1)
+ACTIVATION(hardshrink, x > a || x < -a ? x : x * (T)0, x >= -a && x <= a ? (T)0 : (T)1)
 ACTIVATION(tanhshrink, x - TANH(x), NAME(square)(TANH(x)))
 ACTIVATION(log_sigmoid, -NAME(log_one_plus_exp)(-x), LOGISTIC(-x))
 ACTIVATION(mish, x *NAME(mish_tanh)(x), NAME(mish_slope)(x))
