@@ -322,7 +322,8 @@ const spec_rule_t spec_rules[] = {
      .help = "Which tokens are used: [from, to) as fractions of the whole."},
 
     {"Training.steps", WITHIN(1, MAX_STEPS), .unit = "steps", .help = "Length of the training; or give epochs."},
-    {"Training.epochs", WITHIN(1, 1000000), .unit = "epochs", .help = "Length in passes over data.train."},
+    {"Training.epochs", WITHIN(1, 1000000), .unit = "epochs",
+     .help = "Length in passes over data.train. Samples that make no whole batch are left out, in each pass others."},
     {"Training.batch", NEEDED_WITHIN(1, MAX_SIDE * 16.0), .unit = "samples",
      .help = "Samples a step, over all workers."},
     {"Training.microbatches", WITHIN(1, MAX_SIDE), .default_text = "resources.workers",
