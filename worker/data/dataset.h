@@ -89,7 +89,15 @@ status_t wrk_dataset_check_classes(const wrk_dataset_t *dataset, int64_t n_class
 
 /* Memory that reading works in, one for each thread: it grows to what the largest sample takes, and stays. Embedded:
  * {0}, wrk_scratch_release. */
-enum { WRK_BLOCK_IMAGE, WRK_BLOCK_OTHER, WRK_BLOCK_FILE, WRK_BLOCK_ROWS, WRK_BLOCK_WEIGHTS, WRK_SCRATCH_COUNT };
+enum {
+    WRK_BLOCK_IMAGE,
+    WRK_BLOCK_OTHER,
+    WRK_BLOCK_FILE,
+    WRK_BLOCK_ROWS,
+    WRK_BLOCK_WEIGHTS,
+    WRK_BLOCK_DECODER,
+    WRK_SCRATCH_COUNT
+};
 typedef struct wrk_scratch {
     void *block[WRK_SCRATCH_COUNT];
     size_t size_bytes[WRK_SCRATCH_COUNT];

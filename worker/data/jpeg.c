@@ -2,7 +2,13 @@
 /*
  * jpeg: libjpeg-turbo. Its errors come back here by longjmp; its warnings of damaged or missing data are errors too,
  * for it would fill the rest of an image with grey.
+ *
+ * Note [libjpeg's memory]
+ *   libjpeg takes all its memory through jpeg_get_small and jpeg_get_large, which its authors made to be replaced
+ *   (jmemsys.h). Ours, which the dynamic linker finds first, serve wrk_jpeg_decode alone, from the thread's scratch;
+ * any other caller in the process gets the library's. They are weak, so that a program's own come before them.
  */
+#include <dlfcn.h>
 #include <setjmp.h>
 #include <stdio.h>
 #include <string.h>
@@ -11,6 +17,8 @@
 
 #include <jerror.h>
 
+#include "base/assert.h"
+#include "worker/data/decoder.h"
 #include "worker/data/image.h"
 
 enum { MAX_SCANS = 200, EXIF = JPEG_APP0 + 1 };
@@ -22,6 +30,74 @@ typedef struct jpeg_reader {
     jmp_buf back;
     char message[JMSG_LENGTH_MAX];
 } jpeg_reader_t;
+
+/* Of the file that this thread decodes; NULL: none. */
+static _Thread_local wrk_decoder_t *memory_own;
+
+#ifdef __has_feature
+#define HAS_FEATURE(feature_x) __has_feature(feature_x)
+#else
+#define HAS_FEATURE(feature_x) 0
+#endif
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) && !HAS_FEATURE(address_sanitizer)
+typedef void *(*get_func_t)(j_common_ptr info, size_t size_bytes);
+typedef void (*free_func_t)(j_common_ptr info, void *pointer, size_t size_bytes);
+
+/* In the library that comes next; who calls ours has it. */
+static void *library_find(const char *name)
+{
+    void *function = dlsym(RTLD_NEXT, name);
+    ASSERT(function != NULL);
+    return function;
+}
+
+static void *memory_get(j_common_ptr info, size_t size_bytes, const char *name)
+{
+    if (memory_own != NULL) {
+        return wrk_decoder_alloc(memory_own, size_bytes);
+    }
+    get_func_t function = NULL;
+    *(void **)&function = library_find(name);
+    return function(info, size_bytes);
+}
+
+static void memory_free(j_common_ptr info, void *pointer, size_t size_bytes, const char *name)
+{
+    if (memory_own == NULL) {
+        free_func_t function = NULL;
+        *(void **)&function = library_find(name);
+        function(info, pointer, size_bytes);
+    }
+}
+
+__attribute__((weak, visibility("default"))) void *small_get(j_common_ptr info,
+                                                             size_t size_bytes) __asm__("jpeg_get_small");
+void *small_get(j_common_ptr info, size_t size_bytes)
+{
+    return memory_get(info, size_bytes, "jpeg_get_small");
+}
+
+__attribute__((weak, visibility("default"))) void *large_get(j_common_ptr info,
+                                                             size_t size_bytes) __asm__("jpeg_get_large");
+void *large_get(j_common_ptr info, size_t size_bytes)
+{
+    return memory_get(info, size_bytes, "jpeg_get_large");
+}
+
+__attribute__((weak, visibility("default"))) void small_free(j_common_ptr info, void *pointer,
+                                                             size_t size_bytes) __asm__("jpeg_free_small");
+void small_free(j_common_ptr info, void *pointer, size_t size_bytes)
+{
+    memory_free(info, pointer, size_bytes, "jpeg_free_small");
+}
+
+__attribute__((weak, visibility("default"))) void large_free(j_common_ptr info, void *pointer,
+                                                             size_t size_bytes) __asm__("jpeg_free_large");
+void large_free(j_common_ptr info, void *pointer, size_t size_bytes)
+{
+    memory_free(info, pointer, size_bytes, "jpeg_free_large");
+}
+#endif
 
 static void reader_leave(j_common_ptr info)
 {
@@ -105,8 +181,8 @@ static void rows_read(jpeg_reader_t *reader, const wrk_pixels_t *pixels)
     (void)jpeg_finish_decompress(&reader->info);
 }
 
-status_t wrk_jpeg_decode(const char *path, const uint8_t *bytes, int64_t size, wrk_scratch_t *scratch,
-                         wrk_pixels_t *pixels)
+static status_t decode(const char *path, const uint8_t *bytes, int64_t size, wrk_scratch_t *scratch,
+                       wrk_pixels_t *pixels)
 {
     jpeg_reader_t reader = {0};
     status_t status = ST_OK;
@@ -142,5 +218,16 @@ status_t wrk_jpeg_decode(const char *path, const uint8_t *bytes, int64_t size, w
         rows_read(&reader, pixels);
     }
     jpeg_destroy_decompress(&reader.info);
+    return status;
+}
+
+status_t wrk_jpeg_decode(const char *path, const uint8_t *bytes, int64_t size, wrk_scratch_t *scratch,
+                         wrk_pixels_t *pixels)
+{
+    wrk_decoder_t memory = {.scratch = scratch};
+    memory_own = &memory;
+    const status_t status = decode(path, bytes, size, scratch, pixels);
+    memory_own = NULL;
+    wrk_decoder_finish(&memory);
     return status;
 }

@@ -6,6 +6,7 @@
 
 #include <png.h>
 
+#include "worker/data/decoder.h"
 #include "worker/data/image.h"
 
 enum { MAX_CHUNK_BYTES = 8 << 20, MAX_CHUNKS = 1000 };
@@ -15,6 +16,7 @@ typedef struct png_reader {
     size_t size, at;
     png_structp png;
     png_infop info;
+    wrk_decoder_t memory;
     jmp_buf back;
     char message[128];
 } png_reader_t;
@@ -30,6 +32,17 @@ static void warning_drop(png_structp png, png_const_charp message)
 {
     (void)png;
     (void)message;
+}
+
+static png_voidp memory_get(png_structp png, png_alloc_size_t size)
+{
+    return wrk_decoder_alloc(png_get_mem_ptr(png), size);
+}
+
+static void memory_keep(png_structp png, png_voidp pointer)
+{
+    (void)png;
+    (void)pointer;
 }
 
 static void bytes_get(png_structp png, png_bytep out, size_t n)
@@ -74,16 +87,19 @@ static status_t rows_prepare(const char *path, const png_reader_t *reader, wrk_s
 status_t wrk_png_decode(const char *path, const uint8_t *bytes, int64_t size, wrk_scratch_t *scratch,
                         wrk_pixels_t *pixels)
 {
-    png_reader_t reader = {.bytes = bytes, .size = (size_t)size};
+    png_reader_t reader = {.bytes = bytes, .size = (size_t)size, .memory = {.scratch = scratch}};
     png_bytep *rows = NULL;
     status_t status = ST_OK;
-    reader.png = png_create_read_struct(PNG_LIBPNG_VER_STRING, &reader, reader_leave, warning_drop);
+    reader.png = png_create_read_struct_2(PNG_LIBPNG_VER_STRING, &reader, reader_leave, warning_drop, &reader.memory,
+                                          memory_get, memory_keep);
     if (reader.png == NULL) {
+        wrk_decoder_finish(&reader.memory);
         return ST_FAIL(ST_ERR_NOMEM, "%s: memory to decode it", path);
     }
     if (setjmp(reader.back) != 0) {
         status = ST_FAIL(ST_ERR_CORRUPT, "%s: damaged PNG: %s (near offset %zu)", path, reader.message, reader.at);
         png_destroy_read_struct(&reader.png, &reader.info, NULL);
+        wrk_decoder_finish(&reader.memory);
         return status;
     }
     reader.info = png_create_info_struct(reader.png);
@@ -105,5 +121,6 @@ status_t wrk_png_decode(const char *path, const uint8_t *bytes, int64_t size, wr
         png_read_end(reader.png, NULL);
     }
     png_destroy_read_struct(&reader.png, &reader.info, NULL);
+    wrk_decoder_finish(&reader.memory);
     return status;
 }

@@ -78,14 +78,16 @@ status_t wrk_source_read(const char *path, int64_t max_bytes, void **bytes_p, si
         goto close_file;
     }
     if (*bytes_p == NULL || *capacity_p < (size_t)size_bytes + 1) {
+        /* one that has to grow grows by half more: the next files differ a little */
+        const size_t size = (size_t)size_bytes + 1 + (*bytes_p != NULL ? (size_t)size_bytes / 2 : 0);
         mem_free(*bytes_p);
         *capacity_p = 0;
-        *bytes_p = mem_alloc((size_t)size_bytes + 1);
+        *bytes_p = mem_alloc(size);
         if (*bytes_p == NULL) {
             status = ST_FAIL(ST_ERR_NOMEM, "%s: %lld bytes", path, (long long)size_bytes);
             goto close_file;
         }
-        *capacity_p = (size_t)size_bytes + 1;
+        *capacity_p = size;
     }
     status = wrk_source_fill(path, descriptor, *bytes_p, size_bytes);
     ((char *)*bytes_p)[size_bytes] = '\0';
