@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* conv: the kernels of conv2d, conv3d and conv_transpose. f32 goes to cpu/conv_gemm.c, cpu/amx_conv.c or oneDNN, bf16
- * to oneDNN (only where the processor multiplies it: see gd_op_t.has_bf16_products); f64, for gradient checks, walks
- * the definition. */
+ * to oneDNN or cpu/conv_gemm.c (only where the processor multiplies it: see gd_op_t.has_bf16_products); f64, for
+ * gradient checks, walks the definition. */
 #include <string.h>
 
 #include "cpu/amx_conv.h"

@@ -209,6 +209,9 @@ const heap_job_t heap_settings[] = {
 };
 
 #define AUGMENT(list_x) "data.train={idx: {images: train-images, labels: train-labels, augment: [" list_x "]}}"
+#define PICTURES(list_x)                                                                                               \
+    "data.train={image_folder: {path: pictures, channels: 1, augment: [" list_x "]}}",                                 \
+        "data.validation={image_folder: {path: pictures, channels: 1, augment: [{resize: {size: [8, 8]}}]}}"
 
 const heap_job_t heap_readers[] = {
     {CNN,
@@ -224,5 +227,7 @@ const heap_job_t heap_readers[] = {
      {AUGMENT("{resize: {size: [10, 9]}}, {random_resized_crop: {size: 12}}, {center_crop: {size: 8}}, {color_jitter: "
               "{brightness: 0.2, contrast: 0.2}}")}},
     {TEXT_BEGIN "{linear: {out: 27}}]", {"data.prefetch={threads: 4, batches: 3}"}},
+    {CNN, {PICTURES("{resize: {size: [8, 8]}}"), "data.prefetch={threads: 2, batches: 2}"}},
+    {CNN, {PICTURES("{random_resized_crop: {size: 8}}"), "data.prefetch={threads: 0}"}},
     {NULL, {NULL}},
 };

@@ -16,6 +16,6 @@ extern const heap_job_t heap_image_layers[];
 extern const heap_job_t heap_sequence_layers[];
 extern const heap_job_t heap_losses[];   /* of x.npy [N,20], and y.npy [N,1] of ±1, labels.npy or values.npy [N,5] */
 extern const heap_job_t heap_settings[]; /* optimizers, schedules, precision, what else a step may do */
-extern const heap_job_t heap_readers[];
+extern const heap_job_t heap_readers[];  /* of PNG and JPEG files in pictures/CLASS/ too */
 
 #endif

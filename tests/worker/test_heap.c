@@ -14,6 +14,7 @@
 #include "tests/worker/heap_jobs.h"
 #include "tests/worker/loss_arrays.h"
 #include "tests/worker/session_runs.h"
+#include "worker/files.h"
 
 /* 1 × 1 convolutions of many channels: products of oneDNN's and AMX's */
 static const char MODEL_BOTTLENECK[] =
@@ -222,6 +223,22 @@ static void a_step_of_any_optimizer_and_precision_allocates_nothing(void **state
 static void samples_are_read_without_allocating(void **state)
 {
     (void)state;
+    static const char *const names[] = {"photo.png", "photo.jpg", "progressive.jpg", "grey.jpg"};
+    char path[256];
+    for (int i = 0; i < 12; i++) {
+        uint8_t bytes[1 << 14];
+        (void)snprintf(path, sizeof(path), "%s/pictures", fixture_folder());
+        assert_ok(wrk_folder_make(path));
+        (void)snprintf(path, sizeof(path), "images/%s", names[i % 4]);
+        FILE *file = fopen(fixture_golden(path), "rb");
+        assert_non_null(file);
+        const size_t size = fread(bytes, 1, sizeof(bytes), file);
+        assert_int_equal(fclose(file), 0);
+        (void)snprintf(path, sizeof(path), "%s/pictures/%d", fixture_folder(), i % 2);
+        assert_ok(wrk_folder_make(path));
+        (void)snprintf(path, sizeof(path), "%s/pictures/%d/%d.image.png", fixture_folder(), i % 2, i);
+        assert_ok(wrk_file_write(path, bytes, size));
+    }
     assert_none_allocates(heap_readers, NULL);
 }
 

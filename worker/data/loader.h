@@ -9,7 +9,7 @@
  *
  * What item k holds is a function of k alone (the plan), so neither the number of threads nor a resume in the middle
  * changes it. An error stays with its item: it is returned when that item is taken. After the first items nothing is
- * allocated but by the decoders of file formats.
+ * allocated but where a file is larger than all before, and by libsndfile.
  *
  * Owned handle: opened, used and closed by one thread.
  */
