@@ -138,6 +138,22 @@ static void row_fill(message_t *message, dmn_job_part_t part)
     }
 }
 
+/* What a job that could begin waits for, in the place of the row's reason or behind it. */
+static void wait_explain(dmn_daemon_t *daemon, message_t *message)
+{
+    const dmn_job_t *row = &message->row;
+    (void)pthread_mutex_lock(&daemon->lock);
+    const dmn_run_t *run = dmn_run_find(daemon, row->id);
+    if (run != NULL && !run->is_live && run->is_room_told) {
+        strbuf_appendf(&message->reason, "%s%swaits for room on the disk of %s",
+                       row->state == DMN_STATE_RESTARTING ? row->reason : "",
+                       row->state == DMN_STATE_RESTARTING ? "; " : "", daemon->state_folder);
+    } else if (row->state == DMN_STATE_QUEUED) {
+        dmn_scheduler_explain(&daemon->scheduler, row->id, &message->reason);
+    }
+    (void)pthread_mutex_unlock(&daemon->lock);
+}
+
 /* Takes the row over, also on failure. */
 static status_t message_fill(dmn_daemon_t *daemon, dmn_job_t *row, dmn_job_part_t part, message_t *message)
 {
@@ -154,10 +170,8 @@ static status_t message_fill(dmn_daemon_t *daemon, dmn_job_t *row, dmn_job_part_
     if (status == ST_OK) {
         status = dmn_store_ranks_get(daemon->store, id, &message->ranks, &message->n_ranks);
     }
-    if (status == ST_OK && message->row.state == DMN_STATE_QUEUED) {
-        (void)pthread_mutex_lock(&daemon->lock);
-        dmn_scheduler_explain(&daemon->scheduler, id, &message->reason);
-        (void)pthread_mutex_unlock(&daemon->lock);
+    if (status == ST_OK) {
+        wait_explain(daemon, message);
     }
     if (status == ST_OK) {
         status = lists_fill(message);

@@ -86,19 +86,31 @@ static bool text_put(const char *path, const char *text)
     return is_done;
 }
 
-bool support_disk(const char *path, int64_t bytes)
+bool support_mounts_apart(void)
 {
-    char options[64];
     char map[64];
-    (void)snprintf(options, sizeof(options), "size=%lld,mode=700", (long long)bytes);
     (void)snprintf(map, sizeof(map), "0 %u 1", (unsigned)geteuid());
     bool is_root = geteuid() == 0;
-    if (unshare(is_root ? CLONE_NEWNS : CLONE_NEWNS | CLONE_NEWUSER) != 0 ||
-        (!is_root && !text_put("/proc/self/uid_map", map)) ||
-        mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0) {
-        return false;
-    }
-    return mkdir(path, 0700) == 0 && mount("tmpfs", path, "tmpfs", 0, options) == 0;
+    return unshare(is_root ? CLONE_NEWNS : CLONE_NEWNS | CLONE_NEWUSER) == 0 &&
+           (is_root || text_put("/proc/self/uid_map", map)) && mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0;
+}
+
+static void disk_mount(const char *path, int64_t bytes, unsigned long flags)
+{
+    char options[64];
+    (void)snprintf(options, sizeof(options), "size=%lld,mode=700", (long long)bytes);
+    assert_int_equal(mount("tmpfs", path, "tmpfs", flags, options), 0);
+}
+
+void support_disk(const char *path, int64_t bytes)
+{
+    assert_int_equal(mkdir(path, 0700), 0);
+    disk_mount(path, bytes, 0);
+}
+
+void support_disk_resize(const char *path, int64_t bytes)
+{
+    disk_mount(path, bytes, MS_REMOUNT);
 }
 
 void support_disk_fill(const char *path)

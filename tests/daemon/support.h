@@ -31,8 +31,13 @@ const char *support_text(const char *path);
 bool support_exists(const char *path);
 /* Alive and not a zombie. */
 bool support_is_alive(long pid);
-/* Mounts a disk of so many bytes at an empty folder, which this process alone sees; false: not permitted here. */
-bool support_disk(const char *path, int64_t bytes);
+/* From now on this thread, and those that it starts, see their own mounts only. Before other threads; false: not
+ * permitted here. */
+bool support_mounts_apart(void);
+/* Makes a folder, and mounts a disk of so many bytes at it. After support_mounts_apart. */
+void support_disk(const char *path, int64_t bytes);
+/* Another size for it. */
+void support_disk_resize(const char *path, int64_t bytes);
 /* Fills the disk with a file of that name, to the last byte. */
 void support_disk_fill(const char *path);
 /* A program of the build: "<GRADD_BIN>/<name>". */

@@ -7,6 +7,8 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mount.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "tests/daemon/client.h"
@@ -508,6 +510,41 @@ static void jobs_wait_for_slots_in_their_order(void **state)
     dmn_daemon_close(daemon, 1000);
 }
 
+static bool can_mount;
+
+/* A full disk isn't the job's fault: no restart is counted, and with room again it goes on. */
+static void an_attempt_waits_for_room_on_the_disk(void **state)
+{
+    (void)state;
+    enum { SMALL = 12 << 20, LARGE = 64 << 20 };
+    if (!can_mount) {
+        print_message("mounting a small disk isn't permitted\n");
+        skip();
+    }
+    support_disk(support_path("state"), LARGE);
+    fixture_expect_log("waits for room");
+    dmn_daemon_t *daemon = client_daemon(2, "steps=100 step_ms=10");
+    client_open();
+    int id = client_submit(1, "restart: {max: 0}\n");
+    int later = client_submit(2, "");
+    int cancelled = client_submit(2, "");
+    WAIT_STATE(id, RUNNING)
+    support_disk_resize(support_path("state"), SMALL);
+    WAIT_STATE(id, SUCCEEDED)
+    WAIT_UNTIL(strstr(client_reason(later), "waits for room") != NULL, LIMIT_MS)
+    client_cancel(cancelled, false);
+    assert_int_equal(client_state(cancelled), GRADD__V1__STATE__CANCELLED);
+    assert_int_equal(client_attempt(later), 0);
+
+    support_disk_resize(support_path("state"), LARGE);
+
+    WAIT_STATE(later, SUCCEEDED)
+    assert_int_equal(client_attempt(later), 1);
+    client_close();
+    dmn_daemon_close(daemon, 1000);
+    assert_int_equal(umount2(support_path("state"), MNT_DETACH), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -535,7 +572,9 @@ int main(void)
         TEST(a_lost_shim_costs_no_restart_and_leaves_no_process),
         TEST(a_cancel_is_carried_on_by_the_next_daemon),
         TEST(jobs_wait_for_slots_in_their_order),
+        TEST(an_attempt_waits_for_room_on_the_disk),
     };
+    can_mount = geteuid() == 0 && support_mounts_apart();
     rpc_warm_up();
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
