@@ -2,14 +2,10 @@
 /*
  * amx_conv: see amx_conv.h.
  *
- * Note [A tap is an offset]
- *   The images of a batch are laid out one below the other, with padding between rows and between images, which
- * neighbours share: position p of this row of pixels is row p / pitch, column p % pitch. An output at p needs the input
- * at p + (i d pitch + j d) for tap (i, j). So the pixels, cut and paired once, serve all taps: a tile of 16 outputs'
- * inputs is loaded from another offset for each. Outputs that fall into the padding are computed and dropped.
- *   Input channels go in blocks of 32, pairs are channels (c, c + 16). A block of pixels is packed as
- * [part h, m, l][16 pairs][positions], weights as [block of 32 output channels][block of 32 input channels][tap], each
- * of these a step: [part][tile 0, 1][16 rows of 64 bytes].
+ * Note [Packed pixels and weights]
+ *   Pixels are laid out by amx_layout.h. Input channels go in blocks of 32, pairs are channels (c, c + 16). A block of
+ * pixels is packed as [part h, m, l][16 pairs][positions], weights as [block of 32 output channels][block of 32 input
+ * channels][tap], each of these a step: [part][tile 0, 1][16 rows of 64 bytes].
  *
  * Note [Chunks of a convolution]
  *   A chunk is up to MOST_STEPS steps: as many taps, of as many blocks of input channels. Sums of 32 output channels x
@@ -22,6 +18,7 @@
 #include "cpu/amx_conv.h"
 
 #ifdef __AMX_BF16__
+#include "cpu/amx_layout.h"
 #include "cpu/amx_tiles.h"
 #include "cpu/cpu.h"
 
@@ -32,14 +29,14 @@ enum {
     WEIGHTS_BYTES = 896 << 10,        /* of a chunk's weights, for a group of output channels */
     LEAST_BAND = 256,                 /* positions */
     SUMS_AT_ONCE = 2,                 /* rows of sums finished between products */
-    MOST_RUNS = 16,                   /* of a block's outputs */
     PIXEL_BYTES = N_PARTS * TILE * 4, /* of a position, for a block of channels */
 };
 
 /* y = x convolved with weight; the gradient of x is that of dy with the weights turned round. */
 typedef struct problem {
     int64_t batch, c_in, c_out;
-    int64_t in[2], out[2], kernel[2], padding[2], dilation[2];
+    int64_t kernel[2], dilation[2];
+    layout_t layout;
     const float *x, *weight, *bias;
     float *y;
     int64_t weight_out, weight_in; /* distances between weights of neighbouring channels */
@@ -48,7 +45,6 @@ typedef struct problem {
     int64_t n_taps, n_in, n_out;      /* blocks of 32 channels */
     int64_t in_per_chunk, n_chunks;   /* blocks of input channels */
     int64_t taps_per_chunk, tap_cuts; /* chunks of a block's taps */
-    int64_t pitch, rows;              /* of the layout: positions of a row, rows of an image */
     int64_t reach;                    /* the last tap's offset */
     int64_t n_positions;
     int64_t band, group; /* positions, blocks of output channels that are done at a time */
@@ -57,17 +53,6 @@ typedef struct problem {
     char *packed; /* weights */
     _Atomic bool has_failed;
 } problem_t;
-
-/* Outputs of a tile that lie side by side in y: those of the mask, from `offset` on. */
-typedef struct run {
-    int64_t offset;
-    __mmask16 mask, first;
-} run_t;
-
-typedef struct runs {
-    run_t run[2 * MOST_RUNS];
-    int64_t n_left, n; /* of the left tile, of both */
-} runs_t;
 
 /* Sums of a block that are still to be added to others, or written to y. */
 typedef struct finish {
@@ -120,10 +105,10 @@ static void weights_pack(void *arg, int64_t begin, int64_t end)
 /* n positions of a row of the layout, from `column` on: of image row `from` (its first pixel), or 0 channels: zeros. */
 static void row_pack(const problem_t *p, const float *from, int64_t n_channels, int64_t column, int64_t n, float *to)
 {
-    const int64_t plane = p->in[0] * p->in[1], part = TILE * p->width * (int64_t)sizeof(float);
+    const int64_t plane = p->layout.in[0] * p->layout.in[1], part = TILE * p->width * (int64_t)sizeof(float);
     for (int64_t j = 0; j < n; j += TILE) {
-        const int64_t x = column + j - p->padding[1];
-        const __mmask16 mask = mask_first(p->in[1] - x) & (__mmask16)~mask_first(-x);
+        const int64_t x = column + j - p->layout.padding[1];
+        const __mmask16 mask = mask_first(p->layout.in[1] - x) & (__mmask16)~mask_first(-x);
         const float *low = from + x;
         for (int64_t i = 0; i < TILE; i++, low += plane) {
             const __m512 a = _mm512_maskz_loadu_ps(i < n_channels ? mask : 0, low);
@@ -137,59 +122,15 @@ static void row_pack(const problem_t *p, const float *from, int64_t n_channels, 
 static __attribute__((noinline)) void pixels_pack(const problem_t *p, int64_t block, int64_t begin, int64_t n,
                                                   float *to)
 {
-    const int64_t channel = block * STEP, plane = p->in[0] * p->in[1];
-    int64_t row = begin / p->pitch, column = begin % p->pitch;
+    const int64_t channel = block * STEP, plane = p->layout.in[0] * p->layout.in[1];
+    int64_t row = begin / p->layout.pitch, column = begin % p->layout.pitch;
     for (int64_t at = 0; at < n; row++, column = 0) {
-        const int64_t image = row / p->rows, y = row % p->rows - p->padding[0];
-        const bool is_there = image < p->batch && y >= 0 && y < p->in[0];
-        const float *from = p->x + (is_there ? (image * p->c_in + channel) * plane + y * p->in[1] : 0);
-        const int64_t left = p->pitch - column < n - at ? p->pitch - column : n - at;
+        const int64_t image = row / p->layout.rows, y = row % p->layout.rows - p->layout.padding[0];
+        const bool is_there = image < p->batch && y >= 0 && y < p->layout.in[0];
+        const float *from = p->x + (is_there ? (image * p->c_in + channel) * plane + y * p->layout.in[1] : 0);
+        const int64_t left = p->layout.pitch - column < n - at ? p->layout.pitch - column : n - at;
         row_pack(p, from, is_there ? p->c_in - channel : 0, column, left, to + at);
         at += left;
-    }
-}
-
-/* The first position from `at` on that is an output. */
-static int64_t output_next(const problem_t *p, int64_t at)
-{
-    int64_t row = at / p->pitch, column = at % p->pitch;
-    if (column >= p->out[1]) {
-        row++;
-        column = 0;
-    }
-    if (row % p->rows >= p->out[0]) {
-        row = (row / p->rows + 1) * p->rows;
-        column = 0;
-    }
-    return row * p->pitch + column;
-}
-
-/* Where the outputs of the block of positions from `begin` on go; those from `end` on are left out. */
-static __attribute__((noinline)) void runs_find(const problem_t *p, int64_t begin, int64_t end, runs_t *runs)
-{
-    const int64_t plane = p->out[0] * p->out[1];
-    runs->n = runs->n_left = 0;
-    int64_t last_image = -1;
-    end = smaller(end, begin + PANEL);
-    for (int64_t at = output_next(p, begin); at < end; at = output_next(p, at)) {
-        const int64_t row = at / p->pitch, column = at % p->pitch, image = row / p->rows;
-        const int64_t tile_end = at < begin + TILE ? begin + TILE : begin + PANEL;
-        const int64_t n = smaller(p->out[1] - column, smaller(end, tile_end) - at);
-        const bool is_new = image != last_image || (tile_end == begin + PANEL && runs->n == runs->n_left);
-        run_t *run = &runs->run[is_new ? runs->n : runs->n - 1];
-        if (is_new) {
-            run->offset = image * p->c_out * plane + row % p->rows * p->out[1] + column;
-            run->mask = run->first = 0;
-            runs->n++;
-        }
-        const int64_t lane = at - (tile_end - TILE);
-        run->mask |= (__mmask16)(mask_first(n) << lane);
-        run->first = mask_first(__builtin_popcount(run->mask));
-        if (tile_end == begin + TILE) {
-            runs->n_left = runs->n;
-        }
-        last_image = image;
-        at += n;
     }
 }
 
@@ -278,7 +219,7 @@ static void block_finish(lane_t *lane, int64_t chunk, int64_t out, const runs_t 
     f->partial = chunk == 0 ? NULL : partial;
     f->is_to_y = is_last;
     f->bias = p->bias != NULL ? p->bias + out * PANEL : NULL;
-    f->y_row = p->out[0] * p->out[1];
+    f->y_row = p->layout.out[0] * p->layout.out[1];
     f->y = p->y + out * PANEL * f->y_row;
     f->row = 0;
     f->n_rows = is_last ? smaller(PANEL, p->c_out - out * PANEL) : PANEL;
@@ -296,7 +237,7 @@ static void chunk_run(lane_t *lane, int64_t chunk, int64_t begin, int64_t end, i
     int64_t n_steps = 0;
     for (int64_t i = in; i < in_end; i++) {
         for (int64_t t = tap; t < tap_end; t++) {
-            const int64_t at = t / p->kernel[1] * p->dilation[0] * p->pitch + t % p->kernel[1] * p->dilation[1];
+            const int64_t at = t / p->kernel[1] * p->dilation[0] * p->layout.pitch + t % p->kernel[1] * p->dilation[1];
             lane->offset[n_steps++] = (i - in) * PIXEL_BYTES * p->width + at * (int64_t)sizeof(float);
         }
         if (chunk % p->tap_cuts == 0) {
@@ -306,9 +247,10 @@ static void chunk_run(lane_t *lane, int64_t chunk, int64_t begin, int64_t end, i
     }
     float *partial = lane->partial;
     runs_t *runs = &lane->runs[0], *other = &lane->runs[1];
-    for (int64_t at = output_next(p, begin); at < end; at = output_next(p, at + PANEL)) {
-        runs_find(p, at, end, runs);
-        const char *pixels = (const char *)(lane->pixels + (at - begin));
+    cursor_t cursor = cursor_begin(&p->layout, begin);
+    while (cursor.at < end) {
+        const char *pixels = (const char *)(lane->pixels + (cursor.at - begin));
+        runs_find(&p->layout, &cursor, end, runs);
         for (int64_t o = out; o < out_end; o++, partial += PANEL * PANEL) {
             sums_run(p->packed + ((o * p->n_in + in) * p->n_taps + tap) * STEP_BYTES, pixels, n_steps, lane);
             finish_some(&lane->finish, PANEL);
@@ -358,11 +300,6 @@ static void parts_run(void *arg, int64_t begin, int64_t end)
     tiles_release();
 }
 
-static int64_t larger(int64_t a, int64_t b)
-{
-    return a > b ? a : b;
-}
-
 /* The layout of pixels, and how sums are cut into chunks. */
 static void problem_lay_out(problem_t *p)
 {
@@ -373,10 +310,9 @@ static void problem_lay_out(problem_t *p)
     p->taps_per_chunk = gd_cpu_n_blocks(p->n_taps, p->tap_cuts);
     p->in_per_chunk = smaller(larger(MOST_STEPS / p->n_taps, 1), p->n_in);
     p->n_chunks = gd_cpu_n_blocks(p->n_in, p->in_per_chunk) * p->tap_cuts;
-    p->pitch = larger(p->in[1] + p->padding[1], p->out[1]);
-    p->rows = larger(p->in[0] + p->padding[0], p->out[0]);
-    p->reach = (p->kernel[0] - 1) * p->dilation[0] * p->pitch + (p->kernel[1] - 1) * p->dilation[1];
-    p->n_positions = p->batch * p->rows * p->pitch;
+    layout_measure(&p->layout);
+    p->reach = (p->kernel[0] - 1) * p->dilation[0] * p->layout.pitch + (p->kernel[1] - 1) * p->dilation[1];
+    p->n_positions = p->batch * p->layout.rows * p->layout.pitch;
 }
 
 /* Cuts the outputs among threads, and a thread's into bands. It decides who computes an element, not how. */
@@ -433,10 +369,11 @@ status_t gd_amx_conv_forward(const gd_conv_t *c, const float *x, const float *we
         .batch = c->batch,
         .c_in = c->c_in,
         .c_out = c->c_out,
-        .in = {c->in[0], c->in[1]},
-        .out = {c->out[0], c->out[1]},
         .kernel = {c->kernel[0], c->kernel[1]},
-        .padding = {c->padding[0], c->padding[1]},
+        .layout = {.channels = c->c_out,
+                   .in = {c->in[0], c->in[1]},
+                   .out = {c->out[0], c->out[1]},
+                   .padding = {c->padding[0], c->padding[1]}},
         .dilation = {c->dilation[0], c->dilation[1]},
         .x = x,
         .weight = weight,
@@ -461,10 +398,11 @@ status_t gd_amx_conv_backward_input(const gd_conv_t *c, const float *dy, const f
         .batch = c->batch,
         .c_in = c->c_out,
         .c_out = c->c_in,
-        .in = {c->out[0], c->out[1]},
-        .out = {c->in[0], c->in[1]},
         .kernel = {c->kernel[0], c->kernel[1]},
-        .padding = {padding_turned(c, 0), padding_turned(c, 1)},
+        .layout = {.channels = c->c_in,
+                   .in = {c->out[0], c->out[1]},
+                   .out = {c->in[0], c->in[1]},
+                   .padding = {padding_turned(c, 0), padding_turned(c, 1)}},
         .dilation = {c->dilation[0], c->dilation[1]},
         .x = dy,
         .weight = weight,

@@ -23,5 +23,8 @@ status_t gd_amx_conv_forward(const gd_conv_t *conv, const float *x, const float 
                              int n_threads);
 status_t gd_amx_conv_backward_input(const gd_conv_t *conv, const float *dy, const float *weight, float *dx,
                                     int n_threads);
+/* dbias may be NULL. What isn't finite may reach the gradients of all of its channel's weights. */
+status_t gd_amx_conv_backward_weight(const gd_conv_t *conv, const float *dy, const float *x, float *dweight,
+                                     float *dbias, int n_threads);
 
 #endif

@@ -6,11 +6,11 @@
 
 bool gd_amx_conv_can(const gd_conv_t *c, gd_conv_kind_t kind)
 {
-    if (c->dtype != GD_DTYPE_F32 || c->groups != 1 || c->in[2] != 0) {
+    if (c->dtype != GD_DTYPE_F32 || c->dweight_dtype != GD_DTYPE_F32 || c->groups != 1 || c->in[2] != 0) {
         return false;
     }
     const int64_t n_taps = c->kernel[0] * c->kernel[1];
-    if (c->c_in * n_taps > INT32_MAX / 16 || kind == GD_CONV_WEIGHT) {
+    if (c->c_in * n_taps > INT32_MAX / 16) {
         return false;
     }
     for (int i = 0; i < 2; i++) {
@@ -42,13 +42,14 @@ bool gd_amx_conv_suits(const gd_conv_t *c, gd_conv_kind_t kind)
         const int64_t padding = is_input ? (c->kernel[i] - 1) * c->dilation[i] - c->padding[i] : c->padding[i];
         layout[i] = in[i] + padding > out[i] ? in[i] + padding : out[i];
     }
-    const double call = 8000, per_pixel = 0.4, per_weight = 0.45, amx_gflops = 430;
-    const double onednn_call = 4000, onednn_gflops = 165;
+    const double call = 8000, onednn_call = 4000, onednn_gflops = 165;
     const double c_in = round_up(is_input ? c->c_out : c->c_in, 32),
                  c_out = round_up(is_input ? c->c_in : c->c_out, 32);
     const double positions = (double)(c->batch * layout[0] * layout[1]), taps = (double)n_taps;
-    const double amx_ns = call + positions * c_in * per_pixel + c_in * c_out * taps * per_weight +
-                          2 * positions * c_in * c_out * taps / amx_gflops;
+    const double products = positions * c_in * c_out * taps, weights = c_in * c_out * taps;
+    const double amx_ns = kind == GD_CONV_WEIGHT
+                              ? call + positions * (0.4 * c_in + 0.5 * c_out) + 1.0 * weights + 2 * products / 370
+                              : call + positions * 0.4 * c_in + 0.45 * weights + 2 * products / 430;
     const double flop = 2 * (double)(c->batch * c->out[0] * c->out[1]) * (double)(c->c_in * c->c_out) * taps;
     return 1.05 * amx_ns < onednn_call + flop / onednn_gflops;
 }

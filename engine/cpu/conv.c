@@ -210,6 +210,9 @@ static status_t weight_run(const char *op, const gd_kernel_args_t *args, bool is
                                                   .dbias = f32_dbias,
                                                   .n_threads = args->n_threads});
     }
+    if (gd_amx_conv_suits(&conv, GD_CONV_WEIGHT)) {
+        return gd_amx_conv_backward_weight(&conv, dy->data, x->data, dweight->data, f32_dbias, args->n_threads);
+    }
     if (x->dtype != GD_DTYPE_F64) {
         return gd_onednn_conv_backward_weight(&conv, dy->data, x->data, dweight->data, f32_dbias, args->n_threads);
     }

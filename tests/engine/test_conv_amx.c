@@ -39,6 +39,7 @@ static const int64_t shapes[][11] = {
     {1, 33, 600, 12, 12, 3, 3, 1, 1, 1, 1}, /* several groups of output channels */
     {2, 64, 64, 60, 61, 3, 3, 1, 1, 1, 1},  /* several bands */
     {1, 16, 16, 2, 9000, 2, 3, 0, 1, 1, 1},
+    {4, 6, 7, 96, 95, 3, 3, 1, 1, 1, 1}, /* long sums for the weights */
 };
 enum { N_SHAPES = sizeof(shapes) / sizeof(shapes[0]) };
 
@@ -94,22 +95,24 @@ static void problem_release(problem_t *p)
 
 static float *result_of(const problem_t *p, gd_conv_kind_t kind)
 {
-    return kind == GD_CONV_FORWARD ? p->y : p->x;
+    return kind == GD_CONV_FORWARD ? p->y : kind == GD_CONV_INPUT ? p->x : p->weight;
 }
 
 static int64_t result_size(const problem_t *p, gd_conv_kind_t kind)
 {
-    return kind == GD_CONV_FORWARD ? p->n_y : p->n_x;
+    return kind == GD_CONV_FORWARD ? p->n_y : kind == GD_CONV_INPUT ? p->n_x : p->n_weight;
 }
 
-/* Writes the result over y, x or the weight. */
+/* Writes the result over y, x or the weight; the weight's gradient with that of the bias. */
 static void problem_run(const problem_t *p, gd_conv_kind_t kind, int n_threads)
 {
     memset(result_of(p, kind), 0xFF, (size_t)result_size(p, kind) * sizeof(float));
     if (kind == GD_CONV_FORWARD) {
         assert_ok(gd_amx_conv_forward(&p->conv, p->x, p->weight, p->bias, p->y, n_threads));
-    } else {
+    } else if (kind == GD_CONV_INPUT) {
         assert_ok(gd_amx_conv_backward_input(&p->conv, p->y, p->weight, p->x, n_threads));
+    } else {
+        assert_ok(gd_amx_conv_backward_weight(&p->conv, p->y, p->x, p->weight, p->bias, n_threads));
     }
 }
 
@@ -132,8 +135,11 @@ static void image_add(const problem_t *p, gd_conv_kind_t kind, int64_t b, int64_
             }
             const int64_t x = ((b * c->c_in + k / n_taps) * c->in[0] + row) * c->in[1] + column;
             const int64_t weight = o * c->c_in * n_taps + k;
-            const double term = (double)p->weight[weight] * (double)(kind == GD_CONV_FORWARD ? p->x[x] : p->y[y]);
-            const int64_t to = kind == GD_CONV_FORWARD ? y : x;
+            const float *factor[] = {&p->x[x], &p->weight[weight], &p->y[y]};
+            const int64_t place[] = {y, x, weight};
+            static const int factors[][2] = {{0, 1}, {2, 1}, {2, 0}};
+            const double term = (double)*factor[factors[kind][0]] * (double)*factor[factors[kind][1]];
+            const int64_t to = place[kind];
             sums.value[to] += term;
             sums.size[to] += fabs(term);
         }
@@ -194,6 +200,32 @@ static void input_gradients_have_errors_of_floats_for_every_shape(void **state)
     (void)state;
     NEEDS_AMX();
     errors_are_those_of_floats(GD_CONV_INPUT);
+}
+
+static void weight_gradients_have_errors_of_floats_for_every_shape(void **state)
+{
+    (void)state;
+    NEEDS_AMX();
+    errors_are_those_of_floats(GD_CONV_WEIGHT);
+}
+
+static void the_gradient_of_the_bias_is_the_sum_of_dy(void **state)
+{
+    (void)state;
+    NEEDS_AMX();
+    static const int64_t shape[] = {3, 20, 37, 11, 9, 3, 3, 1, 1, 1, 1};
+    problem_t p = problem_new(shape);
+
+    problem_run(&p, GD_CONV_WEIGHT, 2);
+
+    for (int64_t o = 0; o < 37; o++) {
+        double sum = 0;
+        for (int64_t i = 0; i < (int64_t)3 * 99; i++) {
+            sum += (double)p.y[(i / 99 * 37 + o) * 99 + i % 99];
+        }
+        assert_true(fabs((double)p.bias[o] - sum) <= 1e-5);
+    }
+    problem_release(&p);
 }
 
 static void the_result_does_not_depend_on_the_number_of_threads(void **state)
@@ -332,6 +364,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(forward_errors_are_those_of_floats_for_every_shape),
         TEST(input_gradients_have_errors_of_floats_for_every_shape),
+        TEST(weight_gradients_have_errors_of_floats_for_every_shape),
+        TEST(the_gradient_of_the_bias_is_the_sum_of_dy),
         TEST(the_result_does_not_depend_on_the_number_of_threads),
         TEST(an_image_alone_gives_the_bits_that_it_gives_in_a_batch),
         TEST(what_is_not_finite_stays_under_the_kernel),
