@@ -216,6 +216,29 @@ static void hardswish_of_minus_infinity_is_not_a_number(void **state)
     (void)gd_tensor_unref(y);
 }
 
+/* Linear interpolation along an axis that keeps its size is a copy: a neighbour isn't touched, not by a weight of 0. */
+static void upsample_to_the_same_width_copies(void **state)
+{
+    (void)state;
+    gd_tensor_t *x = floats(4, (int64_t[]){1, 1, 1, 4}, (const float[]){1, INFINITY, 3, NAN});
+    gd_tensor_t *dy = floats(4, (int64_t[]){1, 1, 2, 4}, (const float[]){1, INFINITY, 3, NAN, 1, 1, 1, 1});
+    gd_tensor_t *y = NULL;
+    const bool was_recording = gd_grad_set_enabled(true);
+    assert_ok(gd_tensor_set_requires_grad(x, true));
+
+    assert_ok(gd_upsample(x, GD_UPSAMPLE_LINEAR, (int64_t[]){2, 4}, NULL, false, &y));
+    assert_ok(gd_backward(y, dy, false));
+
+    const float *values = gd_tensor_data(y);
+    const float *dx = gd_tensor_data(gd_tensor_grad(x));
+    assert_true(values[0] == 1 && values[1] == INFINITY && values[2] == 3 && values[4] == 1 && values[6] == 3);
+    assert_true(dx[0] == 2 && dx[1] == INFINITY && dx[2] == 4 && isnan(dx[3]));
+    (void)gd_grad_set_enabled(was_recording);
+    (void)gd_tensor_unref(x);
+    (void)gd_tensor_unref(dy);
+    (void)gd_tensor_unref(y);
+}
+
 /* What PyTorch's Upsample gives for 0, 1, 2 … along the last axis. */
 static void nearest_of_a_size_that_a_factor_keeps_or_doubles_is_pytorchs(void **state)
 {
@@ -260,6 +283,7 @@ int main(void)
         TEST(what_all_logits_have_in_common_costs_no_precision),
         TEST(batch_norm_in_evaluation_has_a_gradient_where_x_is_infinite),
         TEST(hardswish_of_minus_infinity_is_not_a_number),
+        TEST(upsample_to_the_same_width_copies),
         TEST(nearest_of_a_size_that_a_factor_keeps_or_doubles_is_pytorchs),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -14,7 +14,7 @@ import torch
 
 # relative, absolute, times PyTorch's own error, size of a rounding error
 Limits = collections.namedtuple("Limits", "relative absolute own noise")
-LIMITS = {"f32": Limits(1e-5, 2e-6, 6, 2**-23), "bf16": Limits(1e-2, 1e-3, 6, 2**-8)}
+LIMITS = {"f32": Limits(1e-5, 2e-6, 10, 2**-23), "bf16": Limits(1e-2, 1e-3, 6, 2**-8)}
 
 
 def arguments(what, text, count):

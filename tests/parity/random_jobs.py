@@ -24,6 +24,7 @@ from random_losses import BATCH, N
 from random_optimizers import N_STEPS, groups_draw, optimizer_draw, schedule_draw
 
 V, T = 9, 6  # token numbers and tokens of a sample
+N_VALIDATION, EVERY = 13, 5  # samples that are evaluated, which aren't whole batches; steps between evaluations
 
 Net = collections.namedtuple("Net", "layers module inputs padding")
 
@@ -89,7 +90,8 @@ def tokens_net(r):
         lambda: ("{lstm: {width: %d}}" % width, Recurrent(nn.LSTM(width, width, batch_first=True))),
         lambda: ("{gru: {width: %d, bidirectional: true}}" % (width // 2),
                  Recurrent(nn.GRU(width, width // 2, batch_first=True, bidirectional=True))),
-        lambda: ("{residual: [layer_norm, {linear: {out: %d}}, gelu]}" % width,
+        lambda: ("{residual: {checkpoint: %s, layers: [layer_norm, {linear: {out: %d}}, gelu]}}" %
+                 (r.choice(["true", "false"]), width),
                  Residual(nn.LayerNorm(width), nn.Linear(width, width), nn.GELU()))])()
     embedding, last = nn.Embedding(V, width), nn.Linear(width, V, bias=False)
     is_tied = r.random() < 0.6
@@ -161,15 +163,19 @@ class Job:
         self.workers = [r.choice([w for w in (1, 2, 4) if w <= self.micro]) for _ in range(2)]
         self.kinds = [kind, self.loss.kind, optimizer, f"schedule {next(iter(schedule))}", f"workers {self.workers}"]
         self.kinds += [key for key, value in self.clip.items() if value] + ["groups"] * bool(self.groups)
-        np.save(folder / "x.npy", net.inputs.numpy())
-        np.save(folder / "y.npy", self.loss.targets.numpy())
+        self.inputs, self.targets = net.inputs, self.loss.targets
+        for name, array in (("x", self.inputs), ("y", self.targets)):
+            np.save(folder / f"{name}.npy", array.numpy())
+            np.save(folder / f"{name}.validation.npy", array[:N_VALIDATION].numpy())
         training = dict(steps=N_STEPS, batch=BATCH, microbatches=self.micro, loss={self.loss.kind: self.loss.fields},
                         optimizer={optimizer: fields}, schedule=schedule, groups=self.groups or None, **self.clip,
                         average=None if self.decay is None else {"decay": self.decay},
                         precision=None if precision == "f32" else precision)
-        data = {"npy": dict(inputs="x.npy", targets="y.npy", tokens=None if kind == "plain" else True)}
+        data = {name: {"npy": dict(inputs=f"x{part}.npy", targets=f"y{part}.npy", tokens=None if kind == "plain" else True)}
+                for name, part in (("train", ""), ("validation", ".validation"))}
         model = "{layers: [" + ", ".join(layers) + "]" + (f", padding: {net.padding}" if net.padding is not None else "") + "}"
-        self.text = f"seed: {seed}\nmodel: {model}\ndata: {{train: {text(data)}}}\ntraining: {text(training)}\n"
+        self.text = f"seed: {seed}\nmodel: {model}\ndata: {text(data)}\ntraining: {text(training)}\n"
+        self.text += f"evaluation: {{every: {EVERY}}}\n"
         (folder / "job.yaml").write_text(self.text)
 
     def ours(self, program, name, workers):
@@ -184,12 +190,23 @@ class Job:
             losses += (out / "losses").read_text()
         return losses, (out / "sha256").read_text(), sorted((out / "job/checkpoints").glob("step-*"))[-1]
 
+    def evaluate(self, net, average, dtype, autocast):
+        """The loss of the validation data with the average, which is the parameters themselves without one."""
+        net = copy.deepcopy(net).eval()
+        net.load_state_dict(average, strict=False)
+        x, y = self.inputs[:N_VALIDATION], self.targets[:N_VALIDATION]
+        x, y = (t.to(dtype) if t.is_floating_point() else t for t in (x, y))
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, autocast):
+            given = net(x)
+        loss = self.loss.of(given.to(dtype), y).item()
+        return loss * BATCH / N_VALIDATION if self.loss.fields.get("reduction") == "sum" else loss
+
     def theirs(self, start, batches, dtype, noise=0, autocast=False):
         """Losses, parameters and their average."""
         net = copy.deepcopy(self.net).float()
         net.load_state_dict(start, strict=False)
         net = with_noise(net.to(dtype), noise) if noise else net.to(dtype)
-        optimizer, losses = self.build(net, self.groups), []
+        optimizer, losses, evaluations = self.build(net, self.groups), [], []
         average = {k: v.detach().clone() for k, v in net.named_parameters()}
         for step in range(N_STEPS):
             for group in optimizer.param_groups:
@@ -209,7 +226,10 @@ class Job:
             losses.append(loss.item())
             for name, p in net.named_parameters():
                 average[name].lerp_(p.detach(), 1 - self.decay if self.decay and step > 0 else 1)  # as AveragedModel
-        found = {"losses": torch.tensor(losses, dtype=torch.float64)}
+            if (step + 1) % EVERY == 0 or step + 1 == N_STEPS:
+                evaluations.append(self.evaluate(net, average, dtype, autocast))
+        found = {"losses": torch.tensor(losses, dtype=torch.float64),
+                 "evaluations": torch.tensor(evaluations, dtype=torch.float64)}
         found |= {k: v.detach().double() for k, v in net.state_dict().items()}
         return found | ({f"average {k}": v.double() for k, v in average.items()} if self.decay else {})
 
@@ -225,12 +245,18 @@ class Job:
         start, batches = (load_file(self.folder / "whole" / f"{name}.safetensors") for name in ("init", "batches"))
         exact = self.theirs(start, batches, torch.float64)
         limits, is_low = LIMITS[self.precision], self.precision == "bf16"
-        own = [self.theirs(start, batches, torch.float32, noise, is_low) for noise in (0, limits.noise)]
+        own = [self.theirs(start, batches, torch.float32, noise, is_low)
+               for noise in (0, *[limits.noise] * (3 if is_low else 1))]
         ours = {"losses": torch.tensor([float(line) for line in whole[0].split()], dtype=torch.float64)}
+        points = [line.split() for line in (self.folder / "whole" / "points").read_text().splitlines()]
+        ours["evaluations"] = torch.tensor([float(value) for _, name, value in points if name == "validation_loss"],
+                                           dtype=torch.float64)
         ours |= load_file(whole[2] / "model.safetensors")
         if self.decay:
             ours |= {f"average {k}": v for k, v in load_file(whole[2] / "average.safetensors").items()}
         for key, value in exact.items():
+            if key == "evaluations" and (self.loss.kind == "info_nce" or self.loss.fields.get("label_smoothing")):
+                continue  # negatives are a microbatch's, and evaluation has its own; and it smoothes no labels
             if key.endswith("num_batches_tracked") or key not in ours and key == f"{len(self.net) - 1}.weight":
                 continue  # a tied weight has one name
             wrong = difference(key, ours[key], value, [run[key] for run in own], limits)

@@ -60,8 +60,13 @@ def tokens(r, t, v):
     return Loss("ctc", fields, None, [t, v], labels, ctc)
 
 
+def ignored(r, c):
+    """Not of two classes, where a whole batch may be ignored: its loss is 0 with us, and NaN in PyTorch."""
+    return r.choice([None, 0, 1]) if c > 2 else None
+
+
 def cross_entropy(r, c):
-    weight, ignore, smooth = numbers(r, c, 0.2, 2), r.choice([None, 1, 0]), r.choice([None, 0.1, 0.4])
+    weight, ignore, smooth = numbers(r, c, 0.2, 2), ignored(r, c), r.choice([None, 0.1, 0.4])
     fields = dict(weight=weight, ignore_index=ignore, label_smoothing=smooth)
     return fields, lambda y, t: F.cross_entropy(y, t, tensor(weight, y), ignore_index=-100 if ignore is None else ignore,
                                                 label_smoothing=smooth or 0.0)
@@ -76,7 +81,7 @@ def plain(r, micro, kinds=None):
         fields, call = cross_entropy(r, c)
         return kind, fields, None, [c], labels, call
     if kind == "nll":
-        weight, ignore = numbers(r, c, 0.2, 2), r.choice([None, 1, -100])
+        weight, ignore = numbers(r, c, 0.2, 2), r.choice([ignored(r, c), -100])
         labels[::3] = -100 if ignore == -100 else labels[::3]
         return kind, dict(weight=weight, ignore_index=ignore), "log_softmax", [c], labels, \
             lambda y, t: F.nll_loss(y, t, tensor(weight, y), ignore_index=-100 if ignore is None else ignore)

@@ -199,6 +199,7 @@ typedef struct taps {
 typedef struct upsample {
     sizes_t s;
     int n_taps;
+    int n_width_taps; /* those along the width that aren't 0 everywhere: one where it is copied */
     taps_t axis[3];
     const void *x; /* backward: dy */
     void *y;       /* backward: dx */
@@ -279,6 +280,7 @@ static status_t upsample_init(const char *op, const gd_view_t *small, const gd_v
             taps_fill(&u.axis[d], u.s.in[d], u.s.out[d], attrs, attrs->f[d - (3 - n_axes)]);
         }
     }
+    u.n_width_taps = attrs->i[3] == MODE_LINEAR && u.s.in[2] == u.s.out[2] ? 1 : u.n_taps;
     *u_p = u;
     return ST_OK;
 }
@@ -325,7 +327,7 @@ static inline double tap_get(const upsample_t *u, const row_t *at, int t, int64_
             for (int64_t j = 0; j < w_out; j++) {                                                                      \
                 y[j] = (type_x)w->weight[0][j] * sum[w->from[0][j]];                                                   \
             }                                                                                                          \
-            for (int t = 1; t < u->n_taps; t++) {                                                                      \
+            for (int t = 1; t < u->n_width_taps; t++) {                                                                \
                 for (int64_t j = 0; j < w_out; j++) {                                                                  \
                     y[j] += (type_x)w->weight[t][j] * sum[w->from[t][j]];                                              \
                 }                                                                                                      \
@@ -347,7 +349,7 @@ static inline double tap_get(const upsample_t *u, const row_t *at, int t, int64_
             const row_t at = row_get(&u->s, row);                                                                      \
             const type_x *dy = (const type_x *)u->x + row * w_out;                                                     \
             memset(sum, 0, (size_t)w_in * sizeof(type_x));                                                             \
-            for (int t = 0; t < u->n_taps; t++) {                                                                      \
+            for (int t = 0; t < u->n_width_taps; t++) {                                                                \
                 for (int64_t j = 0; j < w_out; j++) {                                                                  \
                     sum[w->from[t][j]] += (type_x)w->weight[t][j] * dy[j];                                             \
                 }                                                                                                      \
