@@ -280,7 +280,7 @@ status_t gd_var(gd_tensor_t *x, double correction, int n_axes, const int *axes, 
     return compose_finish(&c, y, y_p);
 }
 
-/* As a norm, whose gradient is 0 where all elements are equal. */
+/* As a norm, whose gradient is 0 where all elements are equal; with too few of them it isn't a number, as y. */
 status_t gd_std(gd_tensor_t *x, double correction, int n_axes, const int *axes, bool keep_dims, gd_tensor_t **y_p)
 {
     compose_t c = {0};
@@ -288,6 +288,9 @@ status_t gd_std(gd_tensor_t *x, double correction, int n_axes, const int *axes, 
     double n = 0;
     gd_tensor_t *centred = compose_centred(&c, "std", x, n_axes, axes, keep_dims, &attrs, &n);
     attrs.f[0] = 2;
+    if (n <= correction) {
+        centred = compose_scale(&c, centred, (double)INFINITY, 0);
+    }
     gd_tensor_t *norm = compose_op(&c, GD_OP_NORM, &centred, 1, &attrs);
     gd_tensor_t *y = compose_scale(&c, norm, 1.0 / sqrt(n > correction ? n - correction : 0.0), 0);
     return compose_finish(&c, y, y_p);

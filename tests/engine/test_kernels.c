@@ -175,6 +175,28 @@ static void a_gradient_through_what_cuts_off_goes_on_where_x_is_nan(void **state
     }
 }
 
+static void a_gradient_through_the_deviation_of_one_element_is_nan_as_its_value(void **state)
+{
+    (void)state;
+    static const int axis[1] = {0};
+    for (int64_t n = 1; n <= 3; n++) {
+        gd_tensor_t *x = NULL;
+        gd_tensor_t *y = NULL;
+        assert_ok(gd_tensor_from_data(GD_DTYPE_F32, 1, &n, (const float[]){2, 3, 4}, &x));
+        assert_ok(gd_tensor_set_requires_grad(x, true));
+
+        assert_ok(gd_std(x, 2, 1, axis, false, &y)); /* PyTorch: NaN, infinity, sqrt 2 */
+        assert_ok(gd_backward(y, NULL, false));
+
+        const float value = *(const float *)gd_tensor_data(y);
+        const float *dx = gd_tensor_data(gd_tensor_grad(x));
+        assert_true(n == 1 ? isnan(value) : n == 2 ? isinf(value) : fabsf(value - sqrtf(2)) < 1e-6F);
+        assert_true(n == 3 ? fabsf(dx[0] + sqrtf(0.5F)) < 1e-6F && dx[1] == 0 : isnan(dx[0]) != 0);
+        (void)gd_tensor_unref(y);
+        (void)gd_tensor_unref(x);
+    }
+}
+
 /* As PyTorch: which one was taken isn't known, and neither may stay finite by an accident. */
 static void a_gradient_through_a_maximum_goes_to_both_where_one_is_nan(void **state)
 {
@@ -421,6 +443,7 @@ int main(void)
         TEST(a_gradient_through_relu_is_nan_where_x_is),
         TEST(a_gradient_through_a_relu_recurrence_is_nan_where_x_is),
         TEST(a_gradient_through_what_cuts_off_goes_on_where_x_is_nan),
+        TEST(a_gradient_through_the_deviation_of_one_element_is_nan_as_its_value),
         TEST(a_gradient_through_a_maximum_goes_to_both_where_one_is_nan),
         TEST(results_do_not_depend_on_the_number_of_threads),
         TEST(gelu_gives_the_same_bits_with_and_without_a_graph),
