@@ -454,6 +454,9 @@ static status_t transpose_sizes(const gd_tensor_t *x, const gd_tensor_t *weight,
         }
         const int64_t size = (x->shape[2 + d] - 1) * stride - 2 * attr_of(attrs, PADDING, d, n) +
                              dilation * (weight->shape[2 + d] - 1) + 1 + o->output_padding[d];
+        if (size < 1) {
+            return gd_op_fail_shapes(ST_ERR_SHAPE, "conv_transpose", x, weight, "the padding leaves nothing of y");
+        }
         attrs->i[SIZE + 3 - n + d] = size;
         surplus[d] = x->shape[2 + d] > 0 ? size_out(attrs, d, n, size, weight->shape[2 + d]) - x->shape[2 + d] : 0;
         surplus[d] = surplus[d] > 0 ? surplus[d] : 0;

@@ -432,6 +432,26 @@ static void statistics_of_microbatches_are_applied_in_order(void **state)
     (void)gd_module_unref(root);
 }
 
+/* Of width 1 - 2 · 2 + 2 + 1 it would be 0. */
+static void a_transposed_convolution_that_leaves_nothing_is_refused(void **state)
+{
+    (void)state;
+    gd_tensor_t *x = tensor_of(3, (int64_t[]){2, 1, 1}, 1);
+    gd_tensor_t *weight = tensor_of(3, (int64_t[]){1, 2, 2}, 1);
+    gd_tensor_t *y = NULL;
+    gd_conv_options_t options = {.padding = {2}, .dilation = {2}, .output_padding = {1}};
+    assert_fails(gd_conv_transpose(x, weight, NULL, &options, &y), ST_ERR_SHAPE, "leaves nothing");
+    options.output_padding[0] = 2;
+    assert_fails(gd_conv_transpose(x, weight, NULL, &options, &y), ST_ERR_RANGE,
+                 "output padding 2 of spatial axis 0 must be below the larger of stride 1 and dilation 2");
+    options = (gd_conv_options_t){.padding = {1}, .dilation = {2}, .output_padding = {1}};
+    assert_ok(gd_conv_transpose(x, weight, NULL, &options, &y));
+    assert_int_equal(gd_tensor_dim(y, 2), 2);
+    (void)gd_tensor_unref(y);
+    (void)gd_tensor_unref(weight);
+    (void)gd_tensor_unref(x);
+}
+
 static void positions_beyond_the_table_are_refused(void **state)
 {
     (void)state;
@@ -476,6 +496,7 @@ int main(void)
         TEST(a_residual_names_both_shapes),
         TEST(dropout_acts_in_training_only),
         TEST(statistics_of_microbatches_are_applied_in_order),
+        TEST(a_transposed_convolution_that_leaves_nothing_is_refused),
         TEST(positions_beyond_the_table_are_refused),
         TEST(modules_describe_themselves),
     };
