@@ -131,12 +131,12 @@ static status_t forward_run(const char *op, const gd_kernel_args_t *args, bool i
     if (gd_view_numel(y) == 0) {
         return ST_OK;
     }
+    if (gd_amx_conv_suits(&conv, GD_CONV_FORWARD)) {
+        return gd_amx_conv_forward(&conv, x->data, args->in[1].data, args->in[2].data, y->data, args->n_threads);
+    }
     if (x->dtype != GD_DTYPE_F64 &&
         gd_conv_gemm_suits(&conv, GD_CONV_FORWARD, args->in[2].data != NULL, args->n_threads)) {
         return gd_conv_gemm_forward(&conv, x->data, args->in[1].data, args->in[2].data, y->data, args->n_threads);
-    }
-    if (gd_amx_conv_suits(&conv, GD_CONV_FORWARD)) {
-        return gd_amx_conv_forward(&conv, x->data, args->in[1].data, args->in[2].data, y->data, args->n_threads);
     }
     if (x->dtype != GD_DTYPE_F64) {
         return gd_onednn_conv_forward(&conv, x->data, args->in[1].data, args->in[2].data, y->data, args->n_threads);
@@ -163,11 +163,11 @@ static status_t input_run(const char *op, const gd_kernel_args_t *args, bool is_
     if (gd_view_numel(dx) == 0) {
         return ST_OK;
     }
-    if (dx->dtype != GD_DTYPE_F64 && gd_conv_gemm_suits(&conv, GD_CONV_INPUT, false, args->n_threads)) {
-        return gd_conv_gemm_backward_input(&conv, dy->data, args->in[1].data, dx->data, args->n_threads);
-    }
     if (gd_amx_conv_suits(&conv, GD_CONV_INPUT)) {
         return gd_amx_conv_backward_input(&conv, dy->data, args->in[1].data, dx->data, args->n_threads);
+    }
+    if (dx->dtype != GD_DTYPE_F64 && gd_conv_gemm_suits(&conv, GD_CONV_INPUT, false, args->n_threads)) {
+        return gd_conv_gemm_backward_input(&conv, dy->data, args->in[1].data, dx->data, args->n_threads);
     }
     if (dx->dtype != GD_DTYPE_F64) {
         return gd_onednn_conv_backward_input(&conv, dy->data, args->in[1].data, dx->data, args->n_threads);
