@@ -20,8 +20,6 @@
 #include "cpu/vec/tile.h"
 #include "gradd/tensor.h"
 
-enum { QUERY_ROWS = 32 };
-
 typedef struct attention {
     int64_t n_heads;
     int64_t length;  /* T */
@@ -141,10 +139,8 @@ static bool head_init(attention_t *a, int64_t index, bool is_backward, head_t *h
     const int64_t turned = a->width * a->padded_length;
     const int64_t scores = QUERY_ROWS * a->padded_length;
     const int64_t rows = a->length * a->padded_width;
-    const int64_t copies = a->width == a->padded_width ? 0 : rows * 4;
-    const int64_t halves = half_is(a->dtype) ? a->length * a->width * 5 : 0;
-    const int64_t size = 2 * turned + 2 * scores + 2 * rows + TILE_ROWS * a->padded_width + copies + halves;
-    float *scratch = gd_cpu_scratch(GD_CPU_SLOT_WORKER, (size_t)size * sizeof(float));
+    const size_t size = (size_t)scores_scratch(a->width, a->length) * sizeof(float);
+    float *scratch = gd_cpu_scratch(GD_CPU_SLOT_WORKER, size);
     if (scratch == NULL) {
         atomic_store(&a->is_out_of_memory, true);
         return false;

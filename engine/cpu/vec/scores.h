@@ -3,11 +3,26 @@
 #ifndef GRADD_CPU_VEC_SCORES_H
 #define GRADD_CPU_VEC_SCORES_H
 
-#include "cpu/vec/simd.h"
+#include "cpu/vec/tile.h"
+
+enum { QUERY_ROWS = 32 }; /* whose scores are in memory together */
 
 static inline int64_t round_up(int64_t n)
 {
     return (n + SIMD_WIDTH - 1) / SIMD_WIDTH * SIMD_WIDTH;
+}
+
+/*
+ * Floats of scratch memory for a head, enough for attention.c and sdpa.c alike: a model takes the one or the other as a
+ * microbatch has padding or not, and its first step must take the memory for both. length: of queries or keys, the
+ * larger.
+ */
+static inline int64_t scores_scratch(int64_t width, int64_t length)
+{
+    const int64_t padded_width = round_up(width), padded_length = round_up(length), rows = length * padded_width;
+    const int64_t copies = width == padded_width ? 0 : 4 * rows, halves = 5 * length * width;
+    return 2 * width * padded_length + 2 * (QUERY_ROWS * padded_length + SIMD_WIDTH) + 2 * rows +
+           TILE_ROWS * padded_width + copies + halves;
 }
 
 /*

@@ -19,8 +19,6 @@
 #include "cpu/vec/scores.h"
 #include "cpu/vec/tile.h"
 
-enum { QUERY_ROWS = 32 };
-
 typedef struct sdpa {
     int64_t n_heads, n_key_heads;
     int64_t queries, keys; /* T, S */
@@ -120,9 +118,9 @@ static bool keys_init(sdpa_t *a, int64_t index, bool is_backward, head_t *h)
     const int64_t scores = QUERY_ROWS * a->padded_keys + SIMD_WIDTH;
     const int64_t key_rows = a->keys * a->padded_width;
     const int64_t query_copy = is_whole ? 0 : a->queries * a->padded_width;
-    const int64_t size = 2 * turned + 2 * scores + 2 * key_rows + TILE_ROWS * a->padded_width +
-                         (is_whole ? 0 : key_rows) + 2 * query_copy;
-    float *scratch = gd_cpu_scratch(GD_CPU_SLOT_WORKER, (size_t)size * sizeof(float));
+    const int64_t longest = a->keys > a->queries ? a->keys : a->queries;
+    const size_t size = (size_t)scores_scratch(a->width, longest) * sizeof(float);
+    float *scratch = gd_cpu_scratch(GD_CPU_SLOT_WORKER, size);
     if (scratch == NULL) {
         atomic_store(&a->is_out_of_memory, true);
         return false;
