@@ -317,6 +317,9 @@ static status_t parts_open(wrk_session_t *session)
     status_t status = sizes_set(session);
     if (status == ST_OK) {
         status = gd_context_open(&options, &session->context);
+        status = status == ST_OK
+                     ? ST_OK
+                     : status_add_context(status, status == ST_ERR_UNSUPPORTED ? "resources.device" : "resources");
     }
     if (status != ST_OK) {
         return status;

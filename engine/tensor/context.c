@@ -73,14 +73,32 @@ static gd_context_t *default_get(void)
     return thread_default;
 }
 
+const char *gd_device_name(gd_device_t device)
+{
+    static const char *const names[] = {[GD_DEVICE_CPU] = "cpu", [GD_DEVICE_CUDA] = "cuda"};
+    return (unsigned)device < GD_DEVICE_COUNT ? names[device] : NULL;
+}
+
+status_t gd_device_check(gd_device_t device)
+{
+    if ((unsigned)device >= GD_DEVICE_COUNT) {
+        return ST_FAIL(ST_ERR_INVAL, "%d is no device", (int)device);
+    }
+    return device == GD_DEVICE_CPU
+               ? ST_OK
+               : ST_FAIL(ST_ERR_UNSUPPORTED, "device %s: this build has no kernels for it; device cpu is there",
+                         gd_device_name(device));
+}
+
 status_t gd_context_open(const gd_context_options_t *options, gd_context_t **context_p)
 {
     int n_threads = options != NULL && options->n_threads != 0 ? options->n_threads : 1;
     if (n_threads < 1 || n_threads > MAX_THREADS) {
         return ST_FAIL(ST_ERR_RANGE, "a context with %d threads: 1 to %d are possible", n_threads, MAX_THREADS);
     }
-    if (options != NULL && options->device != GD_DEVICE_CPU) {
-        return ST_FAIL(ST_ERR_UNSUPPORTED, "device cuda: this build has no kernels for it; device cpu is there");
+    status_t status = gd_device_check(options != NULL ? options->device : GD_DEVICE_CPU);
+    if (status != ST_OK) {
+        return status;
     }
     gd_context_t *context = context_new();
     if (context == NULL) {

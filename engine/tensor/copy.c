@@ -64,9 +64,13 @@ status_t gd_tensor_fill(gd_tensor_t *t, double value)
 
 status_t gd_tensor_to(gd_tensor_t *x, gd_device_t device, gd_dtype_t dtype, gd_tensor_t **y_p)
 {
-    if (device != GD_DEVICE_CPU) {
-        return ST_FAIL(ST_ERR_UNSUPPORTED, "to: this build has no device %s",
-                       device == GD_DEVICE_CUDA ? "cuda" : "of this number");
+    status_t status = gd_device_check(device);
+    if (status != ST_OK) {
+        strbuf_t shape = {0};
+        gd_shape_format(x->n_dims, x->shape, &shape);
+        status = status_add_context(status, "to: %s %s", gd_dtype_name(x->dtype), strbuf_text(&shape));
+        strbuf_release(&shape);
+        return status;
     }
     if ((unsigned)dtype >= GD_DTYPE_COUNT) {
         return ST_FAIL(ST_ERR_DTYPE, "to: %d is no dtype", (int)dtype);

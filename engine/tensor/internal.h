@@ -81,6 +81,9 @@ typedef struct gd_context_modes {
 gd_context_modes_t gd_context_get_modes(void);
 void gd_context_set_modes(const gd_context_modes_t *modes);
 
+/* context.c. Whether this build computes on the device: ST_ERR_UNSUPPORTED, or ST_ERR_INVAL where it is none, naming it
+ * and what there is. */
+status_t gd_device_check(gd_device_t device);
 /* context.c. The calling thread's context; aborts only if the very first allocation of a thread fails. */
 gd_pool_t *gd_context_pool(void);
 

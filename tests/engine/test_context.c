@@ -159,8 +159,41 @@ static void contexts_are_switched_per_thread(void **state)
     assert_false(gd_training_is_on());
     assert_fails(gd_context_open(&(gd_context_options_t){.n_threads = -1}, &context), ST_ERR_RANGE, "-1 threads");
     assert_fails(gd_context_open(&(gd_context_options_t){.device = GD_DEVICE_CUDA}, &context), ST_ERR_UNSUPPORTED,
-                 "device cuda: this build has no kernels for it");
+                 "device cuda: this build has no kernels for it; device cpu is there");
+    assert_fails(gd_context_open(&(gd_context_options_t){.device = (gd_device_t)7}, &context), ST_ERR_INVAL,
+                 "7 is no device");
     assert_fails(gd_context_set_n_threads(0), ST_ERR_RANGE, "0 threads");
+}
+
+/* Contexts of one device share its memory: what an op gives is the current one's, and nobody loses theirs. */
+static void tensors_of_several_contexts_meet_in_an_op(void **state)
+{
+    (void)state;
+    gd_context_t *context[2] = {NULL};
+    gd_tensor_t *x[2] = {NULL};
+    gd_tensor_t *y = NULL;
+    gd_context_t *before = gd_context_get();
+    for (int i = 0; i < 2; i++) {
+        assert_ok(gd_context_open(NULL, &context[i]));
+        (void)gd_context_set_current(context[i]);
+        assert_ok(gd_tensor_full(GD_DTYPE_F32, 1, (int64_t[]){1000}, i + 1, &x[i]));
+        assert_ok(gd_tensor_set_requires_grad(x[i], true));
+    }
+    const int64_t in_use = gd_memory_get_stats().in_use_bytes;
+
+    assert_ok(gd_mul(x[0], x[1], &y));
+
+    assert_true(gd_memory_get_stats().in_use_bytes >= in_use + 4000);
+    (void)gd_context_set_current(before);
+    gd_context_close(context[0]);
+    assert_ok(gd_backward(y, x[1], false));
+    gd_context_close(context[1]);
+    assert_float_equal(((float *)gd_tensor_data(y))[999], 2, 0);
+    assert_float_equal(((float *)gd_tensor_data(gd_tensor_grad(x[0])))[999], 4, 0);
+    assert_float_equal(((float *)gd_tensor_data(gd_tensor_grad(x[1])))[999], 2, 0);
+    (void)gd_tensor_unref(y);
+    (void)gd_tensor_unref(x[0]);
+    (void)gd_tensor_unref(x[1]);
 }
 
 static void the_fingerprint_names_what_changes_bits(void **state)
@@ -200,6 +233,7 @@ int main(void)
         TEST(tensor_memory_is_aligned),
         TEST(a_tensor_may_outlive_its_thread_and_die_on_another),
         TEST(contexts_are_switched_per_thread),
+        TEST(tensors_of_several_contexts_meet_in_an_op),
         TEST(the_fingerprint_names_what_changes_bits),
         TEST(random_keys_carry_the_position),
     };

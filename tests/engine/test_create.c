@@ -219,7 +219,10 @@ static void tensors_go_to_dtypes_and_devices_that_there_are(void **state)
     assert_int_equal(gd_tensor_dtype(y), GD_DTYPE_BF16);
     (void)gd_tensor_unref(y);
     assert_fails(gd_tensor_to(x, GD_DEVICE_CUDA, GD_DTYPE_F32, &y), ST_ERR_UNSUPPORTED,
-                 "to: this build has no device cuda");
+                 "to: f32 [2]: device cuda: this build has no kernels for it; device cpu is there");
+    assert_fails(gd_tensor_to(x, (gd_device_t)7, GD_DTYPE_F32, &y), ST_ERR_INVAL, "to: f32 [2]: 7 is no device");
+    assert_string_equal(gd_device_name(gd_tensor_device(x)), "cpu");
+    assert_null(gd_device_name(GD_DEVICE_COUNT));
     assert_fails(gd_tensor_to(x, GD_DEVICE_CPU, GD_DTYPE_COUNT, &y), ST_ERR_DTYPE, "to: 8 is no dtype");
     (void)gd_tensor_unref(x);
 }

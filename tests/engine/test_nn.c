@@ -347,6 +347,31 @@ static void an_error_names_the_innermost_module_once(void **state)
     (void)gd_module_unref(root);
 }
 
+static status_t cuda_forward(gd_module_t *self, gd_tensor_t *x, gd_tensor_t **y_p)
+{
+    (void)self;
+    return gd_tensor_to(x, GD_DEVICE_CUDA, GD_DTYPE_F32, y_p);
+}
+
+static void a_device_that_is_not_there_is_named_with_the_module(void **state)
+{
+    (void)state;
+    static const gd_module_ops_t ops = {.kind = "mover", .forward = cuda_forward};
+    gd_module_t *root = sequential();
+    gd_module_t *mover = NULL;
+    assert_ok(gd_module_new(&ops, sizeof(gd_module_t), &mover));
+    (void)add(add(root, "h", sequential()), "move", mover);
+    assert_ok(gd_module_set_paths(root));
+    gd_tensor_t *x = tensor_of(2, (int64_t[]){2, 5}, 1);
+    gd_tensor_t *y = NULL;
+
+    assert_fails(gd_module_forward(root, x, &y), ST_ERR_UNSUPPORTED,
+                 "h.move (mover): to: f32 [2, 5]: device cuda: this build has no kernels for it; device cpu is there");
+
+    (void)gd_tensor_unref(x);
+    (void)gd_module_unref(root);
+}
+
 static void a_residual_names_both_shapes(void **state)
 {
     (void)state;
@@ -493,6 +518,7 @@ int main(void)
         TEST(orthogonal_weights_have_orthonormal_rows_or_columns),
         TEST(eye_dirac_sparse_and_truncated_weights_are_as_they_say),
         TEST(an_error_names_the_innermost_module_once),
+        TEST(a_device_that_is_not_there_is_named_with_the_module),
         TEST(a_residual_names_both_shapes),
         TEST(dropout_acts_in_training_only),
         TEST(statistics_of_microbatches_are_applied_in_order),

@@ -368,6 +368,22 @@ static void a_missing_data_file_is_an_error_of_all_ranks(void **state)
     spec_job_free(job);
 }
 
+static void a_device_that_is_not_there_is_an_error_of_all_ranks(void **state)
+{
+    (void)state;
+    spec_job_t *job = run_job(MODEL_MLP, 2, (const char *const[]){"resources.device=cuda", NULL});
+    static run_t run;
+    memset(&run, 0, sizeof(run));
+
+    run_ranks(job, 2, &run);
+
+    assert_int_equal(run.status, ST_ERR_UNSUPPORTED);
+    assert_int_equal(run.other_status, ST_ERR_UNSUPPORTED);
+    assert_string_equal(run.message, "resources.device: device cuda: this build has no kernels for it; device "
+                                     "cpu is there");
+    spec_job_free(job);
+}
+
 static void an_output_of_the_wrong_shape_is_refused(void **state)
 {
     (void)state;
@@ -405,6 +421,7 @@ int main(void)
         TEST(checkpointed_groups_change_no_bits),
         TEST(labels_that_the_model_has_no_output_for_are_an_error_for_good),
         TEST(a_missing_data_file_is_an_error_of_all_ranks),
+        TEST(a_device_that_is_not_there_is_an_error_of_all_ranks),
         TEST(an_output_of_the_wrong_shape_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

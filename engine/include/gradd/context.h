@@ -3,7 +3,11 @@
  * context: what an engine thread carries along: memory pool, random-number position, modes, threads.
  *
  * Owned handle, one per thread (loopback ranks are threads, each with its own). A thread without one gets a default
- * context at its first call, released at thread exit. Tensors may outlive the call that made them, not their context.
+ * context at its first call, released at thread exit.
+ *
+ * Contexts of one device share its memory: an op's inputs may be of several, its results and their memory are the
+ * current one's, whichever thread drops them. What a closed context's tensors hold stays until the last of them is
+ * dropped.
  */
 #ifndef GRADD_CONTEXT_H
 #define GRADD_CONTEXT_H
@@ -21,7 +25,8 @@ typedef struct gd_context_options {
     gd_device_t device;
 } gd_context_options_t;
 
-/* ST_ERR_RANGE: threads below 0 or above 1024; ST_ERR_UNSUPPORTED: a device that this build has no kernels for. */
+/* ST_ERR_RANGE: threads below 0 or above 1024; ST_ERR_UNSUPPORTED: a device that this build has no kernels for;
+ * ST_ERR_INVAL: no device. */
 status_t gd_context_open(const gd_context_options_t *options, gd_context_t **context_p);
 void gd_context_close(gd_context_t *context);
 /* Makes context the thread's own; NULL: back to the default one. Returns the one before (borrowed). */

@@ -21,6 +21,8 @@ typedef struct gd_tensor gd_tensor_t;
 
 typedef enum gd_device { GD_DEVICE_CPU, GD_DEVICE_CUDA, GD_DEVICE_COUNT } gd_device_t;
 
+/* "cpu", "cuda"; NULL when out of range. */
+const char *gd_device_name(gd_device_t device);
 /* "f32", … ; NULL when out of range. */
 const char *gd_dtype_name(gd_dtype_t dtype);
 size_t gd_dtype_size(gd_dtype_t dtype);
@@ -74,7 +76,7 @@ gd_view_t gd_tensor_view(const gd_tensor_t *t);
 uint32_t gd_tensor_version(const gd_tensor_t *t);
 
 /* x on the device and in the dtype: x itself where it is that, else a copy; part of a graph. ST_ERR_UNSUPPORTED where
- * the build hasn't got the device. */
+ * the build hasn't got the device, ST_ERR_INVAL: no device. */
 status_t gd_tensor_to(gd_tensor_t *x, gd_device_t device, gd_dtype_t dtype, gd_tensor_t **y_p);
 /* Value of a one-element tensor as double. ST_ERR_SHAPE otherwise. */
 status_t gd_tensor_item(const gd_tensor_t *t, double *value_p);
