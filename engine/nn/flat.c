@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "autograd/node.h"
 #include "base/hash.h"
 #include "base/mem.h"
 #include "cpu/cpu.h"
@@ -98,6 +99,16 @@ static status_t segment_alias(gd_flat_t *flat, const gd_flat_segment_t *segment,
     return ST_OK;
 }
 
+/* Hooks on a parameter are the module's wish, not the old memory's. */
+static void hooks_move(gd_tensor_t *from, gd_tensor_t *to)
+{
+    if (from->watch != NULL && from->watch->walk == NULL) {
+        to->watch = from->watch;
+        to->watch->leaf = to;
+        from->watch = NULL;
+    }
+}
+
 static status_t aliases_make(gd_flat_t *flat, gd_module_t *root)
 {
     flat_swap_t *swaps = mem_calloc((size_t)flat->n_segments + 1, sizeof(*swaps));
@@ -118,6 +129,7 @@ static status_t aliases_make(gd_flat_t *flat, gd_module_t *root)
         qsort(swaps, (size_t)n, sizeof(*swaps), swap_compare);
         module_swap(root, swaps, n);
         for (int i = 0; i < n; i++) {
+            hooks_move(swaps[i].old, swaps[i].alias);
             (void)gd_tensor_unref(swaps[i].old);
         }
     }

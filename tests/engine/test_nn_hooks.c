@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "gradd/context.h"
+#include "gradd/flat.h"
 #include "gradd/nn.h"
 #include "tests/support/fixture.h"
 
@@ -272,6 +273,32 @@ static void a_hook_may_leave_and_run_its_module_again(void **state)
     (void)gd_module_unref(root);
 }
 
+/* gd_flat_open puts another tensor in the parameter's place: the hook is on the parameter all the same. */
+static void a_hook_on_a_parameter_goes_along_into_the_flat_buffer(void **state)
+{
+    (void)state;
+    gd_module_t *root = model_make();
+    gd_tensor_t *x = input_make(false);
+    gd_tensor_t *y = NULL;
+    gd_flat_t *flat = NULL;
+    gd_hook_t *hook = NULL;
+    assert_ok(gd_tensor_add_hook(root->children[0]->parameters[0].tensor, tensor_note, "w0", NULL));
+    assert_ok(gd_tensor_add_hook(root->children[2]->parameters[0].tensor, tensor_note, "w2", &hook));
+
+    assert_ok(gd_flat_open(root, &flat));
+
+    assert_ok(gd_module_forward(root, x, &y));
+    assert_ok(gd_backward(y, NULL, true));
+    assert_string_equal(events, "w2 w0 ");
+    gd_hook_remove(hook);
+    assert_ok(gd_backward(y, NULL, false));
+    assert_string_equal(events, "w2 w0 w0 ");
+    (void)gd_tensor_unref(x);
+    (void)gd_tensor_unref(y);
+    (void)gd_module_unref(root);
+    gd_flat_close(flat);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -280,6 +307,7 @@ int main(void)
         TEST(hooks_change_values_and_gradients),
         TEST(errors_of_hooks_name_the_module),
         TEST(a_hook_may_leave_and_run_its_module_again),
+        TEST(a_hook_on_a_parameter_goes_along_into_the_flat_buffer),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -29,7 +29,8 @@ typedef struct gd_flat {
 } gd_flat_t;
 
 /* Moves the module's parameters into one buffer: the modules' tensors become aliases of it, values kept, shared ones
- * too (when their owner is in the tree). Gradients that the old tensors had are dropped. ST_ERR_NOMEM names the bytes.
+ * too (when their owner is in the tree). Hooks on the old tensors go along, their gradients are dropped. ST_ERR_NOMEM
+ * names the bytes.
  */
 status_t gd_flat_open(gd_module_t *root, gd_flat_t **flat_p);
 void gd_flat_close(gd_flat_t *flat);
