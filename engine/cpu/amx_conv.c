@@ -167,7 +167,9 @@ static inline __attribute__((always_inline)) void finish_some(finish_t *f, int64
 #define TILES_LOAD_A(from_x, part_x)                                                                                   \
     do {                                                                                                               \
         TILE_LOAD_ONCE(4, (from_x) + (part_x)*2 * TILE_BYTES, 64);                                                     \
-        TILE_LOAD_ONCE(5, (from_x) + (part_x)*2 * TILE_BYTES + TILE_BYTES, 64);                                        \
+        if (has_lower) {                                                                                               \
+            TILE_LOAD_ONCE(5, (from_x) + (part_x)*2 * TILE_BYTES + TILE_BYTES, 64);                                    \
+        }                                                                                                              \
     } while (0)
 #define TILES_LOAD_B(from_x, part_x)                                                                                   \
     do {                                                                                                               \
@@ -175,9 +177,9 @@ static inline __attribute__((always_inline)) void finish_some(finish_t *f, int64
         TILE_LOAD(7, (from_x) + (part_x)*part + 64, stride);                                                           \
     } while (0)
 
-/* Tiles 0-3 = the six products of n_steps steps, small ones first. */
-static inline __attribute__((always_inline)) void sums_run(const char *a, const char *pixels, int64_t n_steps,
-                                                           lane_t *lane)
+/* Tiles 0-3 = the six products of n_steps steps, small ones first; 2 and 3 are zero where no channels are for them. */
+static inline __attribute__((always_inline)) void sums_of(const char *a, const char *pixels, int64_t n_steps,
+                                                          lane_t *lane, bool has_lower)
 {
     const int64_t stride = lane->problem->width * (int64_t)sizeof(float), part = TILE * stride;
     TILE_ZERO(0);
@@ -188,20 +190,29 @@ static inline __attribute__((always_inline)) void sums_run(const char *a, const 
         const char *b = pixels + lane->offset[i];
         TILES_LOAD_B(b, 2);
         TILES_LOAD_A(a, 0);
-        TILE_MULTIPLY();
+        TILE_MULTIPLY_SOME(has_lower, true);
         TILES_LOAD_B(b, 1);
-        TILE_MULTIPLY();
+        TILE_MULTIPLY_SOME(has_lower, true);
         TILES_LOAD_A(a, 1);
-        TILE_MULTIPLY();
+        TILE_MULTIPLY_SOME(has_lower, true);
         finish_some(&lane->finish, SUMS_AT_ONCE);
         TILES_LOAD_B(b, 0);
-        TILE_MULTIPLY();
+        TILE_MULTIPLY_SOME(has_lower, true);
         finish_some(&lane->finish, SUMS_AT_ONCE);
         TILES_LOAD_A(a, 2);
-        TILE_MULTIPLY();
+        TILE_MULTIPLY_SOME(has_lower, true);
         finish_some(&lane->finish, SUMS_AT_ONCE);
         TILES_LOAD_A(a, 0);
-        TILE_MULTIPLY();
+        TILE_MULTIPLY_SOME(has_lower, true);
+    }
+}
+
+static void sums_run(const char *a, const char *pixels, int64_t n_steps, lane_t *lane, bool has_lower)
+{
+    if (has_lower) {
+        sums_of(a, pixels, n_steps, lane, true);
+    } else {
+        sums_of(a, pixels, n_steps, lane, false);
     }
 }
 
@@ -252,7 +263,8 @@ static void chunk_run(lane_t *lane, int64_t chunk, int64_t begin, int64_t end, i
         const char *pixels = (const char *)(lane->pixels + (cursor.at - begin));
         runs_find(&p->layout, &cursor, end, runs);
         for (int64_t o = out; o < out_end; o++, partial += PANEL * PANEL) {
-            sums_run(p->packed + ((o * p->n_in + in) * p->n_taps + tap) * STEP_BYTES, pixels, n_steps, lane);
+            sums_run(p->packed + ((o * p->n_in + in) * p->n_taps + tap) * STEP_BYTES, pixels, n_steps, lane,
+                     p->c_out - o * PANEL > TILE);
             finish_some(&lane->finish, PANEL);
             block_finish(lane, chunk, o, runs, partial);
         }

@@ -156,17 +156,21 @@ static inline __attribute__((always_inline)) void finish_some(finish_t *f, int64
 #define TILES_LOAD_A(from_x, part_x)                                                                                   \
     do {                                                                                                               \
         TILE_LOAD(4, (from_x) + (part_x)*part, stride);                                                                \
-        TILE_LOAD(5, (from_x) + (part_x)*part + TILE * stride, stride);                                                \
+        if (has_lower) {                                                                                               \
+            TILE_LOAD(5, (from_x) + (part_x)*part + TILE * stride, stride);                                            \
+        }                                                                                                              \
     } while (0)
 #define TILES_LOAD_B(from_x, part_x)                                                                                   \
     do {                                                                                                               \
         TILE_LOAD_ONCE(6, (from_x) + (part_x)*2 * TILE_BYTES, 64);                                                     \
-        TILE_LOAD_ONCE(7, (from_x) + (part_x)*2 * TILE_BYTES + TILE_BYTES, 64);                                        \
+        if (has_right) {                                                                                               \
+            TILE_LOAD_ONCE(7, (from_x) + (part_x)*2 * TILE_BYTES + TILE_BYTES, 64);                                    \
+        }                                                                                                              \
     } while (0)
 
 /* Tiles 0-3 = the six products of steps [begin, end), of x from a tap's offset on. */
-static inline __attribute__((always_inline)) void sums_run(lane_t *lane, const char *x, const char *dy, int64_t begin,
-                                                           int64_t end)
+static inline __attribute__((always_inline)) void sums_of(lane_t *lane, const char *x, const char *dy, int64_t begin,
+                                                          int64_t end, bool has_lower, bool has_right)
 {
     const int64_t stride = lane->problem->row_bytes, part = PANEL * stride;
     TILE_ZERO(0);
@@ -177,25 +181,45 @@ static inline __attribute__((always_inline)) void sums_run(lane_t *lane, const c
         const char *a = x + 2 * lane->position[i], *b = dy + i * STEP_BYTES;
         TILES_LOAD_A(a, 2);
         TILES_LOAD_B(b, 0);
-        TILE_MULTIPLY();
+        TILE_MULTIPLY_SOME(has_lower, has_right);
         TILES_LOAD_A(a, 1);
-        TILE_MULTIPLY();
+        TILE_MULTIPLY_SOME(has_lower, has_right);
         TILES_LOAD_B(b, 1);
-        TILE_MULTIPLY();
+        TILE_MULTIPLY_SOME(has_lower, has_right);
         finish_some(&lane->finish, SUMS_AT_ONCE);
         TILES_LOAD_A(a, 0);
-        TILE_MULTIPLY();
+        TILE_MULTIPLY_SOME(has_lower, has_right);
         finish_some(&lane->finish, SUMS_AT_ONCE);
         TILES_LOAD_B(b, 2);
-        TILE_MULTIPLY();
+        TILE_MULTIPLY_SOME(has_lower, has_right);
         finish_some(&lane->finish, SUMS_AT_ONCE);
         TILES_LOAD_B(b, 0);
-        TILE_MULTIPLY();
+        TILE_MULTIPLY_SOME(has_lower, has_right);
+    }
+}
+
+/* A block of either side that is done, and which tiles of it have channels. */
+typedef struct block {
+    const char *x, *dy;
+    bool has_lower, has_right;
+} block_t;
+
+static void sums_run(lane_t *lane, const block_t *block, int64_t offset, int64_t begin, int64_t end)
+{
+    const char *x = block->x + 2 * offset;
+    if (block->has_lower && block->has_right) {
+        sums_of(lane, x, block->dy, begin, end, true, true);
+    } else if (block->has_lower) {
+        sums_of(lane, x, block->dy, begin, end, true, false);
+    } else if (block->has_right) {
+        sums_of(lane, x, block->dy, begin, end, false, true);
+    } else {
+        sums_of(lane, x, block->dy, begin, end, false, false);
     }
 }
 
 /* A band's sums of a block of either side, added to `sums`, or as they are. */
-static void block_run(lane_t *lane, const char *x, const char *dy, bool is_first, float *sums)
+static void block_run(lane_t *lane, const block_t *block, bool is_first, float *sums)
 {
     const problem_t *p = lane->problem;
     const gd_conv_t *c = p->conv;
@@ -207,7 +231,7 @@ static void block_run(lane_t *lane, const char *x, const char *dy, bool is_first
             const int64_t offset =
                 t / c->kernel[1] * c->dilation[0] * p->layout.pitch + t % c->kernel[1] * c->dilation[1];
             float *to = lane->band + tap * BLOCK_FLOATS;
-            sums_run(lane, x + 2 * offset, dy, step, smaller(step + CHUNK_STEPS, lane->n_steps));
+            sums_run(lane, block, offset, step, smaller(step + CHUNK_STEPS, lane->n_steps));
             finish_some(f, PANEL);
             if (step == 0) {
                 sums_store(to, PANEL);
@@ -249,7 +273,11 @@ static void band_run(lane_t *lane, int64_t begin, int64_t end)
     for (int64_t c = part->in; c < part->in_end; c++) {
         x_pack(p, c, begin, end - begin + PANEL + p->reach, lane->x);
         for (int64_t o = part->out; o < part->out_end; o++, sums += n_taps * BLOCK_FLOATS) {
-            block_run(lane, lane->x, lane->dy + (o - part->out) * dy_bytes, begin == 0, sums);
+            const block_t block = {.x = lane->x,
+                                   .dy = lane->dy + (o - part->out) * dy_bytes,
+                                   .has_lower = p->conv->c_in - c * PANEL > TILE,
+                                   .has_right = p->conv->c_out - o * PANEL > TILE};
+            block_run(lane, &block, begin == 0, sums);
         }
     }
 }

@@ -108,6 +108,21 @@ static inline __attribute__((always_inline)) void square_transpose(const float *
 #define TILE_MULTIPLY()                                                                                                \
     __asm__ volatile("tdpbf16ps %%tmm6, %%tmm4, %%tmm0\n\ttdpbf16ps %%tmm7, %%tmm4, %%tmm1\n\t"                        \
                      "tdpbf16ps %%tmm6, %%tmm5, %%tmm2\n\ttdpbf16ps %%tmm7, %%tmm5, %%tmm3" ::)
+/* The same where a or b may have no second tile; flags that the compiler knows. */
+#define TILE_MULTIPLY_SOME(has_5_x, has_7_x)                                                                           \
+    do {                                                                                                               \
+        __asm__ volatile("tdpbf16ps %%tmm6, %%tmm4, %%tmm0" ::);                                                       \
+        if (has_7_x) {                                                                                                 \
+            __asm__ volatile("tdpbf16ps %%tmm7, %%tmm4, %%tmm1" ::);                                                   \
+        }                                                                                                              \
+        if (has_5_x) {                                                                                                 \
+            __asm__ volatile("tdpbf16ps %%tmm6, %%tmm5, %%tmm2" ::);                                                   \
+        }                                                                                                              \
+        if ((has_5_x) && (has_7_x)) {                                                                                  \
+            __asm__ volatile("tdpbf16ps %%tmm7, %%tmm5, %%tmm3" ::);                                                   \
+        }                                                                                                              \
+    } while (0)
+
 static inline void tiles_configure(void)
 {
     struct {
