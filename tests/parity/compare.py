@@ -36,9 +36,9 @@ def with_noise(module, noise):
     return module
 
 
-def difference(key, ours, exact, own, limits, scale=0.0, may_be_finite=False):
+def difference(key, ours, exact, own, limits, scale=0.0, mixes=False):
     """What is wrong with ours, as text, or None. own: PyTorch's runs in the precision; which values aren't finite is
-    that of the first; may_be_finite: ours may be where they aren't. scale: of the terms that cancel in the tensor, where its
+    that of the first; mixes: not compared, only what both have. scale: of the terms that cancel in the tensor, where its
     own size may say little."""
     if ours.shape != exact.shape:
         return f"{key} has the shape {list(ours.shape)}, PyTorch's {list(exact.shape)}"
@@ -46,7 +46,9 @@ def difference(key, ours, exact, own, limits, scale=0.0, may_be_finite=False):
         return None
     ours, *own = (t.double() for t in (ours, *own))
     finite = own[0].isfinite()
-    if not torch.equal(finite, ours.isfinite() & finite if may_be_finite else ours.isfinite()):
+    if mixes:
+        finite = finite & ours.isfinite()
+    elif not torch.equal(finite, ours.isfinite()):
         if not torch.equal(finite, exact.isfinite()):  # an overflow in the precision
             return None
         return f"{key} isn't finite at {int((~ours.isfinite()).sum())} places, PyTorch's at {int((~finite).sum())}"

@@ -20,7 +20,8 @@ from compare import LIMITS, Tally, arguments, difference, with_noise
 from random_layers import spread_out
 
 CHUNK, N_THREADS = 150, 3
-MIXES = re.compile("attention|transformer|upsample|softsign")  # PyTorch multiplies what isn't finite by 0: by our rules 0
+MIXES = re.compile("attention|transformer|upsample|softsign")  # in PyTorch what isn't finite times a weight of 0 isn't 0
+PICKS = re.compile("max")  # rounding to bf16 makes ties, and another value the largest
 
 
 def shape_draw(r):
@@ -67,7 +68,7 @@ def run(module, x, dy=None, autocast=False):
 
 class Case:
     def __init__(self, seed, precision):
-        self.seed, self.name, self.limits = seed, f"c{seed}", LIMITS[precision]
+        self.seed, self.name, self.limits, self.is_low = seed, f"c{seed}", LIMITS[precision], precision == "bf16"
         r = random.Random(seed)
         torch.manual_seed(seed)
         self.x, self.kind = values_draw(r, shape_draw(r))
@@ -78,7 +79,7 @@ class Case:
         self.state = {k: v.clone() for k, v in self.module.state_dict().items() if not k.endswith("num_batches_tracked")}
         self.is_training, self.dy, self.error = r.random() < 0.8, torch.zeros(1), None
         try:
-            self.expect(precision == "bf16")
+            self.expect()
         except random_layers.REFUSALS as error:
             self.error = error
 
@@ -98,7 +99,7 @@ class Case:
                 break
         return texts, module
 
-    def expect(self, is_autocast):
+    def expect(self):
         exact = copy.deepcopy(self.module).double().train(self.is_training)
         if 0 in exact(to(self.x, torch.float64)).shape:
             raise ValueError("nothing is left")
@@ -108,7 +109,7 @@ class Case:
         for noise in (0, self.limits.noise):
             module = with_noise(copy.deepcopy(self.module), noise) if noise else copy.deepcopy(self.module)
             try:
-                self.own.append(run(module.train(self.is_training), self.x, self.dy, is_autocast)[1])
+                self.own.append(run(module.train(self.is_training), self.x, self.dy, self.is_low)[1])
             except RuntimeError:  # PyTorch's autocast lacks a layer (bilinear)
                 self.own.append(run(module.train(self.is_training), self.x, self.dy)[1])
 
@@ -129,14 +130,16 @@ class Case:
             return f"taken, PyTorch says: {str(self.error)[:150]}"
         scale = torch.cat([v.flatten() for k, v in self.exact.items() if k.startswith("grad")] or [torch.zeros(1)])
         scale = scale[scale.isfinite()].square().mean().sqrt().nan_to_num().item()
-        is_finite = bool(self.exact["y"].isfinite().all())
+        # behind what isn't finite training has ended, and what PyTorch gives depends on how it composes the layer
+        has_gradients = bool(self.exact["y"].isfinite().all()) and not (self.is_low and PICKS.search(self.model))
         for key, exact in self.exact.items():
-            if not is_finite and key.startswith(("dx", "grad")):
-                continue  # training has ended there, and what PyTorch gives depends on how it composes the layer
+            if not has_gradients and key.startswith(("dx", "grad")):
+                continue
             if key not in got:
                 return f"{key} is missing"
             wrong = difference(key, torch.from_numpy(got[key]), exact, [own[key] for own in self.own], self.limits,
-                               scale if key.startswith("grad") else 0.0, MIXES.search(self.model) is not None)
+                               scale if key.startswith("grad") else 0.0,
+                               self.kind == "odd" and MIXES.search(self.model) is not None)
             if wrong is not None:
                 return wrong
         return None
