@@ -58,6 +58,9 @@ bool gd_amx_conv_suits(const gd_conv_t *c, gd_conv_kind_t kind)
     const double c_in = round_up(n_in, 32), c_out = round_up(n_out, 32), weights = c_in * c_out * taps;
     double amx_ns = call;
     if (kind == GD_CONV_WEIGHT) {
+        if (n_in <= 32 && n_out <= 32) {
+            return false; /* one block: threads would share its taps, and each pack all pixels */
+        }
         amx_ns += positions * (0.31 * c_in + 0.5 * c_out) + weights +
                   2 * positions * taps * blocks_cost(n_in) * blocks_cost(n_out) / 370;
     } else {

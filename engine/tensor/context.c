@@ -17,7 +17,7 @@
 enum { MAX_THREADS = 1024 };
 
 /* Raised whenever a kernel changes so that its results may differ in bits. */
-enum { KERNELS_VERSION = 18 };
+enum { KERNELS_VERSION = 19 };
 
 static _Thread_local gd_context_t *current;
 static _Thread_local gd_context_t *thread_default;
