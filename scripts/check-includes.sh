@@ -50,7 +50,8 @@ home_of() {
         zlib.h) echo "worker/data/* engine/io/zip*.c" ;;
         jpeglib.h | jerror.h) echo "worker/data/jpeg.c" ;;
         samplerate.h) echo "worker/data/resample.c" ;;
-        sndfile.h) echo "worker/data/wav.c" ;;
+        FLAC/*) echo "worker/data/sound_flac.c" ;;
+        sndfile.h) echo "worker/data/sound_other.c tests/worker/test_sound.c" ;;
         png.h) echo "worker/data/png.c" ;;
         pcre2.h) echo "worker/data/pattern.c" ;;
         utf8proc.h) echo "worker/data/unicode.c" ;;

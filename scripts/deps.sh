@@ -23,7 +23,7 @@ packages=(
     # libraries
     libopenmpi-dev libgrpc-dev libprotobuf-c-dev libprotobuf-dev libyaml-dev libdnnl-dev libsqlite3-dev
     zlib1g-dev libjansson-dev libssl-dev libpcre2-dev libutf8proc-dev
-    libjpeg62-turbo-dev libpng-dev libsamplerate0-dev libsndfile1-dev
+    libjpeg62-turbo-dev libpng-dev libflac-dev libsamplerate0-dev libsndfile1-dev
     # running and testing
     openmpi-bin openssh-client libcmocka-dev procps jq python3-grpcio python3-protobuf
 )

@@ -216,6 +216,10 @@ const heap_job_t heap_settings[] = {
     "data.train={image_folder: {path: pictures, channels: 1, augment: [" list_x "]}}",                                 \
         "data.validation={image_folder: {path: pictures, channels: 1, augment: [{resize: {size: [8, 8]}}]}}"
 
+#define SOUNDS(more_x)                                                                                                 \
+    "data.train={wav: {path: sounds, class_from: name, rate: 8000, length: 200" more_x "}}",                           \
+        "data.validation={wav: {path: sounds, class_from: name, length: 200}}"
+
 const heap_job_t heap_readers[] = {
     {CNN,
      {AUGMENT("{random_crop: {size: 8, padding: 2}}, horizontal_flip, {noise: {std: 0.1}}, {mixup: {alpha: 1}}, "
@@ -232,5 +236,8 @@ const heap_job_t heap_readers[] = {
     {TEXT_BEGIN "{linear: {out: 27}}]", {"data.prefetch={threads: 4, batches: 3}"}},
     {CNN, {PICTURES("{resize: {size: [8, 8]}}"), "data.prefetch={threads: 2, batches: 2}"}},
     {CNN, {PICTURES("{random_resized_crop: {size: 8}}"), "data.prefetch={threads: 0}"}},
+    {MLP, {SOUNDS(", augment: [{time_shift: {max: 40}}, {noise: {std: 0.01}}]"), "data.prefetch={threads: 1}"}},
+    {MLP, {SOUNDS(", keep: middle"), "data.prefetch={threads: 3, batches: 4}"}},
+    {MLP, {SOUNDS(""), "data.prefetch={threads: 0}"}},
     {NULL, {NULL}},
 };

@@ -220,25 +220,51 @@ static void a_step_of_any_optimizer_and_precision_allocates_nothing(void **state
     assert_none_allocates(heap_settings, NULL);
 }
 
+/* A file of the source's tests/, as folder/name in the test's folder; a sound gets another rate (0: its own). */
+static void file_copy(const char *source, const char *folder, const char *name, uint32_t rate)
+{
+    enum { WAV_RATE = 24 };
+    uint8_t bytes[1 << 14];
+    char path[512];
+    (void)snprintf(path, sizeof(path), "%s/tests/%s", getenv("GRADD_SOURCE"), source);
+    FILE *file = fopen(path, "rb");
+    assert_non_null(file);
+    const size_t size = fread(bytes, 1, sizeof(bytes), file);
+    assert_int_equal(fclose(file), 0);
+    if (rate > 0) {
+        memcpy(bytes + WAV_RATE, &rate, sizeof(rate));
+    }
+    (void)snprintf(path, sizeof(path), "%s/%s", fixture_folder(), folder);
+    assert_ok(wrk_folder_make(path));
+    (void)snprintf(path, sizeof(path), "%s/%s/%s", fixture_folder(), folder, name);
+    assert_ok(wrk_file_write(path, bytes, size));
+}
+
 static void samples_are_read_without_allocating(void **state)
 {
     (void)state;
-    static const char *const names[] = {"photo.png", "photo.jpg", "progressive.jpg", "grey.jpg"};
-    char path[256];
+    static const char *const images[] = {"golden/images/photo.png", "golden/images/photo.jpg",
+                                         "golden/images/progressive.jpg", "golden/images/grey.jpg"};
+    static const struct {
+        const char *source;
+        uint32_t rate;
+    } sounds[] = {{"fuzz/corpus/wav/mono", 0},
+                  {"fuzz/corpus/wav/flac", 0},
+                  {"fuzz/corpus/wav/stereo", 16000},
+                  {"fuzz/corpus/wav/stereo", 0},
+                  {"fuzz/corpus/wav/mono", 11025}};
+    char name[32];
     for (int i = 0; i < 12; i++) {
-        uint8_t bytes[1 << 14];
-        (void)snprintf(path, sizeof(path), "%s/pictures", fixture_folder());
-        assert_ok(wrk_folder_make(path));
-        (void)snprintf(path, sizeof(path), "images/%s", names[i % 4]);
-        FILE *file = fopen(fixture_golden(path), "rb");
-        assert_non_null(file);
-        const size_t size = fread(bytes, 1, sizeof(bytes), file);
-        assert_int_equal(fclose(file), 0);
-        (void)snprintf(path, sizeof(path), "%s/pictures/%d", fixture_folder(), i % 2);
-        assert_ok(wrk_folder_make(path));
-        (void)snprintf(path, sizeof(path), "%s/pictures/%d/%d.image.png", fixture_folder(), i % 2, i);
-        assert_ok(wrk_file_write(path, bytes, size));
+        char folder[32];
+        (void)snprintf(folder, sizeof(folder), "pictures/%d", i % 2);
+        (void)snprintf(name, sizeof(name), "%d.image.png", i);
+        file_copy(images[i % 4], folder, name, 0);
     }
+    for (int i = 0; i < 30; i++) {
+        (void)snprintf(name, sizeof(name), "%d_%d.%s", i % 5, i, i % 5 == 1 ? "flac" : "wav");
+        file_copy(sounds[i % 5].source, "sounds", name, sounds[i % 5].rate);
+    }
+
     assert_none_allocates(heap_readers, NULL);
 }
 

@@ -87,8 +87,14 @@ int64_t wrk_dataset_n_targets(const wrk_dataset_t *dataset);
  * ST_ERR_DATA names file, sample, label and the limit. Call it once the model is built, before the first step. */
 status_t wrk_dataset_check_classes(const wrk_dataset_t *dataset, int64_t n_classes);
 
-/* Memory that reading works in, one for each thread: it grows to what the largest sample takes, and stays. Embedded:
- * {0}, wrk_scratch_release. */
+/* What a library keeps from file to file. open: NULL, memory is out. */
+typedef struct wrk_tool_ops {
+    void *(*open)(void);
+    void (*close)(void *tool);
+} wrk_tool_ops_t;
+
+/* Memory that reading works in, one for each thread: it grows to what the largest sample takes, and stays; and the
+ * tools that samples have taken. Embedded: {0}, wrk_scratch_release. */
 enum {
     WRK_BLOCK_IMAGE,
     WRK_BLOCK_OTHER,
@@ -96,11 +102,15 @@ enum {
     WRK_BLOCK_ROWS,
     WRK_BLOCK_WEIGHTS,
     WRK_BLOCK_DECODER,
+    WRK_BLOCK_SOUND,
     WRK_SCRATCH_COUNT
 };
+enum { WRK_TOOL_FLAC, WRK_TOOL_RESAMPLER, WRK_TOOL_COUNT };
 typedef struct wrk_scratch {
     void *block[WRK_SCRATCH_COUNT];
     size_t size_bytes[WRK_SCRATCH_COUNT];
+    void *tool[WRK_TOOL_COUNT]; /* NULL: not taken yet */
+    const wrk_tool_ops_t *tool_ops[WRK_TOOL_COUNT];
 } wrk_scratch_t;
 void wrk_scratch_release(wrk_scratch_t *scratch);
 

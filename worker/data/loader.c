@@ -25,7 +25,7 @@ typedef struct loader_thread {
     wrk_loader_t *loader;
     pthread_t id;
     wrk_scratch_t scratch;
-    bool is_behind; /* its scratch hasn't grown to loader->most_bytes yet */
+    bool is_behind; /* its scratch hasn't grown to loader->most yet */
 } loader_thread_t;
 
 struct wrk_loader {
@@ -38,8 +38,11 @@ struct wrk_loader {
     pthread_mutex_t lock; /* over all below and the slots' item, is_ready, status, plan */
     pthread_cond_t has_work, has_item;
     int64_t next_read, next_take, end;
-    int n_busy;                           /* threads that read an item */
-    size_t most_bytes[WRK_SCRATCH_COUNT]; /* of any thread's scratch */
+    int n_busy; /* threads that read an item */
+    struct {
+        size_t size_bytes[WRK_SCRATCH_COUNT];
+        const wrk_tool_ops_t *tool_ops[WRK_TOOL_COUNT];
+    } most; /* of any thread's scratch */
     bool is_closing;
 };
 
@@ -86,8 +89,14 @@ static void scratch_tell(wrk_loader_t *loader, loader_thread_t *thread)
 {
     bool has_grown = false;
     for (int i = 0; i < WRK_SCRATCH_COUNT; i++) {
-        if (thread->scratch.size_bytes[i] > loader->most_bytes[i]) {
-            loader->most_bytes[i] = thread->scratch.size_bytes[i];
+        if (thread->scratch.size_bytes[i] > loader->most.size_bytes[i]) {
+            loader->most.size_bytes[i] = thread->scratch.size_bytes[i];
+            has_grown = true;
+        }
+    }
+    for (int i = 0; i < WRK_TOOL_COUNT; i++) {
+        if (thread->scratch.tool[i] != NULL && loader->most.tool_ops[i] == NULL) {
+            loader->most.tool_ops[i] = thread->scratch.tool_ops[i];
             has_grown = true;
         }
     }
@@ -102,8 +111,13 @@ static void scratch_tell(wrk_loader_t *loader, loader_thread_t *thread)
 static void scratch_follow(wrk_loader_t *loader, loader_thread_t *thread)
 {
     for (int i = 0; i < WRK_SCRATCH_COUNT; i++) {
-        if (loader->most_bytes[i] > 0) {
-            (void)wrk_scratch_get(&thread->scratch, i, loader->most_bytes[i]);
+        if (loader->most.size_bytes[i] > 0) {
+            (void)wrk_scratch_get(&thread->scratch, i, loader->most.size_bytes[i]);
+        }
+    }
+    for (int i = 0; i < WRK_TOOL_COUNT; i++) {
+        if (loader->most.tool_ops[i] != NULL) {
+            (void)wrk_scratch_tool(&thread->scratch, i, loader->most.tool_ops[i]);
         }
     }
     thread->is_behind = false;

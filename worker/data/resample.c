@@ -60,21 +60,42 @@ wrk_resample_window_t wrk_resample_window(int32_t from, int32_t to, int64_t n_fr
     return (wrk_resample_window_t){from, to, first, end - first, at - scale(first, to, from), n};
 }
 
-status_t wrk_resampler_open(const wrk_resample_window_t *window, float *out, wrk_resampler_t **resampler_p)
+static void resampler_close(void *tool)
+{
+    wrk_resampler_t *resampler = tool;
+    (void)src_delete(resampler->state);
+    mem_free(resampler);
+}
+
+static void *resampler_open(void)
 {
     int code = 0;
     wrk_resampler_t *resampler = mem_zalloc(sizeof(*resampler));
     if (resampler == NULL) {
+        return NULL;
+    }
+    resampler->state = src_new(CONVERTER, 1, &code);
+    if (resampler->state == NULL) {
+        mem_free(resampler);
+        return NULL;
+    }
+    return resampler;
+}
+
+static const wrk_tool_ops_t resampler_ops = {.open = resampler_open, .close = resampler_close};
+
+status_t wrk_resampler_begin(const wrk_resample_window_t *window, wrk_scratch_t *scratch, float *out,
+                             wrk_resampler_t **resampler_p)
+{
+    wrk_resampler_t *resampler = wrk_scratch_tool(scratch, WRK_TOOL_RESAMPLER, &resampler_ops);
+    if (resampler == NULL || src_reset(resampler->state) != 0) {
         return ST_FAIL(ST_ERR_NOMEM, "resampling");
     }
     resampler->window = *window;
     resampler->out = out;
+    resampler->n_fed = 0;
+    resampler->n_made = 0;
     memset(out, 0, (size_t)window->n * sizeof(float));
-    resampler->state = src_new(CONVERTER, 1, &code);
-    if (resampler->state == NULL) {
-        mem_free(resampler);
-        return ST_FAIL(ST_ERR_NOMEM, "resampling: %s", src_strerror(code));
-    }
     *resampler_p = resampler;
     return ST_OK;
 }
@@ -111,12 +132,4 @@ status_t wrk_resampler_feed(wrk_resampler_t *resampler, const float *frames, int
         data.input_frames -= data.input_frames_used;
     } while (data.input_frames > 0 || data.output_frames_gen > 0);
     return ST_OK;
-}
-
-void wrk_resampler_close(wrk_resampler_t *resampler)
-{
-    if (resampler != NULL) {
-        (void)src_delete(resampler->state);
-        mem_free(resampler);
-    }
 }

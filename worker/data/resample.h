@@ -18,7 +18,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "base/status.h"
+#include "worker/data/source.h"
 
 /* What a source may have: so no product below overflows. */
 #define WRK_RESAMPLE_MAX_FRAMES (INT64_C(1) << 48)
@@ -36,13 +36,12 @@ int64_t wrk_resample_count(int32_t from, int32_t to, int64_t n_frames);
 /* The window of values at … at+n-1 of the result of n_frames. */
 wrk_resample_window_t wrk_resample_window(int32_t from, int32_t to, int64_t n_frames, int64_t at, int64_t n);
 
-/* Owned handle, used by one thread. */
+/* Borrowed from the thread's scratch, which keeps it. */
 typedef struct wrk_resampler wrk_resampler_t;
-/* out[window->n]: borrowed until close. ST_ERR_NOMEM. */
-status_t wrk_resampler_open(const wrk_resample_window_t *window, float *out, wrk_resampler_t **resampler_p);
+/* out[window->n]: borrowed until the next begin, which ends what went before. ST_ERR_NOMEM. */
+status_t wrk_resampler_begin(const wrk_resample_window_t *window, wrk_scratch_t *scratch, float *out,
+                             wrk_resampler_t **resampler_p);
 /* The window's frames, one part after another. Behind the last one all of out is filled. */
 status_t wrk_resampler_feed(wrk_resampler_t *resampler, const float *frames, int64_t n);
-/* NULL is fine. */
-void wrk_resampler_close(wrk_resampler_t *resampler);
 
 #endif

@@ -133,10 +133,24 @@ void *wrk_scratch_get(wrk_scratch_t *scratch, int block, size_t size_bytes)
     return scratch->block[block];
 }
 
+void *wrk_scratch_tool(wrk_scratch_t *scratch, int tool, const wrk_tool_ops_t *ops)
+{
+    if (scratch->tool[tool] == NULL) {
+        scratch->tool[tool] = ops->open();
+        scratch->tool_ops[tool] = ops;
+    }
+    return scratch->tool[tool];
+}
+
 void wrk_scratch_release(wrk_scratch_t *scratch)
 {
     for (int i = 0; i < WRK_SCRATCH_COUNT; i++) {
         mem_free(scratch->block[i]);
+    }
+    for (int i = 0; i < WRK_TOOL_COUNT; i++) {
+        if (scratch->tool[i] != NULL) {
+            scratch->tool_ops[i]->close(scratch->tool[i]);
+        }
     }
     *scratch = (wrk_scratch_t){0};
 }

@@ -1,20 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * wav: sound files (WAV, FLAC) through libsndfile, as images [1, 1, length] of values -1 … 1: channels mixed to one,
+ * wav: sound files (WAV, FLAC; see sound.h) as images [1, 1, length] of values -1 … 1: channels mixed to one,
  * cut or filled with zeroes to one length. The class is the folder, or the name's part before the first `_`. A file is
  * decoded when its sample is read; one of another sample rate is resampled then (resample.h), before it is cut.
  */
 #include <math.h>
 #include <string.h>
-#include <unistd.h>
-
-#include <sndfile.h>
 
 #include "base/mem.h"
 #include "worker/data/files_by_class.h"
 #include "worker/data/resample.h"
+#include "worker/data/sound.h"
 
-enum { MAX_CHANNELS = 64, BLOCK_FRAMES = 4096 };
+enum { BLOCK_FRAMES = 4096 };
 
 typedef struct wav_dataset {
     wrk_dataset_t base;
@@ -32,83 +30,6 @@ static void wav_close(wrk_dataset_t *dataset)
     mem_free(wav);
 }
 
-static int64_t number_get(const uint8_t *bytes, int n)
-{
-    uint64_t value = 0;
-    for (int i = n - 1; i >= 0; i--) {
-        value = value << 8 | bytes[i];
-    }
-    return value <= INT64_MAX - 8 ? (int64_t)value : INT64_MAX - 8;
-}
-
-/* What a header says of its file's size, and where; 0: nothing. RIFF has 32 bits for it (all of them set by who writes
- * to a pipe), RF64 and Sony's Wave64 have 64. */
-static int64_t claim_find(const uint8_t *head, size_t size, int *offset_p)
-{
-    static const char w64[16] = "riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb\x04\xc1";
-    *offset_p = size >= 24 && memcmp(head, w64, sizeof(w64)) == 0 ? 16 : 4;
-    if (*offset_p == 16) {
-        return number_get(head + 16, 8);
-    }
-    if (size < 12 || memcmp(head + 8, "WAVE", 4) != 0) {
-        return 0;
-    }
-    if (memcmp(head, "RIFF", 4) == 0 && number_get(head + 4, 4) != UINT32_MAX) {
-        return number_get(head + 4, 4) + 8;
-    }
-    *offset_p = 20;
-    return memcmp(head, "RF64", 4) == 0 && size >= 28 && memcmp(head + 12, "ds64", 4) == 0
-               ? number_get(head + 20, 8) + 8
-               : 0;
-}
-
-/* libsndfile reads what is there of a truncated WAV file; here that is an error. */
-static status_t riff_check(const char *path, int descriptor, int64_t size_bytes)
-{
-    uint8_t head[28];
-    int offset = 0;
-    const ssize_t n = pread(descriptor, head, sizeof(head), 0);
-    if (n < 12) {
-        return ST_FAIL(ST_ERR_CORRUPT, "%s: truncated: %lld bytes", path, (long long)size_bytes);
-    }
-    const int64_t claim = claim_find(head, (size_t)n, &offset);
-    if (claim > size_bytes) {
-        return ST_FAIL(ST_ERR_CORRUPT, "%s: truncated: its header (offset %d) says %lld bytes, the file has %lld", path,
-                       offset, (long long)claim, (long long)size_bytes);
-    }
-    return ST_OK;
-}
-
-static status_t sound_open(const char *path, SF_INFO *info, SNDFILE **sound_p)
-{
-    int descriptor = -1;
-    int64_t size_bytes = 0;
-    status_t status = wrk_source_open(path, &descriptor, &size_bytes);
-    if (status != ST_OK) {
-        return status;
-    }
-    status = riff_check(path, descriptor, size_bytes);
-    if (status != ST_OK) {
-        (void)close(descriptor);
-        return status;
-    }
-    *info = (SF_INFO){0};
-    SNDFILE *sound = sf_open_fd(descriptor, SFM_READ, info, SF_TRUE);
-    if (sound == NULL) {
-        return ST_FAIL(ST_ERR_CORRUPT, "%s: not a sound file that can be read: %s", path, sf_strerror(NULL));
-    }
-    if (info->channels < 1 || info->channels > MAX_CHANNELS || info->frames < 1 ||
-        info->frames > WRK_RESAMPLE_MAX_FRAMES || info->samplerate < 1) {
-        status = ST_FAIL(ST_ERR_DATA,
-                         "%s: %d channels of %lld frames, %d a second; 1 … %d channels with something in them are read",
-                         path, info->channels, (long long)info->frames, info->samplerate, (int)MAX_CHANNELS);
-        (void)sf_close(sound);
-        return status;
-    }
-    *sound_p = sound;
-    return ST_OK;
-}
-
 /* Where frames go: as they are, or through a resampler. */
 typedef struct wav_sink {
     float *out;
@@ -117,31 +38,31 @@ typedef struct wav_sink {
 } wav_sink_t;
 
 /* Reads n frames from the sound's place on, mixed to one channel. */
-static status_t frames_mix(const char *path, SNDFILE *sound, int n_channels, int64_t n, float *block, wav_sink_t *sink)
+static status_t frames_mix(wrk_sound_t *sound, int64_t n, float *block, wav_sink_t *sink)
 {
+    const int n_channels = sound->n_channels;
     for (int64_t at = 0; at < n;) {
-        int64_t wanted = n - at < BLOCK_FRAMES ? n - at : BLOCK_FRAMES;
-        int64_t got = sf_readf_float(sound, block, wanted);
-        if (got <= 0) {
-            return ST_FAIL(ST_ERR_CORRUPT, "%s: ends at frame %lld of %lld: truncated or damaged", path, (long long)at,
-                           (long long)n);
-        }
+        const int64_t got = n - at < BLOCK_FRAMES ? n - at : BLOCK_FRAMES;
+        status_t status = sound->ops->read(sound, got, block);
         float *out = sink->resampler != NULL ? sink->mixed : sink->out + at;
-        for (int64_t i = 0; i < got; i++) {
+        for (int64_t i = 0; i < got && status == ST_OK; i++) {
             float sum = 0;
             for (int c = 0; c < n_channels; c++) {
                 float value = block[i * n_channels + c];
                 if (!isfinite(value)) {
-                    return ST_FAIL(ST_ERR_DATA, "%s: frame %lld, channel %d is not a finite number", path,
-                                   (long long)(at + i), c);
+                    return ST_FAIL(ST_ERR_DATA, "%s: frame %lld, channel %d is not a finite number", sound->path,
+                                   (long long)(sound->at - got + i), c);
                 }
                 sum += value;
             }
             out[i] = sum / (float)n_channels;
         }
-        status_t status = sink->resampler != NULL ? wrk_resampler_feed(sink->resampler, out, got) : ST_OK;
         if (status != ST_OK) {
-            return status_add_context(status, "%s", path);
+            return status;
+        }
+        status = sink->resampler != NULL ? wrk_resampler_feed(sink->resampler, out, got) : ST_OK;
+        if (status != ST_OK) {
+            return status_add_context(status, "%s", sound->path);
         }
         at += got;
     }
@@ -149,39 +70,36 @@ static status_t frames_mix(const char *path, SNDFILE *sound, int n_channels, int
 }
 
 /* The part of the sound that is kept, at the dataset's rate. */
-static status_t sound_read(const wav_dataset_t *wav, const char *path, SNDFILE *sound, const SF_INFO *info,
-                           wrk_scratch_t *scratch, float *out)
+static status_t part_read(const wav_dataset_t *wav, wrk_sound_t *sound, float *out)
 {
-    bool is_other = info->samplerate != wav->rate;
-    status_t status = is_other ? wrk_resample_check(info->samplerate, wav->rate) : ST_OK;
+    bool is_other = sound->rate != wav->rate;
+    status_t status = is_other ? wrk_resample_check(sound->rate, wav->rate) : ST_OK;
     if (status != ST_OK) {
-        return status_add_context(status, "%s", path);
+        return status_add_context(status, "%s", sound->path);
     }
-    int64_t count = is_other ? wrk_resample_count(info->samplerate, wav->rate, info->frames) : info->frames;
+    int64_t count = is_other ? wrk_resample_count(sound->rate, wav->rate, sound->n_frames) : sound->n_frames;
     int64_t n = count < wav->length ? count : wav->length;
     int64_t skip = wav->is_centred ? (count - n) / 2 : 0;
     int64_t before = wav->is_centred ? (wav->length - n) / 2 : 0;
-    size_t block_bytes = (size_t)BLOCK_FRAMES * (size_t)info->channels * sizeof(float);
-    wav_sink_t *sink = wrk_scratch_get(scratch, WRK_BLOCK_ROWS, sizeof(*sink) + block_bytes);
+    size_t block_bytes = (size_t)BLOCK_FRAMES * (size_t)sound->n_channels * sizeof(float);
+    wav_sink_t *sink = wrk_scratch_get(sound->scratch, WRK_BLOCK_ROWS, sizeof(*sink) + block_bytes);
     if (sink == NULL) {
-        return ST_FAIL(ST_ERR_NOMEM, "%s: %d channels", path, info->channels);
+        return ST_FAIL(ST_ERR_NOMEM, "%s: %d channels", sound->path, sound->n_channels);
     }
     memset(out, 0, (size_t)wav->length * sizeof(float));
     sink->out = out + before;
     sink->resampler = NULL;
     wrk_resample_window_t window = {.first = skip, .n_frames = n};
     if (is_other) {
-        window = wrk_resample_window(info->samplerate, wav->rate, info->frames, skip, n);
-        status = wrk_resampler_open(&window, sink->out, &sink->resampler);
+        window = wrk_resample_window(sound->rate, wav->rate, sound->n_frames, skip, n);
+        status = wrk_resampler_begin(&window, sound->scratch, sink->out, &sink->resampler);
     }
-    if (status == ST_OK && window.first > 0 && sf_seek(sound, window.first, SF_SEEK_SET) != window.first) {
-        status = ST_FAIL(ST_ERR_CORRUPT, "%s: frame %lld can't be reached: %s", path, (long long)window.first,
-                         sf_strerror(sound));
+    if (status == ST_OK && window.first > 0) {
+        status = sound->ops->seek(sound, window.first);
     }
     if (status == ST_OK) {
-        status = frames_mix(path, sound, info->channels, window.n_frames, (float *)(sink + 1), sink);
+        status = frames_mix(sound, window.n_frames, (float *)(sink + 1), sink);
     }
-    wrk_resampler_close(sink->resampler);
     return status;
 }
 
@@ -190,18 +108,17 @@ static status_t wav_decode(const wrk_dataset_t *dataset, int64_t index, wrk_scra
 {
     const wav_dataset_t *wav = (const wav_dataset_t *)dataset;
     const char *path = wav->files.path[index];
-    SF_INFO info;
-    SNDFILE *sound = NULL;
+    wrk_sound_t sound;
     *image = (wrk_image_t){wrk_scratch_get(scratch, WRK_BLOCK_IMAGE, (size_t)wav->length * sizeof(float)), 1, 1,
                            wav->length};
     *label_p = wav->files.label[index];
     if (image->data == NULL) {
         return ST_FAIL(ST_ERR_NOMEM, "%s: %lld values", path, (long long)wav->length);
     }
-    status_t status = sound_open(path, &info, &sound);
+    status_t status = wrk_sound_open(path, scratch, &sound);
     if (status == ST_OK) {
-        status = sound_read(wav, path, sound, &info, scratch, image->data);
-        (void)sf_close(sound);
+        status = part_read(wav, &sound, image->data);
+        wrk_sound_close(&sound);
     }
     return status;
 }
@@ -228,14 +145,18 @@ static const wrk_dataset_ops_t wav_ops = {
 /* The first file's sample rate, unless the job names one. */
 static status_t rate_find(wav_dataset_t *wav, const Gradd__V1__Wav *spec)
 {
-    SF_INFO info;
-    SNDFILE *sound = NULL;
+    wrk_scratch_t scratch = {0};
+    wrk_sound_t sound;
     wav->rate = spec->rate;
-    status_t status = spec->rate > 0 ? ST_OK : sound_open(wav->files.path[0], &info, &sound);
-    if (status == ST_OK && sound != NULL) {
-        wav->rate = info.samplerate;
-        (void)sf_close(sound);
+    if (spec->rate > 0) {
+        return ST_OK;
     }
+    status_t status = wrk_sound_open(wav->files.path[0], &scratch, &sound);
+    if (status == ST_OK) {
+        wav->rate = sound.rate;
+        wrk_sound_close(&sound);
+    }
+    wrk_scratch_release(&scratch);
     return status;
 }
 
