@@ -72,8 +72,25 @@ static void triad_stream_run(float *y, const float *a, const float *b, float s, 
 #define triad_stream_run NULL
 #endif
 
+/* Note [Updates read ahead] in engine/cpu/vec/optim.c */
+static void update_run(float *y, const float *a, const float *b, float s, int64_t n)
+{
+    enum { AHEAD = 3072 / sizeof(float) };
+    (void)a;
+    (void)b;
+    for (int64_t i = 0; i + LANES <= n; i += LANES) {
+        __builtin_prefetch(i + AHEAD < n ? y + i + AHEAD : y + i, 1, 3);
+        for (int j = 0; j < LANES; j++) {
+            y[i + j] += s;
+        }
+    }
+}
+
 #define LOOPS_TEXT(isa_x) #isa_x
 #define LOOPS_STRING(isa_x) LOOPS_TEXT(isa_x)
 
-const machine_loops_t LOOPS_FN(loops) = {
-    .isa = LOOPS_STRING(GD_ISA), .fma = fma_run, .triad = triad_run, .triad_stream = triad_stream_run};
+const machine_loops_t LOOPS_FN(loops) = {.isa = LOOPS_STRING(GD_ISA),
+                                         .fma = fma_run,
+                                         .triad = triad_run,
+                                         .triad_stream = triad_stream_run,
+                                         .update = update_run};

@@ -13,6 +13,8 @@ typedef struct machine_loops {
     /* y[i] = a[i] + s b[i]; as plain stores and past the caches (NULL: the instruction set hasn't any) */
     void (*triad)(float *y, const float *a, const float *b, float s, int64_t n);
     void (*triad_stream)(float *y, const float *a, const float *b, float s, int64_t n);
+    /* y[i] += s, fetched ahead as the optimizers do */
+    void (*update)(float *y, const float *a, const float *b, float s, int64_t n);
 } machine_loops_t;
 
 /* The loops of the instruction set that the engine uses. */
