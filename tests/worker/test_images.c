@@ -441,6 +441,32 @@ static void mixing_mixes_pixels_and_labels_alike(void **state)
     }
 }
 
+static void memory_is_bounded_by_the_largest_image(void **state)
+{
+    (void)state;
+    int64_t indices[3] = {0, 1, 2};
+    wrk_scratch_t scratch = {0};
+    folder_make("f");
+    folder_make("f/class");
+    image_put("bits.png", "f/class/a.png");
+    image_put("photo.png", "f/class/b.png");
+    image_put("turn-6.jpg", "f/class/c.png");
+    assert_ok(dataset_open("image_folder: {path: f, augment: [{resize: {size: [40, 50]}}, {rotate: {degrees: 9}}, "
+                           "{resize: {size: [31, 8]}}, {center_crop: {size: 4}}]}",
+                           NULL, &dataset));
+
+    for (int64_t epoch = 0; epoch < 50; epoch++) {
+        const wrk_plan_t plan = {.indices = indices, .n = 3, .seed = 1, .epoch = epoch};
+        assert_ok(wrk_dataset_read_plan(dataset, &plan, &scratch, x, NULL));
+    }
+
+    for (int i = 0; i < WRK_SCRATCH_COUNT; i++) {
+        assert_true(scratch.size_bytes[i] <= 4 * sizeof(x));
+    }
+    wrk_scratch_release(&scratch);
+    wrk_dataset_close(dataset);
+}
+
 static void settings_that_do_not_fit_are_refused(void **state)
 {
     (void)state;
@@ -470,6 +496,7 @@ int main(void)
         TEST(crops_are_drawn_evenly_by_seed_epoch_and_sample),
         TEST(random_steps_change_with_seed_epoch_and_sample_only),
         TEST(mixing_mixes_pixels_and_labels_alike),
+        TEST(memory_is_bounded_by_the_largest_image),
         TEST(settings_that_do_not_fit_are_refused),
     };
     return cmocka_run_group_tests_name("images", tests, NULL, NULL);

@@ -22,10 +22,12 @@ typedef struct filter {
 float *wrk_image_other(const wrk_image_t *image, wrk_scratch_t *scratch, int64_t n)
 {
     const bool is_first = image->data == scratch->block[WRK_BLOCK_IMAGE];
-    /* as much as the block that the image is in: which of the two comes next may depend on chance */
+    const int other = is_first ? WRK_BLOCK_OTHER : WRK_BLOCK_IMAGE;
+    /* as much as the block that the image is in, for which of the two comes next may depend on chance; and no more, or
+     * the two would outgrow each other */
     const size_t least = scratch->size_bytes[is_first ? WRK_BLOCK_IMAGE : WRK_BLOCK_OTHER];
     const size_t size = (size_t)n * sizeof(float);
-    return wrk_scratch_get(scratch, is_first ? WRK_BLOCK_OTHER : WRK_BLOCK_IMAGE, size > least ? size : least);
+    return size > least ? wrk_scratch_get(scratch, other, size) : wrk_scratch_reserve(scratch, other, least);
 }
 
 static size_t filter_bytes(int64_t n_in, int64_t n_out, int64_t *n_max_p)

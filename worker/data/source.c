@@ -123,16 +123,21 @@ status_t wrk_source_map(const char *path, const uint8_t **data_p, int64_t *size_
 
 /* ---- scratch ---- */
 
-void *wrk_scratch_get(wrk_scratch_t *scratch, int block, size_t size_bytes)
+void *wrk_scratch_reserve(wrk_scratch_t *scratch, int block, size_t size_bytes)
 {
     if (scratch->block[block] == NULL || scratch->size_bytes[block] < size_bytes) {
-        /* one that has to grow grows by half more: the next samples differ a little */
-        const size_t spare = scratch->block[block] != NULL ? size_bytes / 2 : 0;
         mem_free(scratch->block[block]);
-        scratch->block[block] = mem_alloc_aligned(64, size_bytes + spare);
-        scratch->size_bytes[block] = scratch->block[block] != NULL ? size_bytes + spare : 0;
+        scratch->block[block] = mem_alloc_aligned(64, size_bytes);
+        scratch->size_bytes[block] = scratch->block[block] != NULL ? size_bytes : 0;
     }
     return scratch->block[block];
+}
+
+void *wrk_scratch_get(wrk_scratch_t *scratch, int block, size_t size_bytes)
+{
+    /* one that has to grow grows by half more: the next samples differ a little */
+    const bool grows = scratch->block[block] != NULL && scratch->size_bytes[block] < size_bytes;
+    return wrk_scratch_reserve(scratch, block, size_bytes + (grows ? size_bytes / 2 : 0));
 }
 
 void *wrk_scratch_tool(wrk_scratch_t *scratch, int tool, const wrk_tool_ops_t *ops)
