@@ -83,7 +83,8 @@ static status_t slot_read(const wrk_loader_t *loader, loader_slot_t *slot, wrk_s
 /*
  * Note [Scratch grows everywhere at once]
  *   What one thread's scratch has grown to, the others' grows to before the item is given out: else a thread that reads
- *   its first item in a later step would allocate in it. The lock is held.
+ *   its first item in a later step would allocate in it. It gets no spare room: they would outgrow each other. The lock
+ *   is held.
  */
 static void scratch_tell(wrk_loader_t *loader, loader_thread_t *thread)
 {
@@ -112,7 +113,7 @@ static void scratch_follow(wrk_loader_t *loader, loader_thread_t *thread)
 {
     for (int i = 0; i < WRK_SCRATCH_COUNT; i++) {
         if (loader->most.size_bytes[i] > 0) {
-            (void)wrk_scratch_get(&thread->scratch, i, loader->most.size_bytes[i]);
+            (void)wrk_scratch_reserve(&thread->scratch, i, loader->most.size_bytes[i]);
         }
     }
     for (int i = 0; i < WRK_TOOL_COUNT; i++) {

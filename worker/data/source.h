@@ -92,7 +92,7 @@ status_t wrk_source_map(const char *path, const uint8_t **data_p, int64_t *size_
 
 /* At least so many bytes of a block; their old content is lost when it grows. NULL when memory is out. */
 void *wrk_scratch_get(wrk_scratch_t *scratch, int block, size_t size_bytes);
-/* The same; a block that grows gets no spare room: for sizes that are derived from another block's. */
+/* The same; a block that grows gets no spare room: for sizes that come from another block, or another thread. */
 void *wrk_scratch_reserve(wrk_scratch_t *scratch, int block, size_t size_bytes);
 /* A tool, opened when it is first taken. NULL when memory is out. */
 void *wrk_scratch_tool(wrk_scratch_t *scratch, int tool, const wrk_tool_ops_t *ops);
