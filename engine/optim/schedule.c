@@ -170,8 +170,9 @@ void gd_plateau_update(gd_plateau_t *plateau, const gd_plateau_options_t *option
         plateau->n_bad = 0;
     }
     if (plateau->n_bad > options->patience) {
-        const double reduced = plateau->scale * options->factor;
-        plateau->scale = reduced > options->min_scale ? reduced : options->min_scale;
+        /* a min_scale above the scale raises nothing */
+        const double reduced = fmax(plateau->scale * options->factor, options->min_scale);
+        plateau->scale = fmin(plateau->scale, reduced);
         plateau->cooldown = options->cooldown;
         plateau->n_bad = 0;
     }

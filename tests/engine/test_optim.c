@@ -555,6 +555,20 @@ static void a_plateau_is_pytorchs(void **state)
     gd_safetensors_close(golden);
 }
 
+static void a_plateau_never_raises_the_rate(void **state)
+{
+    (void)state;
+    const gd_plateau_options_t options = {.factor = 0.5, .min_scale = 2};
+    gd_plateau_t plateau;
+    gd_plateau_init(&plateau);
+
+    for (int i = 0; i < 4; i++) {
+        gd_plateau_update(&plateau, &options, 1.0);
+    }
+
+    assert_true(plateau.scale == 1);
+}
+
 static void the_average_is_pytorchs_and_swaps_back(void **state)
 {
     (void)state;
@@ -758,6 +772,7 @@ int main(void)
         TEST(warmups_and_stable_rates_are_pytorchs),
         TEST(every_run_and_schedule_of_the_file_was_compared),
         TEST(a_plateau_is_pytorchs),
+        TEST(a_plateau_never_raises_the_rate),
         TEST(the_average_is_pytorchs_and_swaps_back),
         TEST(groups_change_rate_decay_and_freeze),
         TEST(options_out_of_range_are_refused),

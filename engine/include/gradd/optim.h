@@ -166,7 +166,7 @@ typedef struct gd_plateau {
     int64_t cooldown;
 } gd_plateau_t;
 
-/* Scale 1, nothing seen. update: one evaluation's value; changes the scale, min_scale at the least. */
+/* Scale 1, nothing seen. update: one evaluation's value; lowers the scale, to min_scale at the least. */
 void gd_plateau_init(gd_plateau_t *plateau);
 void gd_plateau_update(gd_plateau_t *plateau, const gd_plateau_options_t *options, double value);
 
