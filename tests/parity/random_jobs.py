@@ -6,6 +6,7 @@ are compared. Each job runs a second time, paused half-way, on other numbers of 
 import collections
 import copy
 import json
+import math
 import pathlib
 import random
 import subprocess
@@ -21,8 +22,9 @@ import random_losses
 from compare import LIMITS, Tally, arguments, difference, with_noise
 from random_layers import Residual
 from random_losses import BATCH, N
-from random_optimizers import N_STEPS, groups_draw, optimizer_draw, schedule_draw
+from random_optimizers import N_STEPS, Plateau, groups_draw, optimizer_draw, schedule_draw
 
+POINTS = {"losses": "loss", "learning_rates": "learning_rate", "norms": "gradient_norm", "evaluations": "validation_loss"}
 V, T = 9, 6  # token numbers and tokens of a sample
 N_VALIDATION, EVERY = 13, 5  # samples that are evaluated, which aren't whole batches; steps between evaluations
 
@@ -155,14 +157,16 @@ class Job:
         if kind != "tokens" and len(self.loss.shape) > 1:
             layers.append("{reshape: {shape: %s}}" % self.loss.shape)
             self.net.append(nn.Unflatten(1, self.loss.shape))
-        optimizer, fields, lr, self.build = optimizer_draw(r)
-        self.groups = groups_draw(r, [name for name, _ in self.net.named_parameters()])
-        schedule, self.rates = schedule_draw(r, lr)
+        optimizer, fields, self.lr, self.build = optimizer_draw(r)
+        self.groups = groups_draw(r, [name for name, _ in self.net.named_parameters()], optimizer)
+        schedule, self.rates, self.plateau = schedule_draw(r, self.lr)
+        self.every = r.choice([1, 2, 5]) if self.plateau else EVERY
         self.clip = dict(clip_norm=r.choice([0, 0, 0.3]), clip_value=r.choice([0, 0, 0.02]))
         self.decay = r.choice([None, None, 0.9, 0.5])
         self.workers = [r.choice([w for w in (1, 2, 4) if w <= self.micro]) for _ in range(2)]
         self.kinds = [kind, self.loss.kind, optimizer, f"schedule {next(iter(schedule))}", f"workers {self.workers}"]
         self.kinds += [key for key, value in self.clip.items() if value] + ["groups"] * bool(self.groups)
+        self.kinds += ["schedule with plateau"] * (self.plateau is not None)
         self.inputs, self.targets = net.inputs, self.loss.targets
         for name, array in (("x", self.inputs), ("y", self.targets)):
             np.save(folder / f"{name}.npy", array.numpy())
@@ -175,7 +179,7 @@ class Job:
                 for name, part in (("train", ""), ("validation", ".validation"))}
         model = "{layers: [" + ", ".join(layers) + "]" + (f", padding: {net.padding}" if net.padding is not None else "") + "}"
         self.text = f"seed: {seed}\nmodel: {model}\ndata: {text(data)}\ntraining: {text(training)}\n"
-        self.text += f"evaluation: {{every: {EVERY}}}\n"
+        self.text += f"evaluation: {{every: {self.every}}}\n"
         (folder / "job.yaml").write_text(self.text)
 
     def ours(self, program, name, workers):
@@ -198,19 +202,21 @@ class Job:
         x, y = (t.to(dtype) if t.is_floating_point() else t for t in (x, y))
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, autocast):
             given = net(x)
-        loss = self.loss.of(given.to(dtype), y).item()
+        loss = self.loss.evaluated(given.to(dtype), y).item()
         return loss * BATCH / N_VALIDATION if self.loss.fields.get("reduction") == "sum" else loss
 
     def theirs(self, start, batches, dtype, noise=0, autocast=False):
-        """Losses, parameters and their average."""
+        """Losses, rates, norms of gradients, parameters and their average."""
         net = copy.deepcopy(self.net).float()
         net.load_state_dict(start, strict=False)
         net = with_noise(net.to(dtype), noise) if noise else net.to(dtype)
-        optimizer, losses, evaluations = self.build(net, self.groups), [], []
+        optimizer, plateau = self.build(net, self.groups), Plateau(self.lr, self.plateau)
+        found = {key: [] for key in ("losses", "learning_rates", "norms", "evaluations")}
         average = {k: v.detach().clone() for k, v in net.named_parameters()}
         for step in range(N_STEPS):
+            rate = self.rates[step] * plateau.factor()
             for group in optimizer.param_groups:
-                group["lr"] = self.rates[step] * group["scale"]
+                group["lr"] = rate * group["scale"]
             x, y = batches[f"x.{step}"], batches[f"y.{step}"]
             x, y = (t.to(dtype) if t.is_floating_point() else t.long() for t in (x, y))
             with torch.autocast("cpu", torch.bfloat16, autocast):
@@ -220,16 +226,16 @@ class Job:
             loss.backward()
             if self.clip["clip_value"]:
                 nn.utils.clip_grad_value_(net.parameters(), self.clip["clip_value"])
-            if self.clip["clip_norm"]:
-                nn.utils.clip_grad_norm_(net.parameters(), self.clip["clip_norm"])
+            norm = nn.utils.clip_grad_norm_(net.parameters(), self.clip["clip_norm"] or math.inf)
             optimizer.step()
-            losses.append(loss.item())
+            for key, value in (("losses", loss.item()), ("learning_rates", rate), ("norms", norm.item())):
+                found[key].append(value)
             for name, p in net.named_parameters():
                 average[name].lerp_(p.detach(), 1 - self.decay if self.decay and step > 0 else 1)  # as AveragedModel
-            if (step + 1) % EVERY == 0 or step + 1 == N_STEPS:
-                evaluations.append(self.evaluate(net, average, dtype, autocast))
-        found = {"losses": torch.tensor(losses, dtype=torch.float64),
-                 "evaluations": torch.tensor(evaluations, dtype=torch.float64)}
+            if (step + 1) % self.every == 0 or step + 1 == N_STEPS:
+                found["evaluations"].append(self.evaluate(net, average, dtype, autocast))
+                plateau.see(found["evaluations"][-1])
+        found = {key: torch.tensor(values, dtype=torch.float64) for key, values in found.items()}
         found |= {k: v.detach().double() for k, v in net.state_dict().items()}
         return found | ({f"average {k}": v.double() for k, v in average.items()} if self.decay else {})
 
@@ -247,16 +253,13 @@ class Job:
         limits, is_low = LIMITS[self.precision], self.precision == "bf16"
         own = [self.theirs(start, batches, torch.float32, noise, is_low)
                for noise in (0, *[limits.noise] * (3 if is_low else 1))]
-        ours = {"losses": torch.tensor([float(line) for line in whole[0].split()], dtype=torch.float64)}
         points = [line.split() for line in (self.folder / "whole" / "points").read_text().splitlines()]
-        ours["evaluations"] = torch.tensor([float(value) for _, name, value in points if name == "validation_loss"],
-                                           dtype=torch.float64)
+        ours = {key: torch.tensor([float(value) for _, name, value in points if name == point], dtype=torch.float64)
+                for key, point in POINTS.items()}
         ours |= load_file(whole[2] / "model.safetensors")
         if self.decay:
             ours |= {f"average {k}": v for k, v in load_file(whole[2] / "average.safetensors").items()}
         for key, value in exact.items():
-            if key == "evaluations" and (self.loss.kind == "info_nce" or self.loss.fields.get("label_smoothing")):
-                continue  # negatives are a microbatch's, and evaluation has its own; and it smoothes no labels
             if key.endswith("num_batches_tracked") or key not in ours and key == f"{len(self.net) - 1}.weight":
                 continue  # a tied weight has one name
             wrong = difference(key, ours[key], value, [run[key] for run in own], limits)

@@ -19,7 +19,11 @@ def tensor(values, like):
     return None if values is None else torch.tensor(values, dtype=like.dtype)
 
 
-Loss = collections.namedtuple("Loss", "kind fields last shape targets of")
+class Loss(collections.namedtuple("Loss", "kind fields last shape targets of")):
+    def evaluated(self, y, t):
+        """As `of`, but no labels are smoothed, and a sample's negatives are those of its batch."""
+        return self.of(y, t, 0.0) if self.kind == "cross_entropy" else self.of(y, t, BATCH) if self.kind == "info_nce" else \
+            self.of(y, t)
 
 
 def draw(r, micro):
@@ -46,7 +50,8 @@ def tokens(r, t, v):
     if r.random() < 0.5:
         fields, of = cross_entropy(r, v)
         labels = torch.randint(0, v, (N, t))
-        return Loss("cross_entropy", fields, None, [t, v], labels, lambda y, at: of(y.flatten(0, 1), at.flatten()))
+        return Loss("cross_entropy", fields, None, [t, v], labels,
+                    lambda y, at, *smooth: of(y.flatten(0, 1), at.flatten(), *smooth))
     lengths = torch.randint(0, t // 2 + 1, (N,))
     labels = torch.where(torch.arange(t // 2) < lengths[:, None], torch.randint(1, v, (N, t // 2)), 0)
     fields = dict(padding=0, zero_infinity=True, reduction=r.choice([None, "mean", "batch_mean", "sum"]))
@@ -68,8 +73,8 @@ def ignored(r, c):
 def cross_entropy(r, c):
     weight, ignore, smooth = numbers(r, c, 0.2, 2), ignored(r, c), r.choice([None, 0.1, 0.4])
     fields = dict(weight=weight, ignore_index=ignore, label_smoothing=smooth)
-    return fields, lambda y, t: F.cross_entropy(y, t, tensor(weight, y), ignore_index=-100 if ignore is None else ignore,
-                                                label_smoothing=smooth or 0.0)
+    return fields, lambda y, t, smooth=smooth or 0.0: F.cross_entropy(
+        y, t, tensor(weight, y), ignore_index=-100 if ignore is None else ignore, label_smoothing=smooth)
 
 
 def plain(r, micro, kinds=None):
@@ -137,9 +142,9 @@ def plain(r, micro, kinds=None):
             lambda y, t: F.triplet_margin_loss(y[:, 0], y[:, 1], y[:, 2], margin, p, 1e-6, swap)
     if kind == "info_nce":
         heat = r.choice([0.07, 0.3])
-        return kind, dict(temperature=heat), None, [2, c], real[:, :1], lambda y, t: torch.stack([F.cross_entropy(
-            F.normalize(q, dim=-1) @ F.normalize(k, dim=-1).T / heat, torch.arange(len(q)))
-            for q, k in zip(y[:, 0].split(BATCH // micro), y[:, 1].split(BATCH // micro))]).mean()
+        return kind, dict(temperature=heat), None, [2, c], real[:, :1], lambda y, t, n=BATCH // micro: torch.cat([F.cross_entropy(
+            F.normalize(q, dim=-1) @ F.normalize(k, dim=-1).T / heat, torch.arange(len(q)), reduction="none")
+            for q, k in zip(y[:, 0].split(n), y[:, 1].split(n))]).mean()
     if kind == "dice":
         return kind, {}, "sigmoid", [c], hard, lambda y, t: (1 - (2 * (y * t).sum(1) + 1) / (y.sum(1) + t.sum(1) + 1)).mean()
     alpha, gamma = r.choice([0.25, 0.6]), r.choice([2.0, 1.5])
