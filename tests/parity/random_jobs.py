@@ -20,15 +20,14 @@ from safetensors.torch import load_file
 
 import random_losses
 from compare import LIMITS, Tally, arguments, difference, with_noise
-from random_layers import Residual
 from random_losses import BATCH, N
+from random_nets import T, V, encoder_decoder_net, padded_net, plain_net, sound_net, tokens_net
 from random_optimizers import N_STEPS, Plateau, groups_draw, optimizer_draw, schedule_draw
 
 POINTS = {"losses": "loss", "learning_rates": "learning_rate", "norms": "gradient_norm", "evaluations": "validation_loss"}
-V, T = 9, 6  # token numbers and tokens of a sample
 N_VALIDATION, EVERY = 13, 5  # samples that are evaluated, which aren't whole batches; steps between evaluations
 
-Net = collections.namedtuple("Net", "layers module inputs padding")
+LAST = {"log_softmax": nn.LogSoftmax(-1), "sigmoid": nn.Sigmoid(), "softplus": nn.Softplus()}
 
 
 def text(value):
@@ -40,121 +39,23 @@ def text(value):
     return value if isinstance(value, str) else json.dumps(value)
 
 
-class Hidden(nn.Module):
-    """A layer of tokens that is told which of them are padding."""
-
-
-class Packed(Hidden):
-    def __init__(self, kind):
-        super().__init__()
-        for name, parameter in kind.named_parameters():
-            self.register_parameter(name, parameter)
-        self.kind = [kind]  # not a child: the parameters' names are its own
-
-    def forward(self, x, hidden):
-        lengths = torch.where(~hidden, torch.arange(1, x.shape[1] + 1), 1).max(1).values
-        packed = nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
-        y = torch.func.functional_call(self.kind[0], dict(self.named_parameters()), (packed,))[0]
-        return nn.utils.rnn.pad_packed_sequence(y, batch_first=True, total_length=x.shape[1])[0]
-
-
-class Attention(nn.MultiheadAttention, Hidden):
-    def forward(self, x, hidden):
-        return super().forward(x, x, x, key_padding_mask=hidden, need_weights=False)[0]
-
-
-class Mean(Hidden):
-    def forward(self, x, hidden):
-        kept = (~hidden)[:, :, None].to(x.dtype)
-        return (x * kept).sum(1) / kept.sum(1)
-
-
-class Last(Hidden):
-    def forward(self, x, hidden):
-        return torch.stack([row[~hide][-1] for row, hide in zip(x, hidden)])
-
-
-class Tokens(nn.Sequential):
-    """Layers behind an embedding; the last may share its weight."""
-    padding = None
-
-    def forward(self, x):
-        y = x
-        for layer in self:
-            y = layer(y, x == self.padding) if isinstance(layer, Hidden) else layer(y)
-        return y
-
-
-def tokens_net(r):
-    """Logits for each token."""
-    width = r.choice([4, 8])
-    middle, module = r.choice([
-        lambda: ("{lstm: {width: %d}}" % width, Recurrent(nn.LSTM(width, width, batch_first=True))),
-        lambda: ("{gru: {width: %d, bidirectional: true}}" % (width // 2),
-                 Recurrent(nn.GRU(width, width // 2, batch_first=True, bidirectional=True))),
-        lambda: ("{residual: {checkpoint: %s, layers: [layer_norm, {linear: {out: %d}}, gelu]}}" %
-                 (r.choice(["true", "false"]), width),
-                 Residual(nn.LayerNorm(width), nn.Linear(width, width), nn.GELU()))])()
-    embedding, last = nn.Embedding(V, width), nn.Linear(width, V, bias=False)
-    is_tied = r.random() < 0.6
-    if is_tied:
-        last.weight = embedding.weight
-    layers = ["{embedding: {name: '0', count: %d, width: %d}}" % (V, width), middle, "layer_norm",
-              "{linear: {out: %d, bias: false%s}}" % (V, ", tied: '0'" if is_tied else "")]
-    return Net(layers, Tokens(embedding, module, nn.LayerNorm(width), last), torch.randint(0, V, (N, T)), None)
-
-
-class Recurrent(Packed):
-    def forward(self, x, hidden):
-        return torch.func.functional_call(self.kind[0], dict(self.named_parameters()), (x,))[0]
-
-
-def padded_net(r, wide):
-    """wide outputs a sample of tokens, some of which are padding."""
-    width, lengths = 8, torch.randint(1, T + 1, (N, 1))
-    options = dict(batch_first=True, bidirectional=r.random() < 0.5)
-    both = ", bidirectional: true" if options["bidirectional"] else ""
-    kind = r.choice(["lstm", "gru", "rnn", "attention"])
-    middle = "{multihead_attention: {heads: 2}}" if kind == "attention" else "{%s: {width: 4, packed: true%s}}" % (kind, both)
-    module = Attention(width, 2, batch_first=True) if kind == "attention" else \
-        Packed(getattr(nn, kind.upper())(width, 4, **options))
-    made = width if kind == "attention" else 4 * (1 + options["bidirectional"])
-    pooled, pool = r.choice([("{mean: {axes: 1, skip_padding: true}}", Mean()),
-                             ("{select: {index: -1, skip_padding: true}}", Last())])
-    x = torch.where(torch.arange(T) < lengths, torch.randint(1, V, (N, T)), 0)
-    net = Tokens(nn.Embedding(V, width), module, pool, nn.Linear(made, wide))
-    net.padding = 0
-    return Net(["{embedding: {count: %d, width: %d}}" % (V, width), middle, pooled, "{linear: {out: %d}}" % wide], net, x, 0)
-
-
-def plain_net(r, wide):
-    """wide outputs a sample of 4 values."""
-    p = r.choice([0.0, 0.0, 1.0])
-    choices = [(), (("batch_norm1d", nn.BatchNorm1d(7)),), (("layer_norm", nn.LayerNorm(7)),),
-               (("{dropout: {p: %s}}" % p, nn.Dropout(p)),),
-               (("{residual: [{linear: {out: 7}}, {relu: {}}]}", Residual(nn.Linear(7, 7), nn.ReLU())),)]
-    layers = [("{linear: {out: 7}}", nn.Linear(4, 7)), *r.choice(choices), r.choice([("tanh", nn.Tanh()), ("silu", nn.SiLU())]),
-              ("{linear: {out: %d}}" % wide, nn.Linear(7, wide))]
-    return Net([t for t, _ in layers], nn.Sequential(*(m for _, m in layers)), torch.randn(N, 4), None)
-
-
-LAST = {"log_softmax": nn.LogSoftmax(-1), "sigmoid": nn.Sigmoid(), "softplus": nn.Softplus()}
-
-
 class Job:
     def __init__(self, seed, folder, precision):
         r = random.Random(seed)
         torch.manual_seed(seed)
         self.folder, self.precision, self.micro = folder, precision, r.choice([1, 2, 4])
-        kind = r.choice(["plain", "plain", "plain", "tokens", "padded"])
-        self.loss = random_losses.tokens(r, T, V) if kind == "tokens" else random_losses.draw(r, self.micro)
+        kind = r.choice(["plain", "plain", "plain", "tokens", "padded", "encoder_decoder", "sound"])
+        of_tokens = {"tokens": tokens_net, "encoder_decoder": encoder_decoder_net}
+        self.loss = random_losses.tokens(r, T, V) if kind in of_tokens else \
+            random_losses.classes(r) if kind == "sound" else random_losses.draw(r, self.micro)
         wide = int(np.prod(self.loss.shape))
-        net = tokens_net(r) if kind == "tokens" else padded_net(r, wide) if kind == "padded" else plain_net(r, wide)
+        net = of_tokens[kind](r) if kind in of_tokens else \
+            {"plain": plain_net, "padded": padded_net, "sound": sound_net}[kind](r, wide)
         layers, self.net = net.layers, net.module
         if self.loss.last is not None:
             layers.append(self.loss.last)
             self.net.append(LAST[self.loss.last])
-        if kind != "tokens" and len(self.loss.shape) > 1:
+        if kind not in of_tokens and len(self.loss.shape) > 1:
             layers.append("{reshape: {shape: %s}}" % self.loss.shape)
             self.net.append(nn.Unflatten(1, self.loss.shape))
         optimizer, fields, self.lr, self.build = optimizer_draw(r)
@@ -168,15 +69,12 @@ class Job:
         self.kinds += [key for key, value in self.clip.items() if value] + ["groups"] * bool(self.groups)
         self.kinds += ["schedule with plateau"] * (self.plateau is not None)
         self.inputs, self.targets = net.inputs, self.loss.targets
-        for name, array in (("x", self.inputs), ("y", self.targets)):
-            np.save(folder / f"{name}.npy", array.numpy())
-            np.save(folder / f"{name}.validation.npy", array[:N_VALIDATION].numpy())
         training = dict(steps=N_STEPS, batch=BATCH, microbatches=self.micro, loss={self.loss.kind: self.loss.fields},
                         optimizer={optimizer: fields}, schedule=schedule, groups=self.groups or None, **self.clip,
                         average=None if self.decay is None else {"decay": self.decay},
                         precision=None if precision == "f32" else precision)
-        data = {name: {"npy": dict(inputs=f"x{part}.npy", targets=f"y{part}.npy", tokens=None if kind == "plain" else True)}
-                for name, part in (("train", ""), ("validation", ".validation"))}
+        data = {name: net.write(folder, name, self.inputs[:n], self.targets[:n])
+                for name, n in (("train", N), ("validation", N_VALIDATION))}
         model = "{layers: [" + ", ".join(layers) + "]" + (f", padding: {net.padding}" if net.padding is not None else "") + "}"
         self.text = f"seed: {seed}\nmodel: {model}\ndata: {text(data)}\ntraining: {text(training)}\n"
         self.text += f"evaluation: {{every: {self.every}}}\n"
@@ -239,6 +137,19 @@ class Job:
         found |= {k: v.detach().double() for k, v in net.state_dict().items()}
         return found | ({f"average {k}": v.double() for k, v in average.items()} if self.decay else {})
 
+    def misread(self, batches):
+        """What is wrong with the batches, or None: an epoch has whole batches of different samples of the data."""
+        def rows(x, y):
+            return [a.double().numpy().tobytes() + b.double().numpy().tobytes() for a, b in zip(x, y)]
+        known, n_epoch = collections.Counter(rows(self.inputs, self.targets)), N // BATCH
+        for first in range(0, N_STEPS, n_epoch):
+            read = collections.Counter()
+            for step in range(first, min(first + n_epoch, N_STEPS)):
+                read.update(rows(batches[f"x.{step}"], batches[f"y.{step}"]))
+            if read - known:
+                return f"{(read - known).total()} samples of steps {first} to {step} aren't the data's, or stand twice in an epoch"
+        return None
+
     def judge(self, program):
         whole = self.ours(program, "whole", [1])
         if isinstance(whole, str):
@@ -249,6 +160,8 @@ class Job:
         if whole[:2] != parts[:2]:
             return f"other bits where it is paused and on {self.workers} workers"
         start, batches = (load_file(self.folder / "whole" / f"{name}.safetensors") for name in ("init", "batches"))
+        if self.misread(batches):
+            return self.misread(batches)
         exact = self.theirs(start, batches, torch.float64)
         limits, is_low = LIMITS[self.precision], self.precision == "bf16"
         own = [self.theirs(start, batches, torch.float32, noise, is_low)

@@ -32,6 +32,14 @@ def draw(r, micro):
     return Loss(*plain(r, micro)) if r.random() < 0.85 else parts(r)
 
 
+def classes(r):
+    """A loss of labels, each of which is the class of some of the first samples."""
+    loss = Loss(*plain(r, 1, ["cross_entropy", "nll", "multi_margin"]))
+    loss.targets.abs_().remainder_(loss.shape[0])
+    loss.targets[:loss.shape[0]] = torch.arange(loss.shape[0])
+    return loss
+
+
 def parts(r):
     """Several tasks: each loss is of its own part of the outputs and of the targets."""
     drawn, weights = [Loss(*plain(r, 1, SUMMED)) for _ in range(2)], [1.0, r.choice([0.3, 2.0])]
