@@ -450,15 +450,16 @@ static status_t root_survey(walk_t *walk, gd_tensor_t *root)
 
 status_t gd_backward(gd_tensor_t *root, gd_tensor_t *dy, bool keep_graph)
 {
-    if (gd_tensor_is_stale(root)) {
-        return gd_tensor_fail_stale("gd_backward", "root", 0, root);
+    status_t status = tape_view_refresh("gd_backward", "root", 0, root);
+    if (status != ST_OK) {
+        return status;
     }
     if (!gd_tensor_tracks(root)) {
         return ST_FAIL(ST_ERR_STATE, "gd_backward: the root has no graph: no input of its op required a gradient");
     }
     const bool is_leaf = root->node == NULL; /* what gives its input back, a reshape to the same shape say */
     gd_tensor_t *start = NULL;
-    status_t status = root_gradient("gd_backward", root, dy, &start);
+    status = root_gradient("gd_backward", root, dy, &start);
     if (status != ST_OK) {
         return status;
     }
@@ -519,9 +520,6 @@ static void inputs_unmark(const walk_t *walk)
 
 static status_t output_survey(walk_t *walk, gd_tensor_t *output, int index)
 {
-    if (gd_tensor_is_stale(output)) {
-        return gd_tensor_fail_stale("gd_grad", "output", index, output);
-    }
     if (!gd_tensor_tracks(output)) {
         return ST_FAIL(ST_ERR_STATE, "gd_grad: output %d has no graph: no input of its op required a gradient", index);
     }
@@ -533,6 +531,16 @@ static status_t output_survey(walk_t *walk, gd_tensor_t *output, int index)
     }
     status_t status = walk_watch(walk, output->watch);
     output->watch->n_uses++;
+    return status;
+}
+
+/* Before any of them is marked: the graph of one may be that of another's base. */
+static status_t views_refresh(const char *role, gd_tensor_t *const *tensors, int n)
+{
+    status_t status = ST_OK;
+    for (int i = 0; i < n && status == ST_OK; i++) {
+        status = tape_view_refresh("gd_grad", role, i, tensors[i]);
+    }
     return status;
 }
 
@@ -557,6 +565,11 @@ status_t gd_grad(gd_tensor_t *const *outputs, gd_tensor_t *const *dys, int n_out
         return ST_FAIL(ST_ERR_INVAL, "gd_grad: %d outputs and %d inputs: at least one of each is needed", n_outputs,
                        n_inputs);
     }
+    status_t status = views_refresh("output", outputs, n_outputs);
+    status = status == ST_OK ? views_refresh("input", inputs, n_inputs) : status;
+    if (status != ST_OK) {
+        return status;
+    }
     size_t size_bytes = (size_t)n_inputs * sizeof(gd_tensor_t *);
     gd_tensor_t **gradients = gd_pool_alloc(gd_context_pool(), size_bytes);
     if (gradients == NULL) {
@@ -569,7 +582,7 @@ status_t gd_grad(gd_tensor_t *const *outputs, gd_tensor_t *const *dys, int n_out
                    .inputs = inputs,
                    .n_inputs = n_inputs,
                    .gradients = gradients};
-    status_t status = inputs_mark(&walk);
+    status = inputs_mark(&walk);
     for (int i = 0; i < n_outputs && status == ST_OK; i++) {
         status = output_survey(&walk, outputs[i], i);
     }

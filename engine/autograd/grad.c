@@ -111,6 +111,10 @@ static status_t untracked_fail(const char *function)
 
 status_t gd_tensor_retain_grad(gd_tensor_t *t)
 {
+    status_t status = tape_view_refresh("gd_tensor_retain_grad", "tensor", 0, t);
+    if (status != ST_OK) {
+        return status;
+    }
     if (!gd_tensor_tracks(t)) {
         return untracked_fail("gd_tensor_retain_grad");
     }
@@ -122,6 +126,10 @@ status_t gd_tensor_retain_grad(gd_tensor_t *t)
 
 status_t gd_tensor_add_hook(gd_tensor_t *t, gd_tensor_hook_func_t func, void *arg, gd_hook_t **hook_p)
 {
+    status_t status = tape_view_refresh("gd_tensor_add_hook", "tensor", 0, t);
+    if (status != ST_OK) {
+        return status;
+    }
     if (!gd_tensor_tracks(t)) {
         return untracked_fail("gd_tensor_add_hook");
     }
@@ -130,14 +138,14 @@ status_t gd_tensor_add_hook(gd_tensor_t *t, gd_tensor_hook_func_t func, void *ar
         list = &t->node->hooks;
     } else {
         tape_watch_t *watch = NULL;
-        status_t status = tape_watch_get(t, &watch);
+        status = tape_watch_get(t, &watch);
         if (status != ST_OK) {
             return status;
         }
         list = &watch->hooks;
     }
     gd_hook_t *hook = NULL;
-    status_t status = tape_hooks_add(list, &hook);
+    status = tape_hooks_add(list, &hook);
     if (status != ST_OK) {
         return status;
     }

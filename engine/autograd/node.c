@@ -86,6 +86,12 @@ static void node_save_inputs(tape_node_t *node, gd_tensor_t *const *in)
 status_t tape_node_record(gd_op_id_t id, const gd_op_t *op, gd_tensor_t *const *in, int n_in, const gd_attrs_t *attrs,
                           gd_tensor_t *const *out, int n_out)
 {
+    for (int i = 0; i < n_in; i++) {
+        status_t status = in[i] != NULL ? tape_view_refresh(op->name, "input", i, in[i]) : ST_OK;
+        if (status != ST_OK) {
+            return status;
+        }
+    }
     tape_node_t *node = gd_pool_alloc(gd_context_pool(), sizeof(*node));
     if (node == NULL) {
         return ST_FAIL(ST_ERR_NOMEM, "%s: a node of the graph", op->name);

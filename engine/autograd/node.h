@@ -60,6 +60,21 @@ status_t tape_checkpoint_run(const tape_checkpoint_t *checkpoint, gd_tensor_t *c
 /* NULL is fine. */
 void tape_checkpoint_free(tape_checkpoint_t *checkpoint);
 
+/* view.c. Note [Views follow their base]. t has just been made as a view of x. */
+void tape_view_begin(gd_tensor_t *t, gd_tensor_t *x);
+/* Brings a stale view's graph up to date. ST_ERR_STATE, naming op, role and index, where that isn't possible. */
+status_t tape_view_refresh(const char *op, const char *role, int index, gd_tensor_t *t);
+/* What keeps a view from being changed in place as part of a graph; NULL: nothing. */
+const char *tape_view_obstacle(const gd_tensor_t *view);
+/*
+ * The graph of the view's base where the view's place has the values y. tape_view_put_begin: *put_p, for _finish, which
+ * hands it to the base, or to be dropped.
+ */
+status_t tape_view_put_begin(const gd_tensor_t *view, gd_tensor_t *y, gd_tensor_t **put_p);
+void tape_view_put_finish(gd_tensor_t *view, gd_tensor_t *put);
+/* x takes over the graph of `from`; a retained gradient is from now on that of the new one. */
+void tape_graph_move(gd_tensor_t *x, gd_tensor_t *from);
+
 /* Records id over in[n_in] as the maker of out[n_out]; out[0] becomes a result with this node. */
 status_t tape_node_record(gd_op_id_t id, const gd_op_t *op, gd_tensor_t *const *in, int n_in, const gd_attrs_t *attrs,
                           gd_tensor_t *const *out, int n_out);

@@ -14,6 +14,9 @@ enum {
     OPS_DTYPES_FLOAT = 1 << GD_DTYPE_F32 | 1 << GD_DTYPE_F64 | 1 << GD_DTYPE_BF16 | 1 << GD_DTYPE_F16
 };
 
+/* Where as_strided's attributes have the sizes and strides. */
+enum { AS_SHAPE = 2, AS_STRIDE = AS_SHAPE + GD_MAX_DIMS };
+
 /* The names as ids, for functions made from lists of names. */
 enum {
 #define GD_OP(ENUM, name) gd_op_id_##name = GD_OP_##ENUM,

@@ -7,6 +7,8 @@
  * inputs for backward, `old` is a copy of the values, so that they outlive the change.
  *
  *   before   x ──▶ node               after   x ──▶ new node ──▶ node
+ *
+ * Where x is a view its base is rebased too: see Note [Views follow their base].
  */
 #include "gradd/inplace.h"
 
@@ -40,9 +42,12 @@ static status_t change_begin(change_t *change, const char *name, gd_tensor_t *x,
         is_tracked = is_tracked || gd_tensor_tracks(others[i]);
     }
     *change = (change_t){.name = name, .x = x, .is_recorded = is_enabled && is_tracked && gd_dtype_is_float(x->dtype)};
-    if (is_enabled && x->requires_grad && x->node == NULL) {
+    if (is_enabled && ((x->requires_grad && x->node == NULL) || (x->base != NULL && x->base->requires_grad))) {
         return gd_op_fail_shapes(ST_ERR_STATE, name, x, NULL,
-                                 "a leaf that requires a gradient can't be changed in place while gradients are on");
+                                 x->base == NULL ? "a leaf that requires a gradient can't be changed in place while "
+                                                   "gradients are on"
+                                                 : "a view of a leaf that requires a gradient can't be changed in "
+                                                   "place while gradients are on");
     }
     if (has_shared_elements(x)) {
         return gd_op_fail_shapes(ST_ERR_STATE, name, x, NULL,
@@ -52,11 +57,13 @@ static status_t change_begin(change_t *change, const char *name, gd_tensor_t *x,
         change->old = gd_tensor_ref(x);
         return ST_OK;
     }
-    if (x->is_view) {
-        return gd_op_fail_shapes(ST_ERR_STATE, name, x, NULL,
-                                 "a view can't be changed in place as part of a graph; change its base, or a copy");
+    if (x->is_view && tape_view_obstacle(x) != NULL) {
+        return gd_op_fail_shapes(ST_ERR_STATE, name, x, NULL, tape_view_obstacle(x));
     }
-    status_t status = gd_tensor_new_alias(x, &change->old);
+    status_t status = tape_view_refresh(name, "input", 0, x);
+    if (status == ST_OK) {
+        status = gd_tensor_new_alias(x, &change->old);
+    }
     if (status == ST_OK && is_kept) {
         change->old = gd_tensor_unref(change->old);
         status = gd_tensor_new(x->dtype, x->n_dims, x->shape, &change->old);
@@ -110,26 +117,25 @@ static status_t change_finish(change_t *change, status_t status, gd_tensor_t *y)
             y = cast;
         }
     }
+    gd_tensor_t *put = NULL;
+    if (status == ST_OK && change->is_recorded && x->is_view) {
+        status = tape_view_put_begin(x, y, &put);
+    }
     if (status == ST_OK && y != x) {
         status = gd_tensor_copy(x, y);
     }
     if (change->is_recorded) {
-        tape_node_t *before = change->old->node;
-        if (status != ST_OK) {
-            x->node = before;
-            change->old->node = NULL;
-        } else {
-            x->node = y->node != NULL ? tape_node_ref(y->node) : NULL;
-            if (before != NULL && before->retainer == x) {
-                before->retainer = NULL;
-                if (x->node != NULL) {
-                    x->node->retainer = x;
-                }
-            }
+        x->node = change->old->node;
+        change->old->node = NULL;
+        if (status == ST_OK) {
+            tape_graph_move(x, y);
         }
     }
     if (status == ST_OK) {
         version_mark(change);
+    }
+    if (put != NULL) {
+        tape_view_put_finish(status == ST_OK ? x : NULL, put);
     }
     (void)gd_tensor_unref(change->old);
     (void)gd_tensor_unref(y);

@@ -267,17 +267,6 @@ static bool is_recorded(gd_tensor_t *const *in, int n_in)
     return false;
 }
 
-/* A view's graph says how it was made of its base as that was then. */
-static status_t views_check(const gd_op_t *op, gd_tensor_t *const *in, int n_in)
-{
-    for (int i = 0; i < n_in; i++) {
-        if (in[i] != NULL && gd_tensor_is_stale(in[i])) {
-            return gd_tensor_fail_stale(op->name, "input", i, in[i]);
-        }
-    }
-    return ST_OK;
-}
-
 /* Whether a tensor may be what the meta says. */
 static bool output_fits(const gd_tensor_t *out, const gd_meta_t *meta)
 {
@@ -340,14 +329,9 @@ static status_t op_apply(gd_op_id_t id, gd_tensor_t *const *in, int n_in, const 
         }
     }
     if (op->is_view) {
-        out[0]->is_view = true;
-        out[0]->view_version = out[0]->storage->version;
+        tape_view_begin(out[0], in[0]);
     }
     if (gd_dtype_is_float(out[0]->dtype) && is_recorded(in, n_in)) {
-        status = views_check(op, in, n_in);
-        if (status != ST_OK) {
-            goto err_free_outputs;
-        }
         status = tape_node_record(id, op, in, n_in, attrs, out, op->n_out);
         if (status != ST_OK) {
             goto err_free_outputs;

@@ -27,7 +27,6 @@ static status_t view_backward(gd_node_t *node, gd_tensor_t *dy, gd_tensor_t **dx
 
 /* ---- as_strided: i0 n_dims, i1 offset, i2… sizes, i10… strides ---- */
 
-enum { AS_SHAPE = 2, AS_STRIDE = AS_SHAPE + GD_MAX_DIMS };
 _Static_assert(AS_STRIDE + GD_MAX_DIMS <= GD_MAX_ATTR_INT, "as_strided's attributes must fit");
 
 static status_t as_strided_infer(gd_tensor_t *const *in, int n_in, const gd_attrs_t *attrs, gd_meta_t *out)

@@ -42,10 +42,11 @@ struct gd_tensor {
     bool requires_grad; /* leaves; results have a node instead */
     bool is_grad_fresh;
     bool is_view;          /* made by a view op */
-    uint32_t view_version; /* of the storage then */
+    uint32_t view_version; /* of the storage then, or when its graph was last brought up to date */
     int64_t offset;        /* elements */
     int64_t numel;
     gd_storage_t *storage;
+    gd_tensor_t *base;   /* counted; of a view, what all views lead back to; see Note [Views follow their base] */
     tape_node_t *node;   /* counted; NULL: a leaf */
     gd_tensor_t *grad;   /* counted */
     tape_watch_t *watch; /* owned; hooks of a leaf; NULL: none */
@@ -98,9 +99,15 @@ bool gd_shape_equal(int n_dims_a, const int64_t *a, int n_dims_b, const int64_t 
 /* Appends "[2, 3]". */
 void gd_shape_format(int n_dims, const int64_t *shape, strbuf_t *text);
 
+/* A view of what a recorded change in place has made of its base since: its graph tells of the values before. */
+static inline bool gd_tensor_is_stale(const gd_tensor_t *t)
+{
+    return t->is_view && t->storage->recorded_version > t->view_version;
+}
+
 static inline bool gd_tensor_tracks(const gd_tensor_t *t)
 {
-    return t->requires_grad || t->node != NULL;
+    return t->requires_grad || t->node != NULL || (gd_tensor_is_stale(t) && t->base != NULL);
 }
 
 static inline void gd_tensor_get_view(const gd_tensor_t *t, gd_view_t *view_p)
@@ -121,11 +128,6 @@ static inline void gd_tensor_get_view(const gd_tensor_t *t, gd_view_t *view_p)
 gd_tensor_t *gd_tensor_save(gd_tensor_t *t);
 gd_tensor_t *gd_tensor_unsave(gd_tensor_t *t);
 
-/* A view of what a recorded change in place has made of its base since: its graph tells of the values before. */
-static inline bool gd_tensor_is_stale(const gd_tensor_t *t)
-{
-    return t->is_view && t->storage->recorded_version > t->view_version;
-}
 /* ST_ERR_STATE, for a stale one. */
 status_t gd_tensor_fail_stale(const char *op, const char *role, int index, const gd_tensor_t *t);
 
@@ -139,8 +141,12 @@ static inline void gd_tensor_mark_changed(gd_tensor_t *t, const char *by)
 /* True when nobody else can see t's values. */
 static inline bool gd_tensor_is_sole(const gd_tensor_t *t)
 {
-    return atomic_load_explicit(&t->n_refs, memory_order_acquire) == 1 &&
-           atomic_load_explicit(&t->storage->n_refs, memory_order_acquire) == 1;
+    if (atomic_load_explicit(&t->n_refs, memory_order_acquire) != 1) {
+        return false;
+    }
+    const int n_storage_refs = atomic_load_explicit(&t->storage->n_refs, memory_order_acquire);
+    return n_storage_refs == 1 || (n_storage_refs == 2 && t->base != NULL &&
+                                   atomic_load_explicit(&t->base->n_refs, memory_order_acquire) == 1);
 }
 
 /* True when that holds and the memory isn't a caller's either: it may be taken for something else. */

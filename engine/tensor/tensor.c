@@ -82,6 +82,7 @@ static gd_tensor_t *tensor_alloc(gd_dtype_t dtype, int64_t numel)
         t->offset = 0;
         t->numel = numel;
         t->storage = NULL;
+        t->base = NULL;
         t->node = NULL;
         t->grad = NULL;
         t->watch = NULL;
@@ -278,12 +279,26 @@ static tape_node_t *graph_take(gd_tensor_t *t)
     return node;
 }
 
+/* A view lets go of its base together with its graph. Before the last reference goes that isn't a node's: then no other
+ * thread has it. */
+static gd_tensor_t *base_take(gd_tensor_t *t)
+{
+    if (!t->is_view || atomic_load_explicit(&t->n_refs, memory_order_acquire) !=
+                           atomic_load_explicit(&t->n_saved, memory_order_relaxed) + 1) {
+        return NULL;
+    }
+    gd_tensor_t *base = t->base;
+    t->base = NULL;
+    return base;
+}
+
 gd_tensor_t *gd_tensor_unref(gd_tensor_t *t)
 {
     if (t == NULL) {
         return NULL;
     }
     const bool has_graph = t->node != NULL; /* then no other thread has it */
+    gd_tensor_t *base = base_take(t);
     const int n_left = atomic_fetch_sub_explicit(&t->n_refs, 1, memory_order_acq_rel) - 1;
     if (n_left == 0) {
         (void)gd_storage_unref(t->storage);
@@ -295,13 +310,14 @@ gd_tensor_t *gd_tensor_unref(gd_tensor_t *t)
             t->low->master = NULL;
             (void)gd_tensor_unref(t->low);
         }
+        base = base != NULL ? base : t->base;
         tape_node_t *node = graph_take(t);
         tensor_free(t);
         (void)tape_node_unref(node);
     } else if (has_graph && n_left == atomic_load_explicit(&t->n_saved, memory_order_relaxed)) {
         (void)tape_node_unref(graph_take(t));
     }
-    return NULL;
+    return gd_tensor_unref(base); /* which has none of its own */
 }
 
 gd_tensor_t *gd_tensor_save(gd_tensor_t *t)

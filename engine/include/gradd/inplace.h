@@ -5,11 +5,11 @@
  *
  * With gradients on, the change becomes part of the graph as in PyTorch: x is from then on the result of the change,
  * and what was computed from its old values keeps its gradient. Where a backward would need values that were
- * overwritten, gd_backward fails with ST_ERR_STATE naming the op that saved them, the input and both versions. Refused
- * with ST_ERR_STATE, because it can't be recorded: a leaf that requires a gradient (use gd_grad_set_enabled(false), as
- * optimizers do); a view, where x or an operand has a graph (change the base, or a copy); a tensor in which several
- * elements share memory (expanded). A view taken before a recorded change of its base can't be used in a graph any
- * more: take it again.
+ * overwritten, gd_backward fails with ST_ERR_STATE naming the op that saved them, the input and both versions. Where x
+ * is a view, what it was taken from and the other views of that follow: their graphs tell of the new values too.
+ * Refused with ST_ERR_STATE, because it can't be recorded: a leaf that requires a gradient, or a view of one (use
+ * gd_grad_set_enabled(false), as optimizers do); a view that was taken while gradients were off, of what isn't
+ * contiguous, or reversed (change a copy); a tensor in which several elements share memory (expanded).
  *
  * ST_ERR_SHAPE: the result isn't of x's shape; ST_ERR_DTYPE: its dtype is of a higher category than x's (a float into
  * integers). On failure x is unchanged.
