@@ -479,6 +479,37 @@ static void check_dataset_field(checker_t *checker, const char *path, const char
     }
 }
 
+static void check_delimiter(checker_t *checker, const char *path, const char *delimiter)
+{
+    if (strlen(delimiter) != 1 || strchr("\"\n\r", delimiter[0]) != NULL) {
+        complain(checker, path, "\"%.20s\" is not one character between fields", delimiter);
+    }
+}
+
+/* What no rule of one field says. */
+static void check_dataset_values(checker_t *checker, const char *name, const Gradd__V1__Dataset *dataset)
+{
+    char path[128];
+    if (dataset->kind_case == GRADD__V1__DATASET__KIND_IDX && dataset->idx->n_normalize == 2 &&
+        dataset->idx->normalize[1] <= 0) {
+        (void)snprintf(path, sizeof(path), "data.%s.idx.normalize", name);
+        complain(checker, path, "the standard deviation %g must be more than 0", dataset->idx->normalize[1]);
+    } else if (dataset->kind_case == GRADD__V1__DATASET__KIND_IMAGE_FOLDER && dataset->image_folder->channels == 2) {
+        (void)snprintf(path, sizeof(path), "data.%s.image_folder.channels", name);
+        complain(checker, path, "2 is neither 3 (colours) nor 1 (grey)");
+    } else if (dataset->kind_case == GRADD__V1__DATASET__KIND_CSV) {
+        (void)snprintf(path, sizeof(path), "data.%s.csv.delimiter", name);
+        check_delimiter(checker, path, dataset->csv->delimiter);
+    } else if (dataset->kind_case == GRADD__V1__DATASET__KIND_SEQUENCES) {
+        (void)snprintf(path, sizeof(path), "data.%s.sequences.delimiter", name);
+        check_delimiter(checker, path, dataset->sequences->delimiter);
+        (void)snprintf(path, sizeof(path), "data.%s.sequences.target_length", name);
+        if (!dataset->sequences->classes && !dataset->sequences->has_target_length) {
+            complain(checker, path, "missing; only with classes: true there is none");
+        }
+    }
+}
+
 static void check_dataset(checker_t *checker, const char *name, const Gradd__V1__Dataset *dataset, bool has_files)
 {
     const ProtobufCFieldDescriptor *kind = NULL;
@@ -490,10 +521,8 @@ static void check_dataset(checker_t *checker, const char *name, const Gradd__V1_
         (void)snprintf(path, sizeof(path), "data.%s.%s.%s", name, kind->name, field->name);
         check_dataset_field(checker, path, fields, field, spec_rule_find(message, field), has_files);
     }
-    if (fields != NULL && dataset->kind_case == GRADD__V1__DATASET__KIND_IDX && dataset->idx->n_normalize == 2 &&
-        dataset->idx->normalize[1] <= 0) {
-        (void)snprintf(path, sizeof(path), "data.%s.idx.normalize", name);
-        complain(checker, path, "the standard deviation %g must be more than 0", dataset->idx->normalize[1]);
+    if (fields != NULL) {
+        check_dataset_values(checker, name, dataset);
     }
 }
 

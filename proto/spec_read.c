@@ -423,15 +423,11 @@ static void read_repeated(spec_context_t *context, const ProtobufCFieldDescripto
         read_map(context, field, node, n_p, items_p);
         return;
     }
-    bool is_number = field->type != PROTOBUF_C_TYPE_MESSAGE && field->type != PROTOBUF_C_TYPE_STRING;
-    bool is_single = node->kind == SPEC_NODE_SCALAR && !node->is_null && is_number && rule->n_min <= 1;
+    bool is_single =
+        node->kind == SPEC_NODE_SCALAR && !node->is_null && field->type != PROTOBUF_C_TYPE_MESSAGE && rule->n_min <= 1;
     if (node->kind != SPEC_NODE_LIST && !is_single) {
-        char example[64] = "a list";
-        if (node->kind == SPEC_NODE_SCALAR && !node->is_null && field->type == PROTOBUF_C_TYPE_STRING &&
-            strlen(node->text) < 24) {
-            (void)snprintf(example, sizeof(example), "a list such as [%s]", node->text);
-        }
-        report_type(context, node, rule->n_min > 1 ? "a list of two numbers" : example);
+        report_type(context, node,
+                    rule->n_min > 1 && field->type != PROTOBUF_C_TYPE_STRING ? "a list of two numbers" : "a list");
         return;
     }
     int n_items = is_single ? 1 : node->n_children;

@@ -171,6 +171,22 @@ static void one_number_stands_for_both_sides(void **state)
     spec_job_free(job);
 }
 
+static void one_name_and_one_list_stand_alone(void **state)
+{
+    (void)state;
+    spec_job_t *job = parse_text("model: {layers: [relu]}\n"
+                                 "data: {train: {csv: {path: /dev/null, target: y, inputs: 3}}}\n"
+                                 "training: {steps: 1, batch: 1, optimizer: {sgd: {lr: 1}},\n"
+                                 "  schedule: {chained: [{constant: {warmup: 2}}, linear]}}\n");
+
+    const Gradd__V1__Csv *csv = job->data->train->csv;
+    assert_int_equal(csv->n_target, 1);
+    assert_string_equal(csv->target[0], "y");
+    assert_string_equal(csv->inputs[0], "3");
+    assert_int_equal(job->training->schedule->chained->n_parts, 2);
+    spec_job_free(job);
+}
+
 static void set_changes_fields_before_they_are_checked(void **state)
 {
     (void)state;
@@ -408,6 +424,7 @@ int main(void)
         TEST(layers_are_read_with_parameters_and_places),
         TEST(what_is_not_given_has_its_default),
         TEST(one_number_stands_for_both_sides),
+        TEST(one_name_and_one_list_stand_alone),
         TEST(set_changes_fields_before_they_are_checked),
         TEST(a_field_set_to_null_is_not_given),
         TEST(a_model_file_takes_the_jobs_parameters),

@@ -341,9 +341,16 @@ static void data_that_is_not_there_is_missed_at_submit(void **state)
                     "job.yaml:3:24: data.train.text.path: /etc/nothing-*.txt: no file fits\n");
     assert_problems("model: {weights: no.safetensors, layers: [{linear: {out: 1}}]}\n" DATA TRAINING,
                     "job.yaml:1:18: model.weights.file: /etc/no.safetensors: no such file\n");
-    assert_problems("model: {weights: {file: /etc, ignore: 3}, layers: [{linear: {out: 1}}]}\n" DATA TRAINING,
+    assert_problems("model: {weights: {file: /etc, ignore: {}}, layers: [{linear: {out: 1}}]}\n" DATA TRAINING,
                     "job.yaml:1:25: model.weights.file: /etc: a folder; a file is wanted\n"
-                    "job.yaml:1:39: model.weights.ignore: expected a list such as [3], got \"3\"\n");
+                    "job.yaml:1:39: model.weights.ignore: expected a list, got a map\n");
+    assert_problems(MODEL "data: {train: {image_folder: {path: /etc, channels: 2}}}\n" TRAINING,
+                    "job.yaml:2:53: data.train.image_folder.channels: 2 is neither 3 (colours) nor 1 (grey)\n");
+    assert_problems(MODEL "data: {train: {csv: {path: /dev/null, target: y, delimiter: ;;}}}\n" TRAINING,
+                    "job.yaml:2:61: data.train.csv.delimiter: \";;\" is not one character between fields\n");
+    assert_problems(MODEL "data: {train: {sequences: {path: /dev/null, source: a, target: b, length: 3}}}\n" TRAINING,
+                    "job.yaml:2:27: data.train.sequences.target_length: missing; only with classes: true there is "
+                    "none\n");
     assert_problems(MODEL "data: {train: {idx: {images: /etc, labels: /etc/group}}}\n" TRAINING,
                     "job.yaml:2:30: data.train.idx.images: /etc: a folder; a file is wanted\n");
     assert_problems(MODEL

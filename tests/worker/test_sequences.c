@@ -304,8 +304,6 @@ static void tables_that_do_not_fit_are_refused(void **state)
                     "a table without rows");
     dataset_refused("sequences: {path: good.csv, source: words, target: label, classes: true, length: 4}", ST_ERR_DATA,
                     "sequences.source: no column \"words\" among its 2: \"text\", \"label\"");
-    dataset_refused("sequences: {path: good.csv, source: text, target: label, length: 4}", ST_ERR_INVAL,
-                    "sequences.target_length 0: at least 2");
     dataset_refused("sequences: {path: good.csv, source: text, target: label, classes: true, length: 4, begin: x}",
                     ST_ERR_INVAL, "sequences.begin: only with a tokenizer; it is token 1 here");
     dataset_refused(
