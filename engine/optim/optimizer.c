@@ -548,9 +548,15 @@ void gd_optimizer_set_step_count(gd_optimizer_t *optimizer, int64_t n_steps)
 status_t gd_optimizer_update(gd_optimizer_t *optimizer, const float *gradients, double lr, double gradient_scale,
                              int64_t first, int64_t last)
 {
-    ASSERT(optimizer->n_steps > 0);
-    ASSERT(first >= 0 && first <= last && last <= optimizer->flat->numel);
-    ASSERT(first % GD_FLAT_ALIGN == 0 && last % GD_FLAT_ALIGN == 0);
+    if (optimizer->n_steps < 1) {
+        return ST_FAIL(ST_ERR_STATE, "optimizer: an update before the first gd_optimizer_next");
+    }
+    if (first < 0 || first > last || last > optimizer->flat->numel || first % GD_FLAT_ALIGN != 0 ||
+        last % GD_FLAT_ALIGN != 0) {
+        return ST_FAIL(ST_ERR_RANGE,
+                       "optimizer: elements %lld to %lld: they must be multiples of %d, in order, of 0 to %lld",
+                       (long long)first, (long long)last, GD_FLAT_ALIGN, (long long)optimizer->flat->numel);
+    }
     gd_flat_touch(optimizer->flat);
     gradient_scale = optimizer->options.is_maximizing ? -gradient_scale : gradient_scale;
     gd_cpu_update_t of_class[sizeof(optimizer->classes) / sizeof(optimizer->classes[0])];

@@ -665,6 +665,13 @@ static void options_out_of_range_are_refused(void **state)
     assert_fails(gd_optimizer_open(&options, flat, &optimizer), ST_ERR_RANGE, "beta2 decay 0.1");
     options = (gd_optimizer_options_t){.kind = GD_OPTIMIZER_SGD, .weight_decay = (double)NAN};
     assert_fails(gd_optimizer_open(&options, flat, &optimizer), ST_ERR_RANGE, "weight decay");
+    options.weight_decay = 0;
+    assert_ok(gd_optimizer_open(&options, flat, &optimizer));
+    assert_fails(gd_optimizer_update(optimizer, flat->parameters, 1, 1, 0, flat->numel), ST_ERR_STATE,
+                 "an update before the first gd_optimizer_next");
+    gd_optimizer_next(optimizer);
+    assert_fails(gd_optimizer_update(optimizer, flat->parameters, 1, 1, 3, 7), ST_ERR_RANGE, "elements 3 to 7");
+    gd_optimizer_close(optimizer);
     gd_flat_close(flat);
     (void)gd_module_unref(module);
 }

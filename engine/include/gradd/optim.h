@@ -77,7 +77,7 @@ void gd_optimizer_close(gd_optimizer_t *optimizer);
  * One step over flat->parameters: gradients[numel] are multiplied by gradient_scale (clipping) inside the kernel.
  * ranges of elements may be updated apart (sharding): [first, last), multiples of GD_FLAT_ALIGN; the whole is
  * 0, numel. Kinds that work on whole tensors update those that begin in the range, as a whole. gd_optimizer_next must
- * be called once per step before. Errors: out of memory, of a matrix product (muon) only.
+ * be called once per step before. ST_ERR_STATE: it wasn't; ST_ERR_RANGE: no such range; ST_ERR_NOMEM (muon).
  */
 void gd_optimizer_next(gd_optimizer_t *optimizer);
 status_t gd_optimizer_update(gd_optimizer_t *optimizer, const float *gradients, double lr, double gradient_scale,
