@@ -450,6 +450,9 @@ static status_t root_survey(walk_t *walk, gd_tensor_t *root)
 
 status_t gd_backward(gd_tensor_t *root, gd_tensor_t *dy, bool keep_graph)
 {
+    if (root == NULL) {
+        return ST_FAIL(ST_ERR_INVAL, "gd_backward: there is no root");
+    }
     status_t status = tape_view_refresh("gd_backward", "root", 0, root);
     if (status != ST_OK) {
         return status;
@@ -539,7 +542,8 @@ static status_t views_refresh(const char *role, gd_tensor_t *const *tensors, int
 {
     status_t status = ST_OK;
     for (int i = 0; i < n && status == ST_OK; i++) {
-        status = tape_view_refresh("gd_grad", role, i, tensors[i]);
+        status = tensors[i] != NULL ? tape_view_refresh("gd_grad", role, i, tensors[i])
+                                    : ST_FAIL(ST_ERR_INVAL, "gd_grad: %s %d is missing", role, i);
     }
     return status;
 }

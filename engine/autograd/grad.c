@@ -70,7 +70,7 @@ void gd_tensor_zero_grad(gd_tensor_t *t)
 
 status_t gd_detach(gd_tensor_t *x, gd_tensor_t **y_p)
 {
-    return gd_tensor_new_alias(x, y_p);
+    return x != NULL ? gd_tensor_new_alias(x, y_p) : ST_FAIL(ST_ERR_INVAL, "detach: input 0 is missing");
 }
 
 static atomic_int n_watches;

@@ -292,6 +292,9 @@ static _Thread_local uint64_t n_contexts;
 
 static status_t module_run(gd_module_t *module, bool is_last, gd_tensor_t *x, gd_tensor_t **y_p)
 {
+    if (module == NULL || x == NULL) {
+        return ST_FAIL(ST_ERR_INVAL, "gd_module_forward: the %s is missing", module == NULL ? "module" : "input");
+    }
     uint64_t n_before = n_contexts;
     bool is_special = module->hooks != NULL || module->is_checkpointed || gd_anomaly_is_on();
     is_last = is_last && module->ops->forward_last != NULL;

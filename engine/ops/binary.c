@@ -286,15 +286,21 @@ status_t gd_number_beside(const gd_tensor_t *x, gd_number_t number, gd_tensor_t 
     return ST_OK;
 }
 
+status_t gd_number_operand(const gd_tensor_t *x, gd_number_t number, bool is_arithmetic, gd_tensor_t **t_p)
+{
+    if (x == NULL) {
+        return gd_op_check_given("number", x, 0);
+    }
+    const bool is_half = x->n_dims > 0 && gd_dtype_is_float(x->dtype) && gd_dtype_widen(x->dtype) != x->dtype;
+    return is_arithmetic && is_half ? gd_tensor_scalar(GD_DTYPE_F32, number.f, t_p) : gd_number_beside(x, number, t_p);
+}
+
 static status_t number_apply(gd_binary_func_t function, gd_tensor_t *x, gd_number_t number, bool is_first,
                              gd_tensor_t **y_p)
 {
     gd_tensor_t *t = NULL;
     const bool is_arithmetic = function == gd_add || function == gd_sub || function == gd_mul || function == gd_div;
-    const bool is_half = x->n_dims > 0 && gd_dtype_is_float(x->dtype) && gd_dtype_widen(x->dtype) != x->dtype;
-    /* 16 bits are computed in f32: the number isn't rounded before */
-    status_t status =
-        is_arithmetic && is_half ? gd_tensor_scalar(GD_DTYPE_F32, number.f, &t) : gd_number_beside(x, number, &t);
+    status_t status = gd_number_operand(x, number, is_arithmetic, &t);
     if (status == ST_OK) {
         status = is_first ? function(t, x, y_p) : function(x, t, y_p);
     }
@@ -314,6 +320,9 @@ status_t gd_number_with(gd_binary_func_t function, gd_number_t number, gd_tensor
 
 status_t gd_where(gd_tensor_t *condition, gd_tensor_t *a, gd_tensor_t *b, gd_tensor_t **y_p)
 {
+    if (a == NULL || b == NULL) {
+        return gd_op_check_given("where", NULL, a == NULL ? 0 : 1);
+    }
     const gd_dtype_t dtype = gd_dtype_result((gd_dtype_t[]){a->dtype, b->dtype}, (int[]){a->n_dims, b->n_dims}, 2);
     compose_t c = {0};
     gd_tensor_t *a_cast = NULL;

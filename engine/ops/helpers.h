@@ -27,11 +27,16 @@ enum {
 void gd_meta_set(gd_meta_t *meta_p, gd_dtype_t dtype, int n_dims, const int64_t *shape);
 /* "<op>: [2, 3] and [4]: <why>"; b may be NULL. Returns code. */
 status_t gd_op_fail_shapes(status_t code, const char *op, const gd_tensor_t *a, const gd_tensor_t *b, const char *why);
-/* Makes a negative axis count from the end; ST_ERR_RANGE. */
+/* ST_ERR_INVAL where input `index` is NULL. */
+status_t gd_op_check_given(const char *op, const gd_tensor_t *x, int index);
+/* Makes a negative axis count from the end; ST_ERR_RANGE; ST_ERR_INVAL where x is NULL. */
 status_t gd_op_check_axis(const char *op, const gd_tensor_t *x, int64_t *axis);
-/* A reduction's i0, a bit for each of the axes (n_axes 0: all), and i1. ST_ERR_RANGE; ST_ERR_INVAL: one given twice. */
+/* A reduction's i0, a bit for each of the axes (n_axes 0: all), and i1. ST_ERR_RANGE; ST_ERR_INVAL: one given twice, x
+ * NULL, axes NULL though there are some. */
 status_t gd_op_set_axes(const char *op, const gd_tensor_t *x, int n_axes, const int *axes, bool keep_dims,
                         gd_attrs_t *attrs);
+/* gd_number_beside, where 16 bits are computed in f32 without rounding the number before. */
+status_t gd_number_operand(const gd_tensor_t *x, gd_number_t number, bool is_arithmetic, gd_tensor_t **t_p);
 /* One input, one output, same shape and dtype. */
 status_t gd_infer_like(gd_tensor_t *const *in, int n_in, const gd_attrs_t *attrs, gd_meta_t *out);
 /* The same with the dtype of a floating result, or bool. */

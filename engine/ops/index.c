@@ -105,7 +105,7 @@ static status_t cat_run(gd_tensor_t *const *x, int n, int axis, gd_tensor_t **y_
 
 status_t gd_cat(gd_tensor_t *const *x, int n, int axis, gd_tensor_t **y_p)
 {
-    if (n < 1) {
+    if (n < 1 || x == NULL) {
         return ST_FAIL(ST_ERR_INVAL, "cat: %d tensors: at least one is needed", n);
     }
     int64_t at = axis;
@@ -116,6 +116,11 @@ status_t gd_cat(gd_tensor_t *const *x, int n, int axis, gd_tensor_t **y_p)
 /* cat of x[n] with a new axis each; made[n] is room for these. */
 static status_t stack_run(gd_tensor_t *const *x, int n, int axis, gd_tensor_t **made, gd_tensor_t **y_p)
 {
+    for (int i = 0; i < n; i++) {
+        if (x[i] == NULL) {
+            return gd_op_check_given("stack", x[i], i);
+        }
+    }
     const int n_dims = x[0]->n_dims;
     const int at = axis < 0 ? axis + n_dims + 1 : axis;
     status_t status = ST_OK;
@@ -139,7 +144,7 @@ static status_t stack_run(gd_tensor_t *const *x, int n, int axis, gd_tensor_t **
 
 status_t gd_stack(gd_tensor_t *const *x, int n, int axis, gd_tensor_t **y_p)
 {
-    if (n < 1) {
+    if (n < 1 || x == NULL) {
         return ST_FAIL(ST_ERR_INVAL, "stack: %d tensors: at least one is needed", n);
     }
     gd_tensor_t **made = gd_pool_alloc(gd_context_pool(), (size_t)n * sizeof(*made));
@@ -335,6 +340,10 @@ gd_tensor_t *compose_index(compose_t *c, const char *op, gd_tensor_t *index)
     if (c->status != ST_OK) {
         return NULL;
     }
+    if (index == NULL) {
+        c->status = ST_FAIL(ST_ERR_INVAL, "%s: the index is missing", op);
+        return NULL;
+    }
     if (gd_dtype_category(index->dtype) != GD_CATEGORY_INT) {
         c->status =
             ST_FAIL(ST_ERR_DTYPE, "%s: the index is %s: i64, i32 or u8 is needed", op, gd_dtype_name(index->dtype));
@@ -457,6 +466,7 @@ status_t gd_index_add(gd_tensor_t *x, int axis, gd_tensor_t *index, gd_tensor_t 
     compose_t c = {0};
     const gd_attrs_t attrs = {.i = {compose_axis(&c, "index_add", x, axis), 1}};
     gd_tensor_t *over = compose_index_over(&c, "index_add", index, x, attrs.i[0]);
+    c.status = c.status == ST_OK ? gd_op_check_given("index_add", source, 1) : c.status;
     gd_tensor_t *scaled = source;
     if (alpha != 1.0) {
         gd_tensor_t *factor = compose_number(&c, source, alpha);

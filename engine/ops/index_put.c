@@ -94,6 +94,9 @@ static status_t mask_expand(compose_t *c, indexing_t *g, const gd_tensor_t *x, g
 static status_t indices_read(compose_t *c, indexing_t *g, const gd_tensor_t *x, gd_tensor_t *const *indices, int n)
 {
     int axis = 0;
+    if (x == NULL || (n > 0 && indices == NULL)) {
+        return ST_FAIL(ST_ERR_INVAL, "%s: the %s missing", g->op, x == NULL ? "tensor is" : "indices are");
+    }
     for (int i = 0; i < n && c->status == ST_OK; i++) {
         const bool is_mask = indices[i] != NULL && indices[i]->dtype == GD_DTYPE_BOOL;
         if (axis >= x->n_dims) {

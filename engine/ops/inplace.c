@@ -37,7 +37,15 @@ static status_t change_begin(change_t *change, const char *name, gd_tensor_t *x,
                              int n_others, bool is_kept)
 {
     const bool is_enabled = gd_grad_is_enabled();
+    if (x == NULL) {
+        return gd_op_check_given(name, x, 0);
+    }
     bool is_tracked = gd_tensor_tracks(x);
+    for (int i = 0; i < n_others; i++) {
+        if (others[i] == NULL) {
+            return gd_op_check_given(name, others[i], i + 1);
+        }
+    }
     for (int i = 0; i < n_others; i++) {
         is_tracked = is_tracked || gd_tensor_tracks(others[i]);
     }
@@ -186,6 +194,9 @@ static status_t result_compute(change_t *change, gd_op_id_t id, gd_tensor_t *con
 status_t gd_op_apply_inplace(gd_op_id_t id, gd_tensor_t *x, gd_tensor_t *const *others, int n_others,
                              const gd_attrs_t *attrs)
 {
+    if ((unsigned)id >= GD_OP_COUNT) {
+        return ST_FAIL(ST_ERR_INVAL, "%d is no op", (int)id);
+    }
     const gd_op_t *op = gd_op_get(id);
     if (n_others < 0 || n_others + 1 > op->n_in) {
         return ST_FAIL(ST_ERR_INVAL, "%s: %d inputs given, %d to %d are possible", op->name, n_others + 1,
@@ -225,6 +236,17 @@ status_t gd_mul_inplace(gd_tensor_t *x, gd_tensor_t *y)
 status_t gd_div_inplace(gd_tensor_t *x, gd_tensor_t *y)
 {
     return gd_op_apply_inplace(GD_OP_DIV, x, &y, 1, NULL);
+}
+
+status_t gd_with_number_inplace(gd_inplace_func_t function, gd_tensor_t *x, gd_number_t number)
+{
+    gd_tensor_t *t = NULL;
+    status_t status = gd_number_operand(x, number, true, &t);
+    if (status == ST_OK) {
+        status = function(x, t);
+    }
+    (void)gd_tensor_unref(t);
+    return status;
 }
 
 status_t gd_scale_inplace(gd_tensor_t *x, double factor, double offset)

@@ -255,7 +255,7 @@ static gd_tensor_t *compose_axis(compose_t *c, gd_tensor_t *x, int axis, bool is
 
 status_t gd_matmul(gd_tensor_t *a, gd_tensor_t *b, gd_tensor_t **y_p)
 {
-    if (a->n_dims != 1 && b->n_dims != 1) {
+    if (a == NULL || b == NULL || (a->n_dims != 1 && b->n_dims != 1)) {
         return gd_op_binary(GD_OP_MATMUL, a, b, y_p);
     }
     compose_t c = {0};

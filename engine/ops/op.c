@@ -73,8 +73,16 @@ status_t gd_op_fail_shapes(status_t code, const char *op, const gd_tensor_t *a, 
     return status;
 }
 
+status_t gd_op_check_given(const char *op, const gd_tensor_t *x, int index)
+{
+    return x != NULL ? ST_OK : ST_FAIL(ST_ERR_INVAL, "%s: input %d is missing", op, index);
+}
+
 status_t gd_op_check_axis(const char *op, const gd_tensor_t *x, int64_t *axis)
 {
+    if (x == NULL) {
+        return gd_op_check_given(op, x, 0);
+    }
     if (*axis < -x->n_dims || *axis >= x->n_dims) {
         return ST_FAIL(ST_ERR_RANGE, "%s: axis %lld of a tensor with %d dimensions", op, (long long)*axis, x->n_dims);
     }
@@ -85,6 +93,15 @@ status_t gd_op_check_axis(const char *op, const gd_tensor_t *x, int64_t *axis)
 status_t gd_op_set_axes(const char *op, const gd_tensor_t *x, int n_axes, const int *axes, bool keep_dims,
                         gd_attrs_t *attrs)
 {
+    if (x == NULL) {
+        return gd_op_check_given(op, x, 0);
+    }
+    if (n_axes < 0) {
+        return ST_FAIL(ST_ERR_RANGE, "%s: %d axes", op, n_axes);
+    }
+    if (n_axes > 0 && axes == NULL) {
+        return ST_FAIL(ST_ERR_INVAL, "%s: the %d axes are missing", op, n_axes);
+    }
     attrs->i[0] = n_axes == 0 ? ((int64_t)1 << x->n_dims) - 1 : 0;
     attrs->i[1] = keep_dims;
     for (int i = 0; i < n_axes; i++) {
@@ -142,7 +159,7 @@ static status_t inputs_check(const gd_op_t *op, gd_tensor_t *const *in, int n_in
     }
     for (int i = 0; i < op->n_in_required; i++) {
         if (in[i] == NULL) {
-            return ST_FAIL(ST_ERR_INVAL, "%s: input %d is missing", op->name, i);
+            return gd_op_check_given(op->name, in[i], i);
         }
     }
     unsigned dtypes = op->dtypes != 0 ? op->dtypes : DTYPES_DEFAULT;
@@ -351,6 +368,9 @@ status_t gd_op_apply_reusing(gd_op_id_t id, gd_tensor_t *const *in, int n_in, co
                              const gd_tensor_t *spare, gd_tensor_t **out_p)
 {
     attrs = attrs != NULL ? attrs : &no_attrs;
+    if (__builtin_expect((unsigned)id >= GD_OP_COUNT, 0)) {
+        return ST_FAIL(ST_ERR_INVAL, "%d is no op", (int)id);
+    }
     const gd_dtype_t lower = gd_context_get()->autocast;
     if (__builtin_expect(n_in > GD_MAX_IN || !gd_autocast_is_needed(lower, rows[id], in, n_in), 1)) {
         return op_apply(id, in, n_in, attrs, spare, out_p);

@@ -381,7 +381,11 @@ const gd_op_t gd_op_cast = {
 
 status_t gd_reshape(gd_tensor_t *x, int n_dims, const int64_t *shape, gd_tensor_t **y_p)
 {
-    if (gd_shape_equal(x->n_dims, x->shape, n_dims, shape)) {
+    if (x == NULL) {
+        return gd_op_check_given("reshape", x, 0);
+    }
+    /* while nothing is recorded the result has no graph, though x may have one */
+    if (gd_shape_equal(x->n_dims, x->shape, n_dims, shape) && (gd_grad_is_enabled() || !gd_tensor_tracks(x))) {
         *y_p = gd_tensor_ref(x);
         return ST_OK;
     }
@@ -409,6 +413,12 @@ status_t gd_reshape(gd_tensor_t *x, int n_dims, const int64_t *shape, gd_tensor_
 status_t gd_permute(gd_tensor_t *x, const int *order, gd_tensor_t **y_p)
 {
     gd_attrs_t attrs = {0};
+    if (x == NULL) {
+        return gd_op_check_given("permute", x, 0);
+    }
+    if (order == NULL && x->n_dims > 0) {
+        return ST_FAIL(ST_ERR_INVAL, "permute: the order is missing");
+    }
     for (int i = 0; i < x->n_dims; i++) {
         attrs.i[i] = order[i] < 0 ? order[i] + x->n_dims : order[i];
     }
@@ -468,6 +478,9 @@ status_t gd_squeeze(gd_tensor_t *x, int axis, gd_tensor_t **y_p)
 
 status_t gd_unsqueeze(gd_tensor_t *x, int axis, gd_tensor_t **y_p)
 {
+    if (x == NULL) {
+        return gd_op_check_given("unsqueeze", x, 0);
+    }
     int at = axis < 0 ? axis + x->n_dims + 1 : axis;
     if (at < 0 || at > x->n_dims || x->n_dims == GD_MAX_DIMS) {
         return ST_FAIL(ST_ERR_RANGE, "unsqueeze: axis %d for a tensor with %d dimensions", axis, x->n_dims);
@@ -485,7 +498,7 @@ status_t gd_unsqueeze(gd_tensor_t *x, int axis, gd_tensor_t **y_p)
 
 status_t gd_contiguous(gd_tensor_t *x, gd_tensor_t **y_p)
 {
-    if (x->is_contiguous) {
+    if (x != NULL && x->is_contiguous) {
         *y_p = gd_tensor_ref(x);
         return ST_OK;
     }
@@ -494,7 +507,7 @@ status_t gd_contiguous(gd_tensor_t *x, gd_tensor_t **y_p)
 
 status_t gd_cast(gd_tensor_t *x, gd_dtype_t dtype, gd_tensor_t **y_p)
 {
-    if (x->dtype == dtype) {
+    if (x != NULL && x->dtype == dtype) {
         *y_p = gd_tensor_ref(x);
         return ST_OK;
     }

@@ -511,17 +511,13 @@ status_t gd_channels_last(gd_tensor_t *x, gd_tensor_t **y_p)
 
 status_t gd_flip(gd_tensor_t *x, int n_axes, const int *axes, gd_tensor_t **y_p)
 {
-    gd_attrs_t attrs = {.i = {n_axes == 0 ? ((int64_t)1 << x->n_dims) - 1 : 0}};
-    for (int i = 0; i < n_axes; i++) {
-        int64_t axis = axes[i];
-        status_t status = gd_op_check_axis("flip", x, &axis);
-        if (status != ST_OK) {
-            return status;
-        }
-        attrs.i[0] |= (int64_t)1 << axis;
+    gd_attrs_t attrs = {0};
+    status_t status = gd_op_set_axes("flip", x, n_axes, axes, false, &attrs);
+    if (status != ST_OK) {
+        return status;
     }
     gd_tensor_t *view = NULL;
-    status_t status = gd_op_apply(GD_OP_FLIP, &x, 1, &attrs, &view);
+    status = gd_op_apply(GD_OP_FLIP, &x, 1, &attrs, &view);
     if (status == ST_OK) {
         status = gd_op_unary(GD_OP_CONTIGUOUS, view, y_p);
     }

@@ -22,6 +22,9 @@ static bool is_broadcastable(const gd_tensor_t *from, const gd_tensor_t *to)
 
 status_t gd_tensor_copy(gd_tensor_t *dst, const gd_tensor_t *src)
 {
+    if (dst == NULL || src == NULL) {
+        return ST_FAIL(ST_ERR_INVAL, "copy: the %s is missing", dst == NULL ? "destination" : "source");
+    }
     if (!is_broadcastable(src, dst)) {
         return gd_op_fail_shapes(ST_ERR_SHAPE, "copy", dst, src, "the source doesn't broadcast to the destination");
     }
@@ -64,6 +67,9 @@ status_t gd_tensor_fill(gd_tensor_t *t, double value)
 
 status_t gd_tensor_to(gd_tensor_t *x, gd_device_t device, gd_dtype_t dtype, gd_tensor_t **y_p)
 {
+    if (x == NULL) {
+        return ST_FAIL(ST_ERR_INVAL, "to: input 0 is missing");
+    }
     status_t status = gd_device_check(device);
     if (status != ST_OK) {
         strbuf_t shape = {0};
@@ -80,6 +86,9 @@ status_t gd_tensor_to(gd_tensor_t *x, gd_device_t device, gd_dtype_t dtype, gd_t
 
 status_t gd_tensor_item(const gd_tensor_t *t, double *value_p)
 {
+    if (t == NULL) {
+        return ST_FAIL(ST_ERR_INVAL, "item: the tensor is missing");
+    }
     if (t->numel != 1) {
         return gd_op_fail_shapes(ST_ERR_SHAPE, "item", t, NULL, "only a tensor of one element has a value");
     }

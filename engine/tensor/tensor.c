@@ -5,7 +5,6 @@
 #include <string.h>
 
 #include "autograd/node.h"
-#include "base/assert.h"
 #include "tensor/internal.h"
 #include "tensor/storage.h"
 
@@ -363,8 +362,7 @@ const int64_t *gd_tensor_strides(const gd_tensor_t *t)
 int64_t gd_tensor_dim(const gd_tensor_t *t, int axis)
 {
     int i = axis < 0 ? axis + t->n_dims : axis;
-    ASSERT(i >= 0 && i < t->n_dims);
-    return t->shape[i];
+    return i >= 0 && i < t->n_dims ? t->shape[i] : -1;
 }
 
 int64_t gd_tensor_numel(const gd_tensor_t *t)

@@ -290,6 +290,28 @@ static void views_that_do_not_lead_back_are_refused(void **state)
     (void)gd_tensor_unref(x);
 }
 
+/* As PyTorch's add_(1), mul_(2.5): integers stay what they are, 16 bits are rounded once. */
+static void numbers_go_into_tensors(void **state)
+{
+    (void)state;
+    gd_tensor_t *i = NULL;
+    gd_tensor_t *h = NULL;
+    assert_ok(gd_arange(GD_DTYPE_I32, 1, 4, 1, &i));
+    assert_ok(gd_tensor_full(GD_DTYPE_BF16, 1, (const int64_t[]){2}, 100, &h));
+
+    assert_ok(gd_with_number_inplace(gd_mul_inplace, i, gd_int(3)));
+    assert_ok(gd_with_number_inplace(gd_sub_inplace, i, gd_int(1)));
+    assert_ok(gd_with_number_inplace(gd_mul_inplace, h, gd_float(1.005)));
+
+    ASSERT_VALUES(i, 2, 5, 8);
+    ASSERT_VALUES(h, 100.5, 100.5); /* 1.005 rounded first: 101 */
+    assert_fails(gd_with_number_inplace(gd_add_inplace, i, gd_float(0.5)), ST_ERR_DTYPE,
+                 "add: a result of f32 doesn't go into i32");
+    assert_fails(gd_with_number_inplace(gd_add_inplace, NULL, gd_int(1)), ST_ERR_INVAL, "input 0 is missing");
+    (void)gd_tensor_unref(h);
+    (void)gd_tensor_unref(i);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -302,6 +324,7 @@ int main(void)
         TEST(what_a_backward_needs_is_guarded),
         TEST(a_base_changed_by_what_was_made_of_its_view_is_freed),
         TEST(views_that_do_not_lead_back_are_refused),
+        TEST(numbers_go_into_tensors),
     };
     return cmocka_run_group_tests_name("inplace_view", tests, NULL, NULL);
 }

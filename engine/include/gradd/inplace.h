@@ -18,6 +18,7 @@
 #define GRADD_INPLACE_H
 
 #include "gradd/op.h"
+#include "gradd/pointwise.h"
 
 /* x = op(x, others[0], …): any op whose result has x's shape. attrs may be NULL. */
 status_t gd_op_apply_inplace(gd_op_id_t id, gd_tensor_t *x, gd_tensor_t *const *others, int n_others,
@@ -27,6 +28,9 @@ status_t gd_add_inplace(gd_tensor_t *x, gd_tensor_t *y);
 status_t gd_sub_inplace(gd_tensor_t *x, gd_tensor_t *y);
 status_t gd_mul_inplace(gd_tensor_t *x, gd_tensor_t *y);
 status_t gd_div_inplace(gd_tensor_t *x, gd_tensor_t *y);
+/* x op= number for any of these: gd_with_number_inplace(gd_mul_inplace, x, gd_int(2)); see gd_number_t. */
+typedef status_t (*gd_inplace_func_t)(gd_tensor_t *x, gd_tensor_t *y);
+status_t gd_with_number_inplace(gd_inplace_func_t function, gd_tensor_t *x, gd_number_t number);
 status_t gd_scale_inplace(gd_tensor_t *x, double factor, double offset); /* x = factor x + offset, of floats */
 status_t gd_clamp_inplace(gd_tensor_t *x, double lo, double hi);
 status_t gd_masked_fill_inplace(gd_tensor_t *x, gd_tensor_t *mask, double value);

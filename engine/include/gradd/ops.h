@@ -6,7 +6,8 @@
  * Axes below 0 count from the end.
  *
  * Errors, whose messages name the op: ST_ERR_SHAPE, naming the shapes that don't fit; ST_ERR_RANGE: an axis or an
- * option outside of what is possible; ST_ERR_DTYPE: operands of different dtypes where they aren't promoted;
+ * option outside of what is possible; ST_ERR_INVAL: NULL where a tensor is needed; ST_ERR_DTYPE: operands of different
+ * dtypes where they aren't promoted;
  * ST_ERR_UNSUPPORTED: a dtype that the op doesn't have (integers, where floats are said); ST_ERR_NOMEM.
  */
 #ifndef GRADD_OPS_H

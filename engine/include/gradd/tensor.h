@@ -64,7 +64,7 @@ gd_tensor_t *gd_tensor_unref(gd_tensor_t *t);
 int gd_tensor_n_dims(const gd_tensor_t *t);
 const int64_t *gd_tensor_shape(const gd_tensor_t *t);
 const int64_t *gd_tensor_strides(const gd_tensor_t *t); /* in elements */
-int64_t gd_tensor_dim(const gd_tensor_t *t, int axis);  /* axis may be negative, counted from the end */
+int64_t gd_tensor_dim(const gd_tensor_t *t, int axis);  /* axis < 0: counted from the end; -1: there is no such axis */
 int64_t gd_tensor_numel(const gd_tensor_t *t);
 gd_dtype_t gd_tensor_dtype(const gd_tensor_t *t);
 gd_device_t gd_tensor_device(const gd_tensor_t *t);
