@@ -43,10 +43,11 @@ status_t tape_checkpoint_run(const tape_checkpoint_t *checkpoint, gd_tensor_t *c
     return status;
 }
 
-/* A tensor that the node may own: y itself may be an input, or somebody else's. */
+/* A tensor that the node may own: y itself may be an input, or somebody else's; a view has a base, but no graph of it.
+ */
 static status_t result_own(gd_tensor_t **y)
 {
-    if (atomic_load_explicit(&(*y)->n_refs, memory_order_acquire) == 1 && !gd_tensor_tracks(*y)) {
+    if (atomic_load_explicit(&(*y)->n_refs, memory_order_acquire) == 1 && !gd_tensor_tracks(*y) && !(*y)->is_view) {
         return ST_OK;
     }
     gd_tensor_t *alias = NULL;
@@ -95,6 +96,8 @@ status_t gd_checkpoint(gd_checkpoint_func_t func, void *arg, void (*release)(voi
         (void)gd_grad_set_enabled(false);
         status = func(in, n_in, &y, arg);
         (void)gd_grad_set_enabled(is_recorded);
+        status =
+            status == ST_OK && y == NULL ? ST_FAIL(ST_ERR_INVAL, "checkpoint: the function gave no result") : status;
     }
     is_recorded = is_recorded && status == ST_OK && gd_dtype_is_float(y->dtype);
     if (is_recorded) {

@@ -64,6 +64,8 @@ void tape_checkpoint_free(tape_checkpoint_t *checkpoint);
 void tape_view_begin(gd_tensor_t *t, gd_tensor_t *x);
 /* Brings a stale view's graph up to date. ST_ERR_STATE, naming op, role and index, where that isn't possible. */
 status_t tape_view_refresh(const char *op, const char *role, int index, gd_tensor_t *t);
+/* Whether an element may have several indices; strides ≥ 0. */
+bool tape_view_overlaps(const gd_tensor_t *view);
 /* What keeps a view from being changed in place as part of a graph; NULL: nothing. */
 const char *tape_view_obstacle(const gd_tensor_t *view);
 /*

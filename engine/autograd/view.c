@@ -43,8 +43,8 @@ static bool view_find(const gd_tensor_t *view, gd_attrs_t *attrs_p)
     return true;
 }
 
-/* Whether an element may have several indices: no axis steps over all that the ones of smaller strides reach. */
-static bool view_overlaps(const gd_tensor_t *view)
+/* Not, where each axis steps over all that those of smaller strides reach. */
+bool tape_view_overlaps(const gd_tensor_t *view)
 {
     int64_t reach = 0;
     bool is_taken[GD_MAX_DIMS] = {false};
@@ -75,7 +75,7 @@ const char *tape_view_obstacle(const gd_tensor_t *view)
         return "a view of a tensor that isn't contiguous, or a reversed one, can't be changed in place as part of a "
                "graph; change a copy";
     }
-    return view_overlaps(view) ? "several of its elements share memory; change a copy" : NULL;
+    return tape_view_overlaps(view) ? "several of its elements share memory; change a copy" : NULL;
 }
 
 void tape_graph_move(gd_tensor_t *x, gd_tensor_t *from)

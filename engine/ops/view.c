@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* ops/view: more views (grids, diagonals, reversed axes, parts, memory formats), and copies made from such. */
+#include "autograd/node.h"
 #include "ops/compose.h"
 
 /* dx = 0 with dy where the view looks; each element of x is seen at most once. */
@@ -66,7 +67,7 @@ static status_t as_strided_infer(gd_tensor_t *const *in, int n_in, const gd_attr
 }
 
 /* The same grid over the elements' numbers tells where each dy goes; those that were seen several times get the sum. */
-static status_t as_strided_backward(gd_node_t *node, gd_tensor_t *dy, gd_tensor_t **dx)
+static status_t as_strided_sum(gd_node_t *node, gd_tensor_t *dy, gd_tensor_t **dx)
 {
     const gd_meta_t *meta = &node->in_meta[0];
     int64_t numel = 1;
@@ -100,6 +101,16 @@ static status_t as_strided_backward(gd_node_t *node, gd_tensor_t *dy, gd_tensor_
         gradient = compose_take(&c, status, gradient);
     }
     return compose_finish(&c, gradient, dx);
+}
+
+static status_t as_strided_backward(gd_node_t *node, gd_tensor_t *dy, gd_tensor_t **dx)
+{
+    gd_tensor_t grid = {.n_dims = dy->n_dims, .numel = dy->numel};
+    for (int i = 0; i < dy->n_dims; i++) {
+        grid.shape[i] = dy->shape[i];
+        grid.stride[i] = node->attrs.i[AS_STRIDE + i];
+    }
+    return tape_view_overlaps(&grid) ? as_strided_sum(node, dy, dx) : view_backward(node, dy, dx);
 }
 
 const gd_op_t gd_op_as_strided = {

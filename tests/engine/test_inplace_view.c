@@ -290,6 +290,48 @@ static void views_that_do_not_lead_back_are_refused(void **state)
     (void)gd_tensor_unref(x);
 }
 
+static status_t flat_scaled(gd_tensor_t *const *in, int n_in, gd_tensor_t **y_p, void *arg)
+{
+    (void)n_in;
+    gd_tensor_t *y = NULL;
+    status_t status = gd_scale(in[0], *(const double *)arg, 0, &y);
+    if (status == ST_OK) {
+        status = gd_reshape(y, 1, (const int64_t[]){12}, y_p);
+    }
+    (void)gd_tensor_unref(y);
+    return status;
+}
+
+static status_t nothing_made(gd_tensor_t *const *in, int n_in, gd_tensor_t **y_p, void *arg)
+{
+    (void)in;
+    (void)n_in;
+    (void)y_p;
+    (void)arg;
+    return ST_OK;
+}
+
+static void the_result_of_a_checkpoint_may_be_changed(void **state)
+{
+    (void)state;
+    double factor = 3;
+    gd_tensor_t *x = leaf_new();
+    gd_tensor_t *y = NULL;
+    gd_tensor_t *part = NULL;
+    assert_ok(gd_checkpoint(flat_scaled, &factor, NULL, &x, 1, &y)); /* a view of what it has let go */
+    assert_ok(gd_slice(y, 0, 4, 8, 1, &part));
+
+    assert_ok(gd_scale_inplace(part, 10, 0));
+    assert_ok(gd_scale_inplace(y, 2, 1));
+
+    backward_of(y, x);
+    ASSERT_VALUES(gd_tensor_grad(x), 6, 12, 18, 24, 300, 360, 420, 480, 54, 60, 66, 72);
+    part = gd_tensor_unref(part);
+    assert_fails(gd_checkpoint(nothing_made, NULL, NULL, &x, 1, &part), ST_ERR_INVAL, "the function gave no result");
+    (void)gd_tensor_unref(y);
+    (void)gd_tensor_unref(x);
+}
+
 /* As PyTorch's add_(1), mul_(2.5): integers stay what they are, 16 bits are rounded once. */
 static void numbers_go_into_tensors(void **state)
 {
@@ -324,6 +366,7 @@ int main(void)
         TEST(what_a_backward_needs_is_guarded),
         TEST(a_base_changed_by_what_was_made_of_its_view_is_freed),
         TEST(views_that_do_not_lead_back_are_refused),
+        TEST(the_result_of_a_checkpoint_may_be_changed),
         TEST(numbers_go_into_tensors),
     };
     return cmocka_run_group_tests_name("inplace_view", tests, NULL, NULL);

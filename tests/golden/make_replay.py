@@ -169,7 +169,7 @@ def given(step, t):
 
 
 def may_refuse(p, k, t):
-    """gradd documents that it refuses what PyTorch can do: changes of views within a graph."""
+    """gradd documents that it refuses what PyTorch can do: a backward from what was filled, which has no graph."""
     return p.family != "found" and any(q[0] == "do" and q[1].endswith("_") for q in p.steps[: k + 1])
 
 
