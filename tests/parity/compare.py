@@ -14,15 +14,16 @@ import torch
 
 # relative, absolute, times PyTorch's own error, size of a rounding error
 Limits = collections.namedtuple("Limits", "relative absolute own noise")
-LIMITS = {"f32": Limits(1e-5, 2e-6, 10, 2**-23), "bf16": Limits(1e-2, 1e-3, 6, 2**-8)}
+LIMITS = {"f32": Limits(1e-5, 2e-6, 10, 2**-23), "bf16": Limits(1e-2, 1e-3, 6, 2**-8), "f16": Limits(1.25e-3, 1.25e-4, 6, 2**-11)}
+DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
 
 
-def arguments(what, text, count):
+def arguments(what, text, count, precisions):
     parser = argparse.ArgumentParser(prog=f"scripts/parity.sh {what}", description=text)
     parser.add_argument("program", type=lambda path: pathlib.Path(path).resolve(), help=argparse.SUPPRESS)
     parser.add_argument("--count", type=int, default=count, help=f"how many (default: {count})")
     parser.add_argument("--seed", type=int, default=random.randrange(10**6), help="of the first; the others count on")
-    parser.add_argument("--precision", choices=LIMITS, default="f32")
+    parser.add_argument("--precision", choices=precisions, default="f32")
     torch.set_num_threads(1)
     return parser.parse_args()
 

@@ -163,7 +163,7 @@ def run_program(program, cases, folder, n_threads, precision):
 
 
 def main():
-    options = arguments("modules", __doc__, 1000)
+    options = arguments("modules", __doc__, 1000, ["f32", "bf16"])
     tally, end = Tally("modules", options), options.seed + options.count
     with tempfile.TemporaryDirectory() as temporary:
         for begin in range(options.seed, end, CHUNK):
