@@ -171,8 +171,25 @@ static void bad_sound_is_named(void **state)
     (void)file_write("f/one/b.wav", bytes, size);
     assert_fails(wrk_dataset_read(dataset, (int64_t[]){1}, 1, x, NULL), ST_ERR_DATA,
                  "b.wav: frame 2, channel 0 is not a finite number");
+    size = wav_make(bytes, 8000, 2, 10, 3);
+    number_put(bytes + 44 + 8, 0x7F7FFFFF, 4);
+    number_put(bytes + 44 + 12, 0x7F7FFFFF, 4);
+    (void)file_write("f/one/b.wav", bytes, size);
+    assert_fails(wrk_dataset_read(dataset, (int64_t[]){1}, 1, x, NULL), ST_ERR_DATA,
+                 "b.wav: frame 1: the sum of its channels is beyond 32 bits");
+    wav_write("f/one/b.wav", 8000, 65, 1, 1);
+    assert_fails(wrk_dataset_read(dataset, (int64_t[]){1}, 1, x, NULL), ST_ERR_DATA,
+                 "b.wav: 65 channels; 1 … 64 are read");
+    wav_write("f/one/b.wav", 8000, 1, 0, 1);
+    assert_fails(wrk_dataset_read(dataset, (int64_t[]){1}, 1, x, NULL), ST_ERR_DATA,
+                 "b.wav: 0 frames: there is no sound in it");
+    wav_write("f/one/b.wav", 0, 1, 10, 1);
+    assert_fails(wrk_dataset_read(dataset, (int64_t[]){1}, 1, x, NULL), ST_ERR_DATA,
+                 "b.wav: a rate of 0 values a second");
     wrk_dataset_close(dataset);
     dataset_refused("wav: {path: f/one, length: 6, class_from: name}", ST_ERR_DATA, "a.wav: the name has no class");
+    dataset_refused("wav: {path: f, length: 6, match: c*}", ST_ERR_DATA,
+                    "one: a class folder without sound files (.wav, .flac) that `match` fits");
 }
 
 /* One class folder with one sound file of floats, mono. */
@@ -333,9 +350,9 @@ static float noise_values[MAX_FRAMES * MAX_CHANNELS];
 
 static void every_kind_of_wav_has_libsndfiles_values(void **state)
 {
-    static const int others[] = {SF_FORMAT_WAV | SF_FORMAT_ULAW, SF_FORMAT_WAV | SF_FORMAT_ALAW,
+    static const int others[] = {SF_FORMAT_WAV | SF_FORMAT_ULAW,      SF_FORMAT_WAV | SF_FORMAT_ALAW,
                                  SF_FORMAT_WAV | SF_FORMAT_IMA_ADPCM, SF_FORMAT_WAV | SF_FORMAT_MS_ADPCM,
-                                 SF_FORMAT_AIFF | SF_FORMAT_PCM_16};
+                                 SF_FORMAT_AIFF | SF_FORMAT_PCM_16,   SF_FORMAT_WAV | SF_FORMAT_GSM610};
     (void)state;
     folder_make();
     for (int n_channels = 1; n_channels <= MAX_CHANNELS; n_channels *= 2) {
@@ -451,6 +468,11 @@ static void a_wav_file_from_a_pipe_is_read_to_its_end(void **state)
 
     assert_ok(wrk_dataset_read(dataset, (int64_t[]){0}, 1, x, NULL));
 
+    assert_true(x[9] == 9.0F / 128 && x[10] == 0);
+    number_put(bytes + 4, 0x7FFFF024, 4); /* as SoX writes it */
+    number_put(bytes + 40, 0x7FFFF000, 4);
+    (void)file_write("f/one/a.wav", bytes, size);
+    assert_ok(wrk_dataset_read(dataset, (int64_t[]){0}, 1, x, NULL));
     assert_true(x[9] == 9.0F / 128 && x[10] == 0);
     number_put(bytes + 40, 21, 4); /* it says now what it doesn't have */
     (void)file_write("f/one/a.wav", bytes, size);

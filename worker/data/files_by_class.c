@@ -79,6 +79,12 @@ static bool is_wanted(const wrk_name_filter_t *filter, const char *name)
     return has_ending && has_pattern;
 }
 
+/* Behind what is missing. */
+static const char *fits_text(const wrk_name_filter_t *filter)
+{
+    return filter->n_patterns > 0 ? " that `match` fits" : "";
+}
+
 static status_t folder_add(wrk_class_files_t *files, int64_t label, const wrk_name_filter_t *filter)
 {
     wrk_paths_t paths = {0};
@@ -92,7 +98,8 @@ static status_t folder_add(wrk_class_files_t *files, int64_t label, const wrk_na
         }
     }
     if (status == ST_ERR_NOT_FOUND || (status == ST_OK && files->n == before)) {
-        status = ST_FAIL(ST_ERR_DATA, "%s: a class folder without %s", strbuf_text(&path), filter->what);
+        status = ST_FAIL(ST_ERR_DATA, "%s: a class folder without %s%s", strbuf_text(&path), filter->what,
+                         fits_text(filter));
     }
     wrk_paths_release(&paths);
     strbuf_release(&path);
@@ -141,7 +148,9 @@ status_t wrk_class_files_find_named(const char *path, const wrk_name_filter_t *f
         }
     }
     wrk_paths_release(&paths);
-    return status == ST_OK && files->n == 0 ? ST_FAIL(ST_ERR_NOT_FOUND, "%s: no %s there", path, filter->what) : status;
+    return status == ST_OK && files->n == 0
+               ? ST_FAIL(ST_ERR_NOT_FOUND, "%s: no %s there%s", path, filter->what, fits_text(filter))
+               : status;
 }
 
 status_t wrk_class_files_number(wrk_class_files_t *files, const wrk_dataset_t *like, wrk_dataset_t *dataset)

@@ -33,14 +33,19 @@ int64_t wrk_sound_peek(const wrk_sound_t *sound, int64_t offset, void *bytes, in
     return got;
 }
 
+bool wrk_sound_is_unsaid(int64_t size)
+{
+    return size == UINT32_MAX || (size >= 0x7FFFF000 && size <= INT32_MAX);
+}
+
 status_t wrk_sound_fail_short(const wrk_sound_t *sound)
 {
     return ST_FAIL(ST_ERR_CORRUPT, "%s: ends at frame %lld of %lld: truncated or damaged", sound->path,
                    (long long)sound->at, (long long)sound->n_frames);
 }
 
-/* What a header says of its file's size, and where; 0: nothing. RIFF has 32 bits for it (all of them set by who writes
- * to a pipe), RF64 and Sony's Wave64 have 64. */
+/* What a header says of its file's size, and where; 0: nothing. RIFF has 32 bits for it, RF64 and Sony's Wave64 have
+ * 64. */
 static int64_t claim_find(const uint8_t *head, int64_t size, int *offset_p)
 {
     static const char w64[16] = "riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb\x04\xc1";
@@ -51,7 +56,7 @@ static int64_t claim_find(const uint8_t *head, int64_t size, int *offset_p)
     if (size < 12 || memcmp(head + 8, "WAVE", 4) != 0) {
         return 0;
     }
-    if (memcmp(head, "RIFF", 4) == 0 && wrk_sound_number(head + 4, 4) != UINT32_MAX) {
+    if (memcmp(head, "RIFF", 4) == 0 && !wrk_sound_is_unsaid(wrk_sound_number(head + 4, 4))) {
         return wrk_sound_number(head + 4, 4) + 8;
     }
     *offset_p = 20;
@@ -77,6 +82,19 @@ static status_t size_check(const wrk_sound_t *sound)
     return ST_OK;
 }
 
+static status_t sound_check(const wrk_sound_t *sound)
+{
+    if (sound->n_channels < 1 || sound->n_channels > WRK_SOUND_MAX_CHANNELS) {
+        return ST_FAIL(ST_ERR_DATA, "%s: %d channels; 1 … %d are read", sound->path, sound->n_channels,
+                       (int)WRK_SOUND_MAX_CHANNELS);
+    }
+    if (sound->n_frames < 1 || sound->n_frames > WRK_RESAMPLE_MAX_FRAMES) {
+        return ST_FAIL(ST_ERR_DATA, "%s: %lld frames: %s", sound->path, (long long)sound->n_frames,
+                       sound->n_frames < 1 ? "there is no sound in it" : "too many");
+    }
+    return sound->rate > 0 ? ST_OK : ST_FAIL(ST_ERR_DATA, "%s: a rate of %d values a second", sound->path, sound->rate);
+}
+
 status_t wrk_sound_open(const char *path, wrk_scratch_t *scratch, wrk_sound_t *sound)
 {
     *sound = (wrk_sound_t){.path = path, .scratch = scratch};
@@ -98,11 +116,11 @@ status_t wrk_sound_open(const char *path, wrk_scratch_t *scratch, wrk_sound_t *s
     if (sound->ops == NULL) {
         status = wrk_sound_open_other(sound);
     }
-    if (status == ST_OK && (sound->n_channels < 1 || sound->n_channels > WRK_SOUND_MAX_CHANNELS ||
-                            sound->n_frames < 1 || sound->n_frames > WRK_RESAMPLE_MAX_FRAMES || sound->rate < 1)) {
-        status = ST_FAIL(ST_ERR_DATA,
-                         "%s: %d channels of %lld frames, %d a second; 1 … %d channels with something in them are read",
-                         path, sound->n_channels, (long long)sound->n_frames, sound->rate, (int)WRK_SOUND_MAX_CHANNELS);
+    if (status != ST_OK) {
+        return status;
+    }
+    status = sound_check(sound);
+    if (status != ST_OK) {
         wrk_sound_close(sound);
     }
     return status;

@@ -40,6 +40,7 @@ struct wrk_sound {
     int64_t offset;  /* sound_pcm.c: of the first frame */
     int32_t width;   /* and the bytes of a value */
     bool has_floats; /* else whole numbers */
+    bool is_forward; /* sound_other.c: it can only be read on */
 };
 
 /* Opens a file of at least one frame and at most WRK_SOUND_MAX_CHANNELS, for wrk_sound_close. Errors name the path:
@@ -57,6 +58,9 @@ status_t wrk_sound_open_other(wrk_sound_t *sound);
 int64_t wrk_sound_peek(const wrk_sound_t *sound, int64_t offset, void *bytes, int64_t size_bytes);
 /* A number of n bytes, the lowest first; at most INT64_MAX - 8. */
 int64_t wrk_sound_number(const uint8_t *bytes, int n);
+/* Whether a size of 32 bits in a header stands for one that its writer, to a pipe, didn't know: all ones, or SoX's
+ * 0x7FFFF000 (with the header's bytes behind it, in the file's own size). */
+bool wrk_sound_is_unsaid(int64_t size);
 /* ST_ERR_CORRUPT: the file ends at frame sound->at, before its n_frames. */
 status_t wrk_sound_fail_short(const wrk_sound_t *sound);
 

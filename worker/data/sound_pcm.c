@@ -67,7 +67,7 @@ static status_t data_find(const wrk_sound_t *sound, pcm_format_t *format, int64_
         int64_t size = wrk_sound_number(chunk + 4, 4);
         if (memcmp(chunk, "data", 4) == 0) {
             const int64_t left = sound->size_bytes - at - 8;
-            if (size == UINT32_MAX) { /* RF64, or written to a pipe: up to the end */
+            if (size == UINT32_MAX || (size > left && wrk_sound_is_unsaid(size))) { /* RF64, or a pipe: up to the end */
                 size = format->data_size > 0 ? format->data_size : left;
             }
             if (format->is_known && size > left) {

@@ -55,6 +55,10 @@ static status_t frames_mix(wrk_sound_t *sound, int64_t n, float *block, wav_sink
                 }
                 sum += value;
             }
+            if (!isfinite(sum)) {
+                return ST_FAIL(ST_ERR_DATA, "%s: frame %lld: the sum of its channels is beyond 32 bits", sound->path,
+                               (long long)(sound->at - got + i));
+            }
             out[i] = sum / (float)n_channels;
         }
         if (status != ST_OK) {
