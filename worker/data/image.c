@@ -4,7 +4,7 @@
 
 #include <string.h>
 
-status_t wrk_pixels_alloc(const char *path, wrk_scratch_t *scratch, wrk_pixels_t *pixels)
+status_t wrk_pixels_check(const char *path, const wrk_pixels_t *pixels)
 {
     if (pixels->height < 1 || pixels->width < 1) {
         return ST_FAIL(ST_ERR_CORRUPT, "%s: an image of %lld x %lld pixels", path, (long long)pixels->height,
@@ -15,6 +15,15 @@ status_t wrk_pixels_alloc(const char *path, wrk_scratch_t *scratch, wrk_pixels_t
         return ST_FAIL(ST_ERR_DATA, "%s: an image of %lld x %lld pixels; at most %d a side and %d in all are read",
                        path, (long long)pixels->height, (long long)pixels->width, (int)WRK_IMAGE_MAX_SIDE,
                        (int)WRK_IMAGE_MAX_PIXELS);
+    }
+    return ST_OK;
+}
+
+status_t wrk_pixels_alloc(const char *path, wrk_scratch_t *scratch, wrk_pixels_t *pixels)
+{
+    status_t status = wrk_pixels_check(path, pixels);
+    if (status != ST_OK) {
+        return status;
     }
     size_t size = (size_t)(pixels->height * pixels->width * pixels->n_channels);
     pixels->data = wrk_scratch_get(scratch, WRK_BLOCK_ROWS, size);
@@ -119,9 +128,11 @@ status_t wrk_image_decode(const char *path, const uint8_t *bytes, int64_t size, 
         status = wrk_jpeg_decode(path, bytes, size, scratch, &pixels);
     } else if (size >= 4 && memcmp(bytes, png, sizeof(png)) == 0) {
         status = wrk_png_decode(path, bytes, size, scratch, &pixels);
+    } else if (size == 0) {
+        status = ST_FAIL(ST_ERR_CORRUPT, "%s: an empty file", path);
     } else {
         status = ST_FAIL(ST_ERR_CORRUPT, "%s: neither JPEG nor PNG: %lld bytes that begin with %02x %02x", path,
-                         (long long)size, size > 0 ? bytes[0] : 0, size > 1 ? bytes[1] : 0);
+                         (long long)size, bytes[0], size > 1 ? bytes[1] : 0);
     }
     if (status != ST_OK) {
         return status;

@@ -30,6 +30,8 @@ status_t wrk_jpeg_decode(const char *path, const uint8_t *bytes, int64_t size, w
                          wrk_pixels_t *pixels);
 status_t wrk_png_decode(const char *path, const uint8_t *bytes, int64_t size, wrk_scratch_t *scratch,
                         wrk_pixels_t *pixels);
+/* Whether their size is within the limits. */
+status_t wrk_pixels_check(const char *path, const wrk_pixels_t *pixels);
 /* Takes memory for the pixels, once their size is known and within the limits. */
 status_t wrk_pixels_alloc(const char *path, wrk_scratch_t *scratch, wrk_pixels_t *pixels);
 

@@ -84,12 +84,31 @@ static status_t rows_prepare(const char *path, const png_reader_t *reader, wrk_s
     return ST_OK;
 }
 
+/* The size stands behind the signature and the first chunk's length and name. libpng would call one that is beyond its
+ * limits damaged. */
+static status_t size_check(const char *path, const uint8_t *bytes, int64_t size)
+{
+    enum { WIDTH_AT = 16, HEIGHT_AT = 20, END = 24 };
+    if (size < END) {
+        return ST_OK; /* truncated, as libpng will say */
+    }
+    wrk_pixels_t pixels = {0};
+    for (int i = 0; i < HEIGHT_AT - WIDTH_AT; i++) {
+        pixels.width = pixels.width << 8 | bytes[WIDTH_AT + i];
+        pixels.height = pixels.height << 8 | bytes[HEIGHT_AT + i];
+    }
+    return wrk_pixels_check(path, &pixels);
+}
+
 status_t wrk_png_decode(const char *path, const uint8_t *bytes, int64_t size, wrk_scratch_t *scratch,
                         wrk_pixels_t *pixels)
 {
     png_reader_t reader = {.bytes = bytes, .size = (size_t)size, .memory = {.scratch = scratch}};
     png_bytep *rows = NULL;
-    status_t status = ST_OK;
+    status_t status = size_check(path, bytes, size);
+    if (status != ST_OK) {
+        return status;
+    }
     reader.png = png_create_read_struct_2(PNG_LIBPNG_VER_STRING, &reader, reader_leave, warning_drop, &reader.memory,
                                           memory_get, memory_keep);
     if (reader.png == NULL) {
