@@ -158,6 +158,7 @@ static void bad_tables_are_named_with_line_and_column(void **state)
         {"x,y\n", ST_ERR_DATA, "t.csv: a table without rows"},
         {"x,y\n1,2\n3\n", ST_ERR_DATA, "line 3 has 1 fields; the first line has 2"},
         {"x,y\n1,2,3\n", ST_ERR_DATA, "line 2 has 3 fields"},
+        {"x,y\n1,a,3\n", ST_ERR_DATA, "line 2 has 3 fields; the first line has 2"},
         {"x,y\n1,nan\n", ST_ERR_DATA, "line 2, column 3 (field 1, \"y\"): \"nan\" is not a finite number"},
         {"x,y\n1,2\n-inf,2\n", ST_ERR_DATA, "line 3, column 1 (field 0, \"x\"): \"-inf\" is not a finite number"},
         {"x,y\n1e60,2\n", ST_ERR_DATA, "is beyond what 32 bits hold"},

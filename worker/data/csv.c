@@ -252,9 +252,10 @@ static status_t row_read(csv_dataset_t *csv, wrk_csv_reader_t *reader, bool has_
     int64_t column = 0;
     int64_t line = reader->line;
     status_t status = rows_grow(csv, has_classes);
+    status_t bad = ST_OK; /* a number: behind it fields are only counted */
     for (; !field.is_last && status == ST_OK; column++) {
         status = wrk_csv_reader_field(reader, &field);
-        if (status != ST_OK || column >= csv->n_columns) {
+        if (status != ST_OK || bad != ST_OK || column >= csv->n_columns) {
             continue; /* counted, for the message below */
         }
         const column_t *role = &csv->columns[column];
@@ -262,7 +263,7 @@ static status_t row_read(csv_dataset_t *csv, wrk_csv_reader_t *reader, bool has_
         if (role->target != ROLE_NONE && has_classes) {
             status = wrk_names_add(&csv->row_names, field.text);
         } else if (role->target != ROLE_NONE || role->input != ROLE_NONE) {
-            status = number_read(csv, reader, &field, column, &value);
+            bad = number_read(csv, reader, &field, column, &value);
         }
         if (role->input != ROLE_NONE) {
             csv->inputs[csv->base.count * csv->n_inputs + role->input] = value;
@@ -276,6 +277,9 @@ static status_t row_read(csv_dataset_t *csv, wrk_csv_reader_t *reader, bool has_
     if (column != csv->n_columns) {
         return ST_FAIL(ST_ERR_DATA, "%s: line %lld has %lld fields; the first line has %lld", reader->path,
                        (long long)line, (long long)column, (long long)csv->n_columns);
+    }
+    if (bad != ST_OK) {
+        return bad;
     }
     csv->lines[csv->base.count++] = line;
     return ST_OK;
