@@ -57,8 +57,8 @@ static status_t records_apply(wrk_session_t *session, double *loss_p, double *ac
         }
     }
     if (!isfinite(loss) && !session->has_scaler) {
-        return ST_FAIL(ST_ERR_NONFINITE, "the loss of step %lld is %s", (long long)(session->step + 1),
-                       isnan(loss) ? "nan" : "infinite");
+        return ST_FAIL(ST_ERR_NONFINITE, "the loss of step %lld is %s (training.anomaly: true names where it begins)",
+                       (long long)(session->step + 1), isnan(loss) ? "nan" : "infinite");
     }
     *loss_p = loss;
     *accuracy_p = n_targets > 0 ? (double)n_correct / (double)n_targets : 0;
