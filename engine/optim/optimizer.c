@@ -240,6 +240,7 @@ static int class_find(gd_optimizer_t *optimizer, const optim_class_t *wanted)
 static status_t classes_fill(gd_optimizer_t *optimizer, const gd_optimizer_options_t *options, const gd_flat_t *flat)
 {
     bool is_used[OPTIM_MAX_GROUPS] = {false};
+    int n_learnt = 0;
     for (int i = 0; i < flat->n_segments; i++) {
         const gd_flat_segment_t *segment = &flat->segments[i];
         bool is_matrix = gd_tensor_n_dims(segment->parameter) >= 2;
@@ -266,11 +267,15 @@ static status_t classes_fill(gd_optimizer_t *optimizer, const gd_optimizer_optio
         }
         class.is_frozen |= !gd_tensor_requires_grad(segment->parameter);
         optimizer->class_of[i] = class_find(optimizer, &class);
+        n_learnt += !class.is_frozen;
     }
     for (int k = 0; k < options->n_groups; k++) {
         if (!is_used[k]) {
             return ST_FAIL(ST_ERR_INVAL, "no parameter's name fits the pattern \"%s\"", options->groups[k].pattern);
         }
+    }
+    if (n_learnt == 0 && flat->n_segments > 0) {
+        return ST_FAIL(ST_ERR_INVAL, "all %d parameters are frozen: nothing is left to learn", flat->n_segments);
     }
     return ST_OK;
 }

@@ -196,6 +196,13 @@ static void groups_pick_parameters_by_name(void **state)
     assert_int_equal(whole.status, ST_ERR_INVAL);
     assert_string_equal(whole.message, "training.optimizer: no parameter's name fits the pattern \"nothing.*\"");
     spec_job_free(job);
+
+    const char *const all[] = {"training.groups=[{match: \"*\", freeze: true}]", NULL};
+    job = run_job(MODEL_MLP, 4, all);
+    run_ranks(job, 1, &whole);
+    assert_int_equal(whole.status, ST_ERR_INVAL);
+    assert_string_equal(whole.message, "training.optimizer: all 4 parameters are frozen: nothing is left to learn");
+    spec_job_free(job);
 }
 
 static void every_loss_of_the_yaml_falls(void **state)

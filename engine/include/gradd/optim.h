@@ -70,7 +70,8 @@ typedef struct gd_optimizer gd_optimizer_t;
 
 /* PyTorch's defaults for the kind, the papers' where PyTorch has none; no groups, no average. */
 void gd_optimizer_defaults(gd_optimizer_kind_t kind, gd_optimizer_options_t *options_p);
-/* flat must outlive the optimizer. ST_ERR_RANGE, ST_ERR_INVAL: an option out of range, a pattern that fits nothing. */
+/* flat must outlive the optimizer. ST_ERR_RANGE, ST_ERR_INVAL: an option out of range, a pattern that fits nothing,
+ * no parameter that is learnt. */
 status_t gd_optimizer_open(const gd_optimizer_options_t *options, gd_flat_t *flat, gd_optimizer_t **optimizer_p);
 void gd_optimizer_close(gd_optimizer_t *optimizer);
 /*
