@@ -193,6 +193,7 @@ def plain_schedule(r, lr, n):
     left, fields, optimizer = max(n - warm, 1), dict(warmup=warm), torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=lr)
     if kind == "one_cycle":
         rise, first, last = r.choice([0.3, 0.5, 0.05]), r.choice([25.0, 3.0]), r.choice([1e4, 10.0])
+        rise = 0.3 if rise * n == 1 else rise  # PyTorch divides by the 0 steps of that rise
         fields = dict(rise=rise, divisor=first, final_divisor=last, shape=r.choice(["cosine", "linear"]))
         made = S.OneCycleLR(optimizer, lr, total_steps=n, pct_start=rise, anneal_strategy=fields["shape"].replace("cosine", "cos"),
                             div_factor=first, final_div_factor=last)
