@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Random models of up to three layers against PyTorch: values, gradients, running statistics and evaluation. What PyTorch
 refuses must be refused with a message, and nothing else."""
+import contextlib
 import copy
 import pathlib
 import random
@@ -13,6 +14,8 @@ import tempfile
 import numpy as np
 import torch
 import torch.nn as nn
+import torch.nn.functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from safetensors.numpy import load_file, save_file
 
 import random_layers
@@ -64,6 +67,25 @@ def run(module, x, dy=None, autocast=False):
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, autocast):
         found["eval"] = module.eval()(x.detach())
     return dy, found
+
+
+@contextlib.contextmanager
+def fused_attention():
+    """PyTorch's fused attention instead of the composed one, which a grouped or masked one is; the fused one's gradient of
+    weights near 0 and 1 is rounding of larger terms, as ours."""
+    plain = F.scaled_dot_product_attention
+
+    def fused(q, k, v, attn_mask=None, **options):
+        k, v = (t.repeat_interleave(q.shape[1] // t.shape[1], 1) for t in (k, v))
+        options.pop("enable_gqa", None)
+        mask = attn_mask[None] if attn_mask is not None and attn_mask.dim() == 3 else attn_mask
+        with sdpa_kernel([SDPBackend.FLASH_ATTENTION, SDPBackend.MATH], set_priority=True):
+            return plain(q, k, v, attn_mask=mask, **options)
+    F.scaled_dot_product_attention = fused
+    try:
+        yield
+    finally:
+        F.scaled_dot_product_attention = plain
 
 
 class Case:
@@ -138,6 +160,8 @@ class Case:
         if wrong is not None:  # one rounding error may be a lucky one where much cancels
             torch.manual_seed(self.seed)
             self.run_own(*[self.limits.noise] * 12)
+            with fused_attention():
+                self.run_own(0)
             wrong = self.differ(got, scale)
         return wrong
 
