@@ -6,7 +6,7 @@ set -euo pipefail
 usage() {
     cat <<'EOT'
 usage: scripts/parity.sh weights|losses [NAME...]
-       scripts/parity.sh modules|jobs [--count N] [--seed S] [--precision f32|bf16]
+       scripts/parity.sh modules|jobs [--count N] [--seed S] [--precision f32|bf16|f16]
        scripts/parity.sh ops [--count N] [--seed S]
 
   weights   ResNet-50 and GPT-2 (124M) weights written by PyTorch, loaded by name: PyTorch's logits within 1e-4
