@@ -86,7 +86,7 @@ sides_of() {
         lstm) steps=4 ;;
         adamw-100m)
             steps=5
-            sides=(--ours "$bin/bench-optim --threads $threads" --peer "fused=$peer")
+            sides=(--restart 2 --ours "$bin/bench-optim --threads $threads" --peer "fused=$peer")
             ;;
         gpt2-124m-bf16)
             steps=2

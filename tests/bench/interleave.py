@@ -31,12 +31,15 @@ class Side:
     def __init__(self, label, command):
         self.label, self.command = label, command
         self.times = []
+        self.start()
+
+    def start(self):
         self.buffer = b""
         try:
-            self.process = subprocess.Popen(shlex.split(command), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            self.process = subprocess.Popen(shlex.split(self.command), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                             start_new_session=True)
         except OSError as error:
-            raise Failed(f"{label}: `{command}`: {error.strerror}") from error
+            raise Failed(f"{self.label}: `{self.command}`: {error.strerror}") from error
 
     def ask(self, line, limit_s=None):
         """One line's answer as numbers; Failed when the process ends or takes longer than limit_s."""
@@ -121,6 +124,10 @@ def rounds_run(arguments, ours, peers, machine):
                 continue
             time.sleep(arguments.pause)  # let the other side's threads stop spinning
             try:
+                if arguments.restart > 0 and i > 0 and i % arguments.restart == 0:
+                    side.quit()
+                    side.start()
+                    side.run(arguments.steps, arguments.start_limit)
                 side.times += side.run(arguments.steps)
             except Failed as failure:
                 if side is ours:
@@ -222,6 +229,8 @@ def main():
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--start-limit", type=float, default=180, help="seconds a peer may take for its first steps")
+    parser.add_argument("--restart", type=int, default=0, metavar="N",
+                        help="starts the sides anew every N rounds: where a process's memory lies changes its speed")
     parser.add_argument("--pause", type=float, default=0.25, help="seconds before each side's turn")
     parser.add_argument("--memory-of", metavar="LABEL", help="compare memory with this peer's too")
     parser.add_argument("--json", help="append the results to this JSON array")
