@@ -46,35 +46,31 @@ status_t wrk_sound_fail_short(const wrk_sound_t *sound)
 
 /* What a header says of its file's size, and where; 0: nothing. RIFF has 32 bits for it, RF64 and Sony's Wave64 have
  * 64. */
-static int64_t claim_find(const uint8_t *head, int64_t size, int *offset_p)
+static int64_t claim_find(const uint8_t *head, int *offset_p)
 {
     static const char w64[16] = "riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb\x04\xc1";
-    *offset_p = size >= 24 && memcmp(head, w64, sizeof(w64)) == 0 ? 16 : 4;
+    *offset_p = memcmp(head, w64, sizeof(w64)) == 0 ? 16 : 4;
     if (*offset_p == 16) {
         return wrk_sound_number(head + 16, 8);
     }
-    if (size < 12 || memcmp(head + 8, "WAVE", 4) != 0) {
+    if (memcmp(head + 8, "WAVE", 4) != 0) {
         return 0;
     }
     if (memcmp(head, "RIFF", 4) == 0 && !wrk_sound_is_unsaid(wrk_sound_number(head + 4, 4))) {
         return wrk_sound_number(head + 4, 4) + 8;
     }
     *offset_p = 20;
-    return memcmp(head, "RF64", 4) == 0 && size >= 28 && memcmp(head + 12, "ds64", 4) == 0
-               ? wrk_sound_number(head + 20, 8) + 8
-               : 0;
+    return memcmp(head, "RF64", 4) == 0 && memcmp(head + 12, "ds64", 4) == 0 ? wrk_sound_number(head + 20, 8) + 8 : 0;
 }
 
 /* libsndfile reads what is there of a truncated WAV file; here that is an error. */
 static status_t size_check(const wrk_sound_t *sound)
 {
-    uint8_t head[28];
     int offset = 0;
-    const int64_t n = wrk_sound_peek(sound, 0, head, sizeof(head));
-    if (n < 12) {
+    if (sound->size_bytes < 12) {
         return ST_FAIL(ST_ERR_CORRUPT, "%s: truncated: %lld bytes", sound->path, (long long)sound->size_bytes);
     }
-    const int64_t claim = claim_find(head, n, &offset);
+    const int64_t claim = claim_find(sound->head, &offset);
     if (claim > sound->size_bytes) {
         return ST_FAIL(ST_ERR_CORRUPT, "%s: truncated: its header (offset %d) says %lld bytes, the file has %lld",
                        sound->path, offset, (long long)claim, (long long)sound->size_bytes);
@@ -102,6 +98,7 @@ status_t wrk_sound_open(const char *path, wrk_scratch_t *scratch, wrk_sound_t *s
     if (status != ST_OK) {
         return status;
     }
+    (void)wrk_sound_peek(sound, 0, sound->head, sizeof(sound->head));
     status = size_check(sound);
     if (status == ST_OK) {
         status = wrk_sound_open_pcm(sound);

@@ -16,7 +16,7 @@
 
 #include "worker/data/source.h"
 
-enum { WRK_SOUND_MAX_CHANNELS = 64 };
+enum { WRK_SOUND_MAX_CHANNELS = 64, WRK_SOUND_HEAD_BYTES = 42 };
 
 typedef struct wrk_sound wrk_sound_t;
 typedef struct wrk_sound_ops {
@@ -34,6 +34,7 @@ struct wrk_sound {
     wrk_scratch_t *scratch;
     int descriptor;
     int64_t size_bytes;
+    uint8_t head[WRK_SOUND_HEAD_BYTES]; /* the file's first bytes, zeroes behind its end */
     int32_t rate, n_channels;
     int64_t n_frames, at;
     void *state;     /* a reader's own */

@@ -17,7 +17,7 @@
 #include "base/mem.h"
 #include "worker/data/sound.h"
 
-enum { HEAD_BYTES = 42, MAX_METADATA = 4096, IS_LAST = 0x80 };
+enum { HEAD_BYTES = WRK_SOUND_HEAD_BYTES, MAX_METADATA = 4096, IS_LAST = 0x80 };
 
 /* What the decoder reads: head, then the bytes from an offset on, of a file or of memory. */
 typedef struct flac_stream {
@@ -342,11 +342,9 @@ status_t wrk_sound_open_flac(wrk_sound_t *sound)
     flac_stream_t stream = {.sound = sound};
     int32_t n_bits = 0;
     int64_t n_room = 0;
-    if (wrk_sound_peek(sound, 0, stream.head, HEAD_BYTES) < HEAD_BYTES) {
-        return ST_OK;
-    }
+    memcpy(stream.head, sound->head, HEAD_BYTES);
     stream.head[4] |= IS_LAST;
-    if (memcmp(stream.head, BEGIN, sizeof(BEGIN)) != 0) {
+    if (memcmp(stream.head, BEGIN, sizeof(BEGIN)) != 0 || sound->size_bytes < HEAD_BYTES) {
         return ST_OK;
     }
     status_t status = info_read(sound, stream.head, &n_bits, &n_room);

@@ -176,11 +176,10 @@ static const wrk_sound_ops_t pcm_ops = {.seek = pcm_seek, .read = pcm_read, .clo
 
 status_t wrk_sound_open_pcm(wrk_sound_t *sound)
 {
-    uint8_t head[12];
+    const uint8_t *head = sound->head;
     pcm_format_t format = {0};
     int64_t size = 0;
-    if (wrk_sound_peek(sound, 0, head, sizeof(head)) < 12 || memcmp(head + 8, "WAVE", 4) != 0 ||
-        (memcmp(head, "RIFF", 4) != 0 && memcmp(head, "RF64", 4) != 0)) {
+    if (memcmp(head + 8, "WAVE", 4) != 0 || (memcmp(head, "RIFF", 4) != 0 && memcmp(head, "RF64", 4) != 0)) {
         return ST_OK;
     }
     status_t status = data_find(sound, &format, &sound->offset, &size);
