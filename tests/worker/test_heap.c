@@ -251,7 +251,7 @@ static void samples_are_read_without_allocating(void **state)
     } sounds[] = {{"fuzz/corpus/wav/mono", 0},
                   {"fuzz/corpus/wav/flac", 0},
                   {"fuzz/corpus/wav/stereo", 16000},
-                  {"fuzz/corpus/wav/stereo", 0},
+                  {"fuzz/corpus/wav/alaw", 0},
                   {"fuzz/corpus/wav/mono", 11025}};
     char name[32];
     for (int i = 0; i < 12; i++) {

@@ -2,9 +2,9 @@
 /*
  * sound: a sound file that is read from its beginning or any frame on. Internal to worker/data/.
  *
- * Three readers, asked in this order, each for what it knows by the file's content: sound_pcm.c (WAV and RF64 of whole
- * or floating-point numbers), sound_flac.c (FLAC, by libFLAC) and sound_other.c (libsndfile: A-law, ADPCM, Wave64, AIFF
- * and more). All give the same values for the same samples.
+ * Three readers, asked in this order, each for what it knows by the file's content: sound_pcm.c (WAV and RF64 of whole,
+ * floating-point or G.711's numbers), sound_flac.c (FLAC, by libFLAC) and sound_other.c (libsndfile: ADPCM, Wave64,
+ * AIFF and more). All give the same values for the same samples.
  *
  * Note [A sound file without the heap]
  *   A training step allocates nothing. libsndfile takes its memory from the heap for each file, without a hook, so the
@@ -19,6 +19,7 @@
 enum { WRK_SOUND_MAX_CHANNELS = 64, WRK_SOUND_HEAD_BYTES = 42 };
 
 typedef struct wrk_sound wrk_sound_t;
+typedef struct wrk_sound_coding wrk_sound_coding_t; /* sound_pcm.c */
 typedef struct wrk_sound_ops {
     /* frame < n_frames */
     status_t (*seek)(wrk_sound_t *sound, int64_t frame);
@@ -37,11 +38,10 @@ struct wrk_sound {
     uint8_t head[WRK_SOUND_HEAD_BYTES]; /* the file's first bytes, zeroes behind its end */
     int32_t rate, n_channels;
     int64_t n_frames, at;
-    void *state;     /* a reader's own */
-    int64_t offset;  /* sound_pcm.c: of the first frame */
-    int32_t width;   /* and the bytes of a value */
-    bool has_floats; /* else whole numbers */
-    bool is_forward; /* sound_other.c: it can only be read on */
+    void *state;                      /* a reader's own */
+    int64_t offset;                   /* sound_pcm.c: of the first frame */
+    const wrk_sound_coding_t *coding; /* and how values are written */
+    bool is_forward;                  /* sound_other.c: it can only be read on */
 };
 
 /* Opens a file of at least one frame and at most WRK_SOUND_MAX_CHANNELS, for wrk_sound_close. Errors name the path:
